@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Feature switches: what differs between kernel releases, and what is only proposed.
+ *
+ * Guarantee: code never compares versions, it asks for one switch by name. A profile is a set of
+ * switches and is what a released kernel does; a proposal is a switch on top of a profile, off
+ * unless asked for.
+ */
+
+/** Every switch and what it changes, in one sentence. */
+export const features = {
+	hmm_deferred_fault:
+		'hmm_range_fault() records a fault in the walk and handles it after the walk has unwound',
+	hmm_dma_flags:
+		'the HMM word has DMA_MAPPED, P2PDMA and P2PDMA_BUS (kept on every store) and its order at bit 53 instead of 56',
+	hmm_pmd_private: 'hmm_range_fault() understands device-private entries at PMD level',
+	devmap_entries: 'page-table entries have a devmap bit, and only devmap pud leaves are looked at',
+	pte_markers_empty: 'hmm_range_fault() treats every pte marker as an empty entry',
+	zone_device_zero_refcount:
+		'idle pages of P2PDMA and FS_DAX pagemaps have reference count 0 instead of 1',
+	pgmap_folio_ops: 'dev_pagemap_ops has folio_free and folio_split instead of page_free',
+	device_private_thp: 'device-private memory has huge folios, mapped by PMD entries',
+	device_exclusive_single:
+		'device-exclusive access is made page by page and revoked with MMU_NOTIFY_CLEAR',
+	swap_private_trylock:
+		'the CPU fault on a device-private entry locks the folio, and waits when it is contended',
+	migrate_fault_page_locked:
+		'migrate_vma_setup() expects the fault page locked by the caller of migrate_to_ram()',
+	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
+	dma_map_phys: 'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
+	dma_iova_calls: 'the two-step IOVA calls and hmm_dma_map_* exist',
+	dma_direct_bounces_p2p: 'dma-direct bounces a P2P segment like RAM instead of refusing it',
+	p2pdma_provider: 'P2P memory has a provider for each BAR, usable without struct pages',
+	p2pdma_map_none: 'enum pci_p2pdma_map_type has NONE, so its later values moved by one',
+	p2pdma_whitelist_2025: 'the host-bridge whitelist has the DSA, IAX, QAT, Google and NVIDIA rows',
+	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
+	p2p_op_dma_dev:
+		'proposed: hmm_range.dma_dev and the op device_private_dma_pfn turn a device-private page into its P2P page',
+} as const;
+
+/** Name of a switch. */
+export type FeatureName = keyof typeof features;
+
+/** Which switches are on. */
+export type FeatureSet = Readonly<Record<FeatureName, boolean>>;
+
+/** Name of a released kernel. */
+export type ProfileName = 'v6.12' | 'v7.3';
+
+const v6_12: readonly FeatureName[] = ['devmap_entries', 'pte_markers_empty'];
+
+const v7_3: readonly FeatureName[] = [
+	'hmm_deferred_fault',
+	'hmm_dma_flags',
+	'hmm_pmd_private',
+	'zone_device_zero_refcount',
+	'pgmap_folio_ops',
+	'device_private_thp',
+	'device_exclusive_single',
+	'swap_private_trylock',
+	'migrate_fault_page_locked',
+	'mmu_interval_two_pass',
+	'dma_map_phys',
+	'dma_iova_calls',
+	'dma_direct_bounces_p2p',
+	'p2pdma_provider',
+	'p2pdma_map_none',
+	'p2pdma_whitelist_2025',
+	'odp_hmm_dma_map',
+];
+
+function featureSet(on: readonly FeatureName[]): FeatureSet {
+	const set = {} as Record<FeatureName, boolean>;
+	for (const name of Object.keys(features) as FeatureName[]) set[name] = on.includes(name);
+	return Object.freeze(set);
+}
+
+/** The switches of each released kernel. */
+export const profiles: Readonly<Record<ProfileName, FeatureSet>> = Object.freeze({
+	'v6.12': featureSet(v6_12),
+	'v7.3': featureSet(v7_3),
+});
+
+/** The release that a world has when none is named. */
+export const defaultProfile: ProfileName = 'v7.3';
