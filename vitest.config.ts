@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * How vitest runs the suites.
+ *
+ * Modules are loaded by tsx in forked processes and not by Vite: V8's coverage is then that of the
+ * source itself, line by line, and a stack trace has the real position without a source map server.
+ */
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+	test: {
+		include: ['test/**/*-tests.ts'],
+		exclude: ['**/node_modules/**', 'test/tools/fixtures/**'],
+		pool: 'forks',
+		execArgv: ['--import', 'tsx', '--enable-source-maps'],
+		experimental: { viteModuleRunner: false },
+		testTimeout: 30_000,
+		hookTimeout: 30_000,
+	},
+});
