@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** Files and inodes, as far as memory mappings need them. */
+import type { Sim } from '../sim/schedule.ts';
+import type { address_space, vm_area_struct } from './mm_types.ts';
+import type { int, loff_t } from './types.ts';
+
+/** What a mapped file does. */
+export interface file_operations {
+	mmap?(f: file, vma: vm_area_struct): Sim<int>;
+	open?(f: file): Sim<int>;
+	release?(f: file): Sim<int>;
+	unlocked_ioctl?(f: file, cmd: int, arg: object): Sim<int>;
+}
+
+/** A file's inode: its size and page cache. */
+export class inode {
+	i_size: loff_t = 0n;
+	i_mapping: address_space;
+	i_count: int = 1;
+
+	/** @param mapping - its page cache */
+	constructor(mapping: address_space) {
+		this.i_mapping = mapping;
+		mapping.host = this;
+	}
+}
+
+/** An open file. */
+export class file {
+	f_inode: inode | null = null;
+	f_mapping: address_space | null = null;
+	f_op: file_operations = {};
+	private_data: unknown = null;
+	f_count: int = 1;
+
+	/** @param init - designated initialiser */
+	constructor(init: Partial<file> = {}) {
+		Object.assign(this, init);
+	}
+}

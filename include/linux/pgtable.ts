@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Page-table entries: x86-64 bits read by the kernel's names.
+ *
+ * An entry is a 64-bit word in the architecture's layout (include/asm/pgtable_types.ts). A pointer
+ * to one, C's `pte_t *`, is a `table_entry`: the table's words and an index.
+ */
+import * as x86 from '../asm/pgtable_types.ts';
+import type { Flavour, pfn_t, unsigned_long } from './types.ts';
+
+export type pte_t = Flavour<bigint, 'pte'>;
+export type pmd_t = Flavour<bigint, 'pmd'>;
+export type pud_t = Flavour<bigint, 'pud'>;
+export type pgd_t = Flavour<bigint, 'pgd'>;
+export type pgprot_t = Flavour<bigint, 'pgprot'>;
+
+/** The words of one page table: 512 entries. */
+export interface page_table {
+	readonly u64: BigUint64Array;
+	readonly u32: Uint32Array;
+}
+
+/** Pointer to an entry: `pgd_t *`, `pud_t *`, `pmd_t *` or `pte_t *`. */
+export class table_entry {
+	readonly table: page_table;
+	/** PFN of the table's page. */
+	readonly pfn: number;
+	/** 0..511 */
+	readonly index: number;
+
+	/**
+	 * @param table - the table's words
+	 * @param pfn - PFN of the table's page
+	 * @param index - which entry
+	 */
+	constructor(table: page_table, pfn: number, index: number) {
+		this.table = table;
+		this.pfn = pfn;
+		this.index = index;
+	}
+
+	/** The word in memory. */
+	get value(): bigint {
+		return this.table.u64[this.index]!;
+	}
+	set value(word: bigint) {
+		this.table.u64[this.index] = word;
+	}
+}
+
+const WORD = 0xffff_ffff_ffff_ffffn;
+const PRESENT_OR_NONE = x86._PAGE_PRESENT | x86._PAGE_PROTNONE;
+
+export const PAGE_NONE: pgprot_t = x86._PAGE_PROTNONE | x86._PAGE_ACCESSED;
+export const PAGE_READONLY: pgprot_t =
+	x86._PAGE_PRESENT | x86._PAGE_USER | x86._PAGE_ACCESSED | x86._PAGE_NX;
+export const PAGE_READONLY_EXEC: pgprot_t =
+	x86._PAGE_PRESENT | x86._PAGE_USER | x86._PAGE_ACCESSED;
+export const PAGE_SHARED: pgprot_t = PAGE_READONLY | x86._PAGE_RW;
+export const PAGE_SHARED_EXEC: pgprot_t = PAGE_READONLY_EXEC | x86._PAGE_RW;
+export const PAGE_COPY: pgprot_t = PAGE_READONLY;
+
+/** Bits that pte_modify() keeps. */
+export const _PAGE_CHG_MASK =
+	x86.PTE_PFN_MASK |
+	x86._PAGE_PCD |
+	x86._PAGE_PWT |
+	x86._PAGE_SPECIAL |
+	x86._PAGE_ACCESSED |
+	x86._PAGE_DIRTY |
+	x86._PAGE_DEVMAP |
+	x86._PAGE_UFFD_WP |
+	x86._PAGE_PSE;
+
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_none(pte: pte_t): boolean {
+	return pte === 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_present(pte: pte_t): boolean {
+	return (pte & PRESENT_OR_NONE) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_protnone(pte: pte_t): boolean {
+	return (pte & PRESENT_OR_NONE) === x86._PAGE_PROTNONE;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_write(pte: pte_t): boolean {
+	return (pte & x86._PAGE_RW) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_dirty(pte: pte_t): boolean {
+	return (pte & x86._PAGE_DIRTY) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_young(pte: pte_t): boolean {
+	return (pte & x86._PAGE_ACCESSED) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_special(pte: pte_t): boolean {
+	return (pte & x86._PAGE_SPECIAL) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_devmap(pte: pte_t): boolean {
+	return (pte & x86._PAGE_DEVMAP) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_uffd_wp(pte: pte_t): boolean {
+	return (pte & x86._PAGE_UFFD_WP) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_pfn(pte: pte_t): pfn_t {
+	return (pte & x86.PTE_PFN_MASK) >> 12n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pfn_pte(pfn: pfn_t, prot: pgprot_t): pte_t {
+	return ((pfn as bigint) << 12n) | prot;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkwrite(pte: pte_t): pte_t {
+	return pte | x86._PAGE_RW;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_wrprotect(pte: pte_t): pte_t {
+	return pte & ~x86._PAGE_RW & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkdirty(pte: pte_t): pte_t {
+	return pte | x86._PAGE_DIRTY;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkclean(pte: pte_t): pte_t {
+	return pte & ~x86._PAGE_DIRTY & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkyoung(pte: pte_t): pte_t {
+	return pte | x86._PAGE_ACCESSED;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkold(pte: pte_t): pte_t {
+	return pte & ~x86._PAGE_ACCESSED & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkspecial(pte: pte_t): pte_t {
+	return pte | x86._PAGE_SPECIAL;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_modify(pte: pte_t, prot: pgprot_t): pte_t {
+	return (pte & _PAGE_CHG_MASK) | (prot & ~_PAGE_CHG_MASK & WORD) | (prot & x86._PAGE_ACCESSED);
+}
+/** @kernel include/linux/pgtable.h */
+export function pte_same(a: pte_t, b: pte_t): boolean {
+	return a === b;
+}
+
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_none(pmd: pmd_t): boolean {
+	return (pmd & ~(x86._PAGE_DIRTY | x86._PAGE_ACCESSED) & WORD) === 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_present(pmd: pmd_t): boolean {
+	return (pmd & (PRESENT_OR_NONE | x86._PAGE_PSE)) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_protnone(pmd: pmd_t): boolean {
+	return pte_protnone(pmd as bigint);
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_leaf(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_PSE) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_trans_huge(pmd: pmd_t): boolean {
+	return (pmd & (x86._PAGE_PSE | x86._PAGE_DEVMAP)) === x86._PAGE_PSE;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_devmap(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_DEVMAP) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_write(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_RW) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_pfn(pmd: pmd_t): pfn_t {
+	return (pmd & x86.PTE_PFN_MASK) >> 12n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_bad(pmd: pmd_t): boolean {
+	const table = x86._PAGE_PRESENT | x86._PAGE_RW | x86._PAGE_ACCESSED | x86._PAGE_DIRTY;
+	return (pmd & x86.PTE_FLAGS_MASK & ~x86._PAGE_USER & WORD) !== table;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pfn_pmd(pfn: pfn_t, prot: pgprot_t): pmd_t {
+	return ((pfn as bigint) << 12n) | prot;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkhuge(pmd: pmd_t): pmd_t {
+	return pmd | x86._PAGE_PSE;
+}
+
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_none(pud: pud_t): boolean {
+	return (pud & ~(x86._PAGE_DIRTY | x86._PAGE_ACCESSED) & WORD) === 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_present(pud: pud_t): boolean {
+	return (pud & PRESENT_OR_NONE) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_leaf(pud: pud_t): boolean {
+	return (pud & x86._PAGE_PSE) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_trans_huge(pud: pud_t): boolean {
+	return (pud & (x86._PAGE_PSE | x86._PAGE_DEVMAP)) === x86._PAGE_PSE;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_devmap(pud: pud_t): boolean {
+	return (pud & x86._PAGE_DEVMAP) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_write(pud: pud_t): boolean {
+	return (pud & x86._PAGE_RW) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pud_pfn(pud: pud_t): pfn_t {
+	return (pud & x86.PTE_PFN_MASK) >> 12n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pgd_none(pgd: pgd_t): boolean {
+	return pgd === 0n;
+}
+
+/** Bits of an entry that points to a page table (_PAGE_TABLE). */
+export const _PAGE_TABLE =
+	x86._PAGE_PRESENT |
+	x86._PAGE_RW |
+	x86._PAGE_USER |
+	x86._PAGE_ACCESSED |
+	x86._PAGE_DIRTY;
+
+/** @kernel include/linux/pgtable.h */
+export function pgd_index(address: unsigned_long): number {
+	return Number((address >> 39n) & 511n);
+}
+/** @kernel include/linux/pgtable.h */
+export function pud_index(address: unsigned_long): number {
+	return Number((address >> 30n) & 511n);
+}
+/** @kernel include/linux/pgtable.h */
+export function pmd_index(address: unsigned_long): number {
+	return Number((address >> 21n) & 511n);
+}
+/** @kernel include/linux/pgtable.h */
+export function pte_index(address: unsigned_long): number {
+	return Number((address >> 12n) & 511n);
+}
+
+/** End of the block of 2^shift bytes around `address`, or `end` if that comes first. */
+function blockEnd(address: bigint, end: bigint, size: bigint): bigint {
+	const next = (address + size) & ~(size - 1n);
+	return next < end ? next : end;
+}
+/** @kernel include/linux/pgtable.h */
+export function pgd_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
+	return blockEnd(address, end, 1n << 39n);
+}
+/** @kernel include/linux/pgtable.h */
+export function pud_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
+	return blockEnd(address, end, 1n << 30n);
+}
+/** @kernel include/linux/pgtable.h */
+export function pmd_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
+	return blockEnd(address, end, 1n << 21n);
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Entries of page tables that are not present: swap, migration, device-private, device-exclusive,
+ * hwpoison, markers. `softleaf_*` is 7.3's name for the same words (include/linux/leafops.h).
+ *
+ * ```
+ *   type 0 .. MAX_SWAPFILES-1   a swap file
+ *        then: HWPOISON, MIGRATION_READ, MIGRATION_READ_EXCLUSIVE, MIGRATION_WRITE,
+ *              DEVICE_WRITE, DEVICE_READ, DEVICE_EXCLUSIVE(_WRITE), [6.12: _READ], PTE_MARKER
+ *   offset of the pfn kinds: 40 bits of PFN; migration entries keep young at 40, dirty at 41
+ * ```
+ */
+import * as x86 from '../asm/pgtable_types.ts';
+import { feature } from '../sim/world.ts';
+import { type folio, type page, page_folio } from './mm_types.ts';
+import { pfn_to_page } from './mmzone.ts';
+import type { pte_t } from './pgtable.ts';
+import type { Flavour, int, pfn_t, pgoff_t, unsigned_long } from './types.ts';
+
+/** A swap entry: type << 58 | offset. */
+export type swp_entry_t = Flavour<bigint, 'swp'>;
+export type softleaf_t = swp_entry_t;
+export type pte_marker = unsigned_long;
+
+export const PTE_MARKER_UFFD_WP: pte_marker = 1n;
+export const PTE_MARKER_POISONED: pte_marker = 2n;
+export const PTE_MARKER_GUARD: pte_marker = 4n;
+
+/** Kinds of entry, numbered from the top as include/linux/swap.h does: a release has 3 or 4 device kinds. */
+const KINDS = 32;
+/** @kernel include/linux/swap.h */
+export function SWP_DEVICE_NUM(): int {
+	return feature('device_exclusive_single') ? 3 : 4;
+}
+/** @kernel include/linux/swap.h */
+export function MAX_SWAPFILES(): int {
+	return KINDS - SWP_DEVICE_NUM() - 3 - 1 - 1;
+}
+const HWPOISON = 0;
+const MIGRATION_READ = 1;
+const MIGRATION_READ_EXCLUSIVE = 2;
+const MIGRATION_WRITE = 3;
+const DEVICE_WRITE = 4;
+const DEVICE_READ = 5;
+const DEVICE_EXCLUSIVE_WRITE = 6;
+const DEVICE_EXCLUSIVE_READ = 7;
+
+const TYPE_SHIFT = 58n;
+const OFFSET_MASK = (1n << TYPE_SHIFT) - 1n;
+const PFN_BITS = 40n;
+const PFN_MASK = (1n << PFN_BITS) - 1n;
+const YOUNG = 1n << PFN_BITS;
+const DIRTY = 1n << (PFN_BITS + 1n);
+
+function special(kind: int, offset: pgoff_t): swp_entry_t {
+	return swp_entry(MAX_SWAPFILES() + kind, offset);
+}
+function isKind(entry: swp_entry_t, kind: int): boolean {
+	return swp_type(entry) === MAX_SWAPFILES() + kind;
+}
+
+/** @kernel include/linux/swapops.h */
+export function swp_entry(type: int, offset: pgoff_t): swp_entry_t {
+	return (BigInt(type) << TYPE_SHIFT) | (offset & OFFSET_MASK);
+}
+/** @kernel include/linux/swapops.h */
+export function swp_type(entry: swp_entry_t): int {
+	return Number(entry >> TYPE_SHIFT);
+}
+/** @kernel include/linux/swapops.h */
+export function swp_offset(entry: swp_entry_t): pgoff_t {
+	return entry & OFFSET_MASK;
+}
+/** @kernel include/linux/swapops.h */
+export function swp_entry_to_pte(entry: swp_entry_t): pte_t {
+	const offset = ~swp_offset(entry) & ((1n << x86.SWP_OFFSET_BITS) - 1n);
+	return (BigInt(swp_type(entry)) << 59n) | (offset << x86.SWP_OFFSET_FIRST_BIT);
+}
+/** The entry in a word that is neither none nor present; software bits of the word are dropped. */
+function wordToEntry(word: bigint): swp_entry_t {
+	const offset =
+		~(word >> x86.SWP_OFFSET_FIRST_BIT) & ((1n << x86.SWP_OFFSET_BITS) - 1n);
+	return swp_entry(Number(word >> 59n), offset);
+}
+/** @kernel include/linux/swapops.h */
+export function pte_to_swp_entry(pte: pte_t): swp_entry_t {
+	return wordToEntry(pte);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_from_pte(pte: pte_t): softleaf_t {
+	return wordToEntry(pte);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_to_pte(entry: softleaf_t): pte_t {
+	return swp_entry_to_pte(entry);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_from_pmd(pmd: bigint): softleaf_t {
+	return wordToEntry(pmd);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_to_pmd(entry: softleaf_t): bigint {
+	return swp_entry_to_pte(entry);
+}
+
+/** @kernel include/linux/swapops.h */
+export function make_readable_device_private_entry(offset: pgoff_t): swp_entry_t {
+	return special(DEVICE_READ, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_writable_device_private_entry(offset: pgoff_t): swp_entry_t {
+	return special(DEVICE_WRITE, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_device_exclusive_entry(offset: pgoff_t): swp_entry_t {
+	return special(DEVICE_EXCLUSIVE_WRITE, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_writable_device_exclusive_entry(offset: pgoff_t): swp_entry_t {
+	return special(DEVICE_EXCLUSIVE_WRITE, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_readable_device_exclusive_entry(offset: pgoff_t): swp_entry_t {
+	return special(DEVICE_EXCLUSIVE_READ, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_readable_migration_entry(offset: pgoff_t): swp_entry_t {
+	return special(MIGRATION_READ, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_readable_exclusive_migration_entry(offset: pgoff_t): swp_entry_t {
+	return special(MIGRATION_READ_EXCLUSIVE, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_writable_migration_entry(offset: pgoff_t): swp_entry_t {
+	return special(MIGRATION_WRITE, offset);
+}
+/** @kernel include/linux/swapops.h */
+export function make_migration_entry_young(entry: swp_entry_t): swp_entry_t {
+	return entry | YOUNG;
+}
+/** @kernel include/linux/swapops.h */
+export function make_migration_entry_dirty(entry: swp_entry_t): swp_entry_t {
+	return entry | DIRTY;
+}
+/** @kernel include/linux/swapops.h */
+export function make_pte_marker_entry(marker: pte_marker): swp_entry_t {
+	return swp_entry(KINDS - 1, marker);
+}
+/** @kernel include/linux/swapops.h */
+export function make_hwpoison_entry(p: pfn_t): swp_entry_t {
+	return special(HWPOISON, p);
+}
+
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_swap(entry: softleaf_t): boolean {
+	return swp_type(entry) < MAX_SWAPFILES();
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_migration_write(entry: softleaf_t): boolean {
+	return isKind(entry, MIGRATION_WRITE);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_migration_read(entry: softleaf_t): boolean {
+	return isKind(entry, MIGRATION_READ);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_migration_read_exclusive(entry: softleaf_t): boolean {
+	return isKind(entry, MIGRATION_READ_EXCLUSIVE);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_migration(entry: softleaf_t): boolean {
+	const kind = swp_type(entry) - MAX_SWAPFILES();
+	return kind >= MIGRATION_READ && kind <= MIGRATION_WRITE;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_migration_young(entry: softleaf_t): boolean {
+	return (entry & YOUNG) !== 0n;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_migration_dirty(entry: softleaf_t): boolean {
+	return (entry & DIRTY) !== 0n;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_device_private(entry: softleaf_t): boolean {
+	const kind = swp_type(entry) - MAX_SWAPFILES();
+	return kind === DEVICE_WRITE || kind === DEVICE_READ;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_device_private_write(entry: softleaf_t): boolean {
+	return isKind(entry, DEVICE_WRITE);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_device_exclusive(entry: softleaf_t): boolean {
+	if (isKind(entry, DEVICE_EXCLUSIVE_WRITE)) return true;
+	return SWP_DEVICE_NUM() === 4 && isKind(entry, DEVICE_EXCLUSIVE_READ);
+}
+/** @kernel include/linux/swapops.h */
+export function is_writable_device_exclusive_entry(entry: swp_entry_t): boolean {
+	return isKind(entry, DEVICE_EXCLUSIVE_WRITE);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_hwpoison(entry: softleaf_t): boolean {
+	return isKind(entry, HWPOISON);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_marker(entry: softleaf_t): boolean {
+	return swp_type(entry) === KINDS - 1;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_to_marker(entry: softleaf_t): pte_marker {
+	return swp_offset(entry) & 7n;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_uffd_wp_marker(entry: softleaf_t): boolean {
+	return softleaf_is_marker(entry) && (softleaf_to_marker(entry) & PTE_MARKER_UFFD_WP) !== 0n;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_poison_marker(entry: softleaf_t): boolean {
+	return softleaf_is_marker(entry) && (softleaf_to_marker(entry) & PTE_MARKER_POISONED) !== 0n;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_is_guard_marker(entry: softleaf_t): boolean {
+	return softleaf_is_marker(entry) && (softleaf_to_marker(entry) & PTE_MARKER_GUARD) !== 0n;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_has_pfn(entry: softleaf_t): boolean {
+	return !softleaf_is_swap(entry) && !softleaf_is_marker(entry);
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_to_pfn(entry: softleaf_t): pfn_t {
+	return swp_offset(entry) & PFN_MASK;
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_to_page(entry: softleaf_t): page {
+	return pfn_to_page(softleaf_to_pfn(entry));
+}
+/** @kernel include/linux/leafops.h */
+export function softleaf_to_folio(entry: softleaf_t): folio {
+	return page_folio(softleaf_to_page(entry));
+}
+
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_swp_mkexclusive(pte: pte_t): pte_t {
+	return pte | x86._PAGE_SWP_EXCLUSIVE;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_swp_exclusive(pte: pte_t): boolean {
+	return (pte & x86._PAGE_SWP_EXCLUSIVE) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_swp_uffd_wp(pte: pte_t): boolean {
+	return (pte & x86._PAGE_SWP_UFFD_WP) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_swp_mkuffd_wp(pte: pte_t): pte_t {
+	return pte | x86._PAGE_SWP_UFFD_WP;
+}
