@@ -32,9 +32,9 @@ export interface range {
  */
 export interface dev_pagemap_ops {
 	/** v7.3: the last reference of a folio was put. */
-	folio_free?(f: folio): void;
+	folio_free?(f: folio): Sim<void>;
 	/** v6.12: the last reference of a page was put. */
-	page_free?(p: page): void;
+	page_free?(p: page): Sim<void>;
 	/** A CPU touched a device-private page: bring it back to system memory. */
 	migrate_to_ram?(vmf: vm_fault): Sim<vm_fault_t>;
 	memory_failure?(
@@ -44,7 +44,7 @@ export interface dev_pagemap_ops {
 		mf_flags: int,
 	): int;
 	/** v7.3: a folio is split; once for each new folio, then with `tail` NULL. */
-	folio_split?(head: folio, tail: folio | null): void;
+	folio_split?(head: folio, tail: folio | null): Sim<void>;
 	/**
 	 * The PFN of the P2P page that holds the same bytes as a device-private page.
 	 *

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** Flags of a VMA, protection bits of mmap(), and what faults turn into. */
+import { EFAULT, EHWPOISON, ENOMEM } from './errno.ts';
+import {
+	type vm_area_struct,
+	VM_FAULT_HWPOISON,
+	VM_FAULT_HWPOISON_LARGE,
+	VM_FAULT_OOM,
+	VM_FAULT_SIGBUS,
+	VM_FAULT_SIGSEGV,
+} from './mm_types.ts';
+import type { int, pgoff_t, unsigned_long, vm_fault_t, vm_flags_t } from './types.ts';
+
+export const VM_NONE: vm_flags_t = 0n;
+export const VM_READ: vm_flags_t = 0x1n;
+export const VM_WRITE: vm_flags_t = 0x2n;
+export const VM_EXEC: vm_flags_t = 0x4n;
+export const VM_SHARED: vm_flags_t = 0x8n;
+export const VM_MAYREAD: vm_flags_t = 0x10n;
+export const VM_MAYWRITE: vm_flags_t = 0x20n;
+export const VM_MAYEXEC: vm_flags_t = 0x40n;
+export const VM_MAYSHARE: vm_flags_t = 0x80n;
+export const VM_UFFD_MISSING: vm_flags_t = 0x200n;
+export const VM_PFNMAP: vm_flags_t = 0x400n;
+export const VM_UFFD_WP: vm_flags_t = 0x1000n;
+export const VM_LOCKED: vm_flags_t = 0x2000n;
+export const VM_IO: vm_flags_t = 0x4000n;
+export const VM_DONTCOPY: vm_flags_t = 0x20000n;
+export const VM_DONTEXPAND: vm_flags_t = 0x40000n;
+export const VM_ACCOUNT: vm_flags_t = 0x100000n;
+export const VM_NORESERVE: vm_flags_t = 0x200000n;
+export const VM_HUGETLB: vm_flags_t = 0x400000n;
+export const VM_WIPEONFORK: vm_flags_t = 0x2000000n;
+export const VM_DONTDUMP: vm_flags_t = 0x4000000n;
+export const VM_SOFTDIRTY: vm_flags_t = 0x8000000n;
+export const VM_MIXEDMAP: vm_flags_t = 0x10000000n;
+export const VM_HUGEPAGE: vm_flags_t = 0x20000000n;
+export const VM_NOHUGEPAGE: vm_flags_t = 0x40000000n;
+/** Mappings that the core does not touch page by page. */
+export const VM_SPECIAL: vm_flags_t = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
+export const VM_ACCESS_FLAGS: vm_flags_t = VM_READ | VM_WRITE | VM_EXEC;
+
+export const PROT_NONE = 0;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const PROT_EXEC = 4;
+export const MAP_SHARED = 0x01;
+export const MAP_PRIVATE = 0x02;
+export const MAP_FIXED = 0x10;
+export const MAP_ANONYMOUS = 0x20;
+export const MADV_DONTNEED = 4;
+/** mmap() areas are placed from here downwards or upwards: where the tests' arena starts. */
+export const TASK_UNMAPPED_BASE: unsigned_long = 0x2000_0000_0000n;
+export const TASK_SIZE: unsigned_long = 0x7fff_ffff_f000n;
+
+/** @kernel include/linux/mm.h */
+export function vma_is_anonymous(vma: vm_area_struct): boolean {
+	return vma.vm_ops === null;
+}
+/** @kernel include/linux/mm.h */
+export function vma_pages(vma: vm_area_struct): unsigned_long {
+	return (vma.vm_end - vma.vm_start) >> 12n;
+}
+/** @kernel include/linux/pagemap.h */
+export function linear_page_index(vma: vm_area_struct, address: unsigned_long): pgoff_t {
+	return ((address - vma.vm_start) >> 12n) + vma.vm_pgoff;
+}
+/** @kernel include/linux/hugetlb_inline.h */
+export function is_vm_hugetlb_page(vma: vm_area_struct): boolean {
+	return (vma.vm_flags & VM_HUGETLB) !== 0n;
+}
+/** @kernel include/linux/mm.h */
+export function is_cow_mapping(flags: vm_flags_t): boolean {
+	return (flags & (VM_SHARED | VM_MAYWRITE)) === VM_MAYWRITE;
+}
+
+/** Whether hwpoison is told apart in vm_fault_to_errno(). */
+export const FOLL_HWPOISON = 1 << 6;
+
+/**
+ * What a failed fault is as an errno.
+ *
+ * @param vm_fault - result of handle_mm_fault()
+ * @param foll_flags - FOLL_HWPOISON gives -EHWPOISON where it applies
+ * @retval 0 no error that this knows
+ * @retval -ENOMEM VM_FAULT_OOM
+ * @retval -EHWPOISON poisoned memory, and asked for
+ * @retval -EFAULT SIGBUS, SIGSEGV or poisoned memory
+ * @kernel include/linux/mm.h
+ */
+export function vm_fault_to_errno(vm_fault: vm_fault_t, foll_flags: int): int {
+	if (vm_fault & VM_FAULT_OOM) return -ENOMEM;
+	if (vm_fault & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE))
+		return foll_flags & FOLL_HWPOISON ? -EHWPOISON : -EFAULT;
+	if (vm_fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV)) return -EFAULT;
+	return 0;
+}
