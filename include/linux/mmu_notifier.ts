@@ -112,6 +112,8 @@ export class mmu_interval_notifier {
 	container: object | null = null;
 	/** Where it was inserted, when the world tracks origins. */
 	origin: Error | null = null;
+	/** User locks held at the last mmu_interval_set_seq(): read_retry() needs one of them. */
+	setSeqLocks: object[] | null = null;
 }
 
 /**
@@ -128,6 +130,6 @@ export class mmu_notifier_subscriptions {
 	active_invalidate_ranges: unsigned_long = 0n;
 	/** Interval notifiers by start. */
 	itree: mmu_interval_notifier[] = [];
-	wq = new wait_queue_head();
+	wq = new wait_queue_head('&subscriptions->wq');
 	deferred_list: mmu_interval_notifier[] = [];
 }
