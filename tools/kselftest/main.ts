@@ -8,6 +8,7 @@ import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type CliOptions, createVitest, startVitest } from 'vitest/node';
+import { bundle, suitesWith } from './bundle.js';
 import { jsonResult } from './json.ts';
 import { listTests } from './list.ts';
 import { type Options, parseOptions, UsageError, usage } from './options.ts';
@@ -64,7 +65,23 @@ function vitestOptions(options: Options, dir: string): CliOptions {
 		provide: { kselftestFilters: options.filters, kselftestSpeeds: options.speeds },
 		passWithNoTests: true,
 		watch: options.watch,
+		...(process.env['NODE_V8_COVERAGE'] === undefined ? bundled(dir) : {}),
 	};
+}
+
+/** Suites as bundles; an edit runs those whose bundle has the edited file in it. */
+function bundled(dir: string): CliOptions {
+	const testsToRun = (file: string): string[] | null => {
+		const suites = suitesWith(file).filter((suite) => suite.startsWith(`${dir}/`));
+		// begun while vitest waits for further edits, and done when its worker asks for it
+		for (const suite of suites) bundle(suite).catch(() => {});
+		return suites.length === 0 ? null : suites;
+	};
+	return {
+		runner: fileURLToPath(new URL('runner.js', import.meta.url)),
+		execArgv: [],
+		watchTriggerPatterns: [{ pattern: /\.ts$/, testsToRun }],
+	} as CliOptions;
 }
 
 // vitest's own words must not get between the lines of KTAP

@@ -74,7 +74,7 @@ export class KtapReporter implements Reporter {
 	/** Whether anything of a suite was selected, or went wrong before that could be known. */
 	private runsSome(id: string): boolean {
 		const module = this.ended.get(id);
-		return module === undefined || module.children.size > 0 || module.errors().length > 0;
+		return module === undefined || !module.children.allTests().next().done || module.errors().length > 0;
 	}
 
 	/** Print the suites that have ended, up to the first that has not. */

@@ -128,8 +128,8 @@ function caseResult(test: TestCase, logs: string[]): Result {
 }
 
 function describe(message: string, stack: string): string[] {
-	const frames = stack.split('\n').filter((row) => /^\s+at .*(?<!node_modules.*):\d+:\d+\)?$/.test(row));
-	return [...message.split('\n'), ...frames.filter((row) => !row.includes('node_modules'))];
+	const frames = stack.split('\n').filter((row) => /^\s+at .*:\d+:\d+\)?$/.test(row));
+	return [...message.split('\n'), ...frames.filter((row) => !/node_modules|node:/.test(row))];
 }
 
 /**
