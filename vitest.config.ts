@@ -14,6 +14,11 @@ export default defineConfig({
 		pool: 'forks',
 		execArgv: ['--import', 'tsx'],
 		experimental: { viteModuleRunner: false, nodeLoader: false },
+		// a fork ends before V8 writes what it counted
+		setupFiles:
+			process.env['NODE_V8_COVERAGE'] === undefined
+				? []
+				: ['test/setup/coverage.ts'],
 		testTimeout: 30_000,
 		hookTimeout: 30_000,
 	},

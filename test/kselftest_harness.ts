@@ -137,9 +137,15 @@ export function FIXTURE_VARIANT_ADD<Self, Variant extends object>(
 	fields: Partial<Variant>,
 ): void {
 	if (fixture.zero === null)
-		throw new HarnessError('FIXTURE_VARIANT_ADD', `${fixture.name} has no FIXTURE_VARIANT`);
+		throw new HarnessError(
+			'FIXTURE_VARIANT_ADD',
+			`${fixture.name} has no FIXTURE_VARIANT`,
+		);
 	if (fixture.variants.has(checkName('FIXTURE_VARIANT_ADD', name)))
-		throw new HarnessError('FIXTURE_VARIANT_ADD', `${fixture.name} has a variant ${name} already`);
+		throw new HarnessError(
+			'FIXTURE_VARIANT_ADD',
+			`${fixture.name} has a variant ${name} already`,
+		);
 	fixture.variants.set(name, { ...fixture.zero, ...fields });
 }
 
@@ -246,7 +252,10 @@ export function expectReport(pattern: ReportPattern): void {
 
 function checkName(call: string, name: string): string {
 	if (!/^\w+$/.test(name))
-		throw new HarnessError(call, `a name is letters, digits and underscores, not "${name}"`);
+		throw new HarnessError(
+			call,
+			`a name is letters, digits and underscores, not "${name}"`,
+		);
 	return name;
 }
 
@@ -273,8 +282,12 @@ function register<Self, Variant>(fixture: Fixture<Self, Variant>): void {
 				speed,
 			};
 			if (!isSelected(filters, meta) || !speeds.includes(speed)) continue;
-			const seconds = attributes.timeout ?? TEST_TIMEOUT_DEFAULT * speedFactor[speed];
-			const options = { meta: { kselftest: meta }, timeout: (seconds + 5) * 1000 };
+			const seconds =
+				attributes.timeout ?? TEST_TIMEOUT_DEFAULT * speedFactor[speed];
+			const options = {
+				meta: { kselftest: meta },
+				timeout: (seconds + 5) * 1000,
+			};
 			vitestTest(full, options, async ({ task, skip }) => {
 				const trial = new Trial(fixture, variant, name, body, seconds);
 				await trial.perform();
@@ -287,7 +300,8 @@ function register<Self, Variant>(fixture: Fixture<Self, Variant>): void {
 		}
 	}
 	const [unknown] = xfails;
-	if (unknown !== undefined) throw new HarnessError('XFAIL_ADD', `there is no test ${unknown}`);
+	if (unknown !== undefined)
+		throw new HarnessError('XFAIL_ADD', `there is no test ${unknown}`);
 }
 
 /** What vitest is told of a failed test: the diagnostics are the message, there is no stack. */
@@ -378,10 +392,12 @@ class Trial<Self, Variant> {
 		const world = installedWorld();
 		if (world !== null) {
 			for (const report of world.reports) reports.add(report);
-			if (!this.dead) for (const report of await this.shutDown()) reports.add(report);
+			if (!this.dead)
+				for (const report of await this.shutDown()) reports.add(report);
 			installWorld(null);
 		}
-		if (this.skipped === null || reports.size > 0) this.verdict.judgeReports([...reports]);
+		if (this.skipped === null || reports.size > 0)
+			this.verdict.judgeReports([...reports]);
 	}
 
 	async shutDown(): Promise<readonly Report[]> {
@@ -402,7 +418,9 @@ class Trial<Self, Variant> {
 		if (failures.length === 0 && !asserted) failures.push(`${test}:no assertion`);
 		if (failures.length === 0) {
 			if (xfail === null) return { outcome: 'pass' };
-			const diagnostics = [`${test}:passed where a failure was expected; drop its XFAIL_ADD`];
+			const diagnostics = [
+				`${test}:passed where a failure was expected; drop its XFAIL_ADD`,
+			];
 			return { outcome: 'xpass', reason: xfail, diagnostics };
 		}
 		const diagnostics = failures;

@@ -82,7 +82,10 @@ function judge(call: string, good: boolean, message: (texts: string[] | null) =>
 
 function compare(call: string, expected: unknown, operator: Operator, seen: unknown): void {
 	if (expected === undefined || seen === undefined)
-		throw new HarnessError(call, 'an operand is undefined; what is absent is NULL, `null`');
+		throw new HarnessError(
+			call,
+			'an operand is undefined; what is absent is NULL, `null`',
+		);
 	judge(call, holds(expected, operator, seen), (texts) =>
 		comparison(texts, 0, [expected, seen], operator),
 	);
@@ -91,7 +94,12 @@ function compare(call: string, expected: unknown, operator: Operator, seen: unkn
 function truth(call: string, seen: unknown, wanted: boolean): void {
 	judge(call, Boolean(seen) === wanted, (texts) =>
 		// kselftest's macro compares with 0 and says so
-		comparison(['0', ...(texts ?? [show(seen)])], 0, [0, asC(seen)], wanted ? '!=' : '=='),
+		comparison(
+			['0', ...(texts ?? [show(seen)])],
+			0,
+			[0, asC(seen)],
+			wanted ? '!=' : '==',
+		),
 	);
 }
 

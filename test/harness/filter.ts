@@ -45,6 +45,9 @@ function matches(filter: Filter, { fixture, variant, test }: TestName): boolean 
 		case 'F':
 			return filter.name === fixture;
 		case 'r':
-			return filter.name === [fixture, variant, test].filter((part) => part !== '').join('.');
+			return (
+				filter.name ===
+				[fixture, variant, test].filter((part) => part !== '').join('.')
+			);
 	}
 }

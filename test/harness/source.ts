@@ -30,7 +30,9 @@ const harnessPaths = /^test\/(?:harness\/|kselftest_harness\.ts)/;
 export function treePlaces(stack: string): Place[] {
 	const places: Place[] = [];
 	for (const row of stack.split('\n')) {
-		const match = /(?:\(|at (?:async )?)(?:file:\/\/)?(\/[^()]*?):(\d+):(\d+)\)?$/.exec(row);
+		const match = /(?:\(|at (?:async )?)(?:file:\/\/)?(\/[^()]*?):(\d+):(\d+)\)?$/.exec(
+			row,
+		);
 		if (match === null) continue;
 		const [, file = '', line = '', column = ''] = match;
 		if (!file.startsWith(root) || file.includes('/node_modules/')) continue;

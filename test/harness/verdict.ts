@@ -59,7 +59,8 @@ export class Verdict {
 		const where = top === undefined ? '' : `${top.path}:${top.line}:`;
 		this.failures.push(`${where}${this.test}:${message}`);
 		for (const { path, line } of callers)
-			if (path.startsWith('test/')) this.failures.push(`  called from ${path}:${line}`);
+			if (path.startsWith('test/'))
+				this.failures.push(`  called from ${path}:${line}`);
 	}
 
 	/**
@@ -73,11 +74,16 @@ export class Verdict {
 			const hits = this.expected.filter((one) => matches(one, title, text));
 			for (const hit of hits) occurred.add(hit);
 			if (hits.length === 0)
-				this.failures.push(`${this.test}:Unexpected report: ${title}`, ...text.split('\n'));
+				this.failures.push(
+					`${this.test}:Unexpected report: ${title}`,
+					...text.split('\n'),
+				);
 		}
 		for (const pattern of this.expected)
 			if (!occurred.has(pattern))
-				this.failures.push(`${this.test}:Expected report did not occur: ${pattern}`);
+				this.failures.push(
+					`${this.test}:Expected report did not occur: ${pattern}`,
+				);
 	}
 }
 
@@ -100,6 +106,7 @@ export function setVerdict(verdict: Verdict | null): void {
  * @throws HarnessError outside a test
  */
 export function verdict(call: string): Verdict {
-	if (running === null) throw new HarnessError(call, 'is for the body of a TEST or FIXTURE_SETUP');
+	if (running === null)
+		throw new HarnessError(call, 'is for the body of a TEST or FIXTURE_SETUP');
 	return running;
 }

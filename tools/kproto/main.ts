@@ -30,10 +30,6 @@ const subcommands: Readonly<Record<string, Entry>> = {
 		brief: 'hold the tree against the rules that only this project has',
 		load: () => import('../lint/main.ts'),
 	},
-	layers: {
-		brief: 'check which folder imports which, and that no import goes in a circle',
-		load: () => import('../layers/main.ts'),
-	},
 	coverage: {
 		brief: 'run the suites and tell what they did not reach',
 		load: () => import('../coverage/main.ts'),
@@ -41,7 +37,9 @@ const subcommands: Readonly<Record<string, Entry>> = {
 };
 
 function usage(): string {
-	const rows = Object.entries(subcommands).map(([name, { brief }]) => `  ${name.padEnd(12)}${brief}`);
+	const rows = Object.entries(subcommands).map(
+		([name, { brief }]) => `  ${name.padEnd(12)}${brief}`,
+	);
 	return ['usage: kproto COMMAND [ARGUMENT...]', '', ...rows, ''].join('\n');
 }
 

@@ -56,7 +56,10 @@ const importMeta = {
  * @param {string} path
  */
 function stamp(path) {
-	const { ctimeMs, size } = statSync(path, { throwIfNoEntry: false }) ?? { ctimeMs: 0, size: 0 };
+	const { ctimeMs, size } = statSync(path, { throwIfNoEntry: false }) ?? {
+		ctimeMs: 0,
+		size: 0,
+	};
 	return `${ctimeMs} ${size}`;
 }
 
@@ -95,7 +98,10 @@ function writeWhole(path, data) {
  * @returns {Promise<string>} path of a module that Node can import
  */
 export async function bundle(suite) {
-	const outfile = join(cache, `${createHash('sha1').update(suite).digest('hex').slice(0, 12)}.mjs`);
+	const outfile = join(
+		cache,
+		`${createHash('sha1').update(suite).digest('hex').slice(0, 12)}.mjs`,
+	);
 	if (isFresh(outfile)) return outfile;
 	const started = Date.now();
 	const { build } = await import('esbuild');
@@ -142,7 +148,8 @@ export function suitesWith(file) {
 	for (const name of readdirSync(cache)) {
 		if (!name.endsWith('.mjs.json')) continue;
 		const manifest = readManifest(join(cache, name));
-		if (manifest !== null && Object.hasOwn(manifest.inputs, file)) suites.push(manifest.suite);
+		if (manifest !== null && Object.hasOwn(manifest.inputs, file))
+			suites.push(manifest.suite);
 	}
 	return suites;
 }

@@ -16,7 +16,8 @@ export function listTests(modules: readonly TestModule[]): string[] {
 			const { kselftest } = test.meta();
 			if (kselftest !== undefined) names.push(kselftest);
 		}
-		if (names.length > 0) lines.push(`# ${module.relativeModuleId}`, ...suiteTable(names));
+		if (names.length > 0)
+			lines.push(`# ${module.relativeModuleId}`, ...suiteTable(names));
 	}
 	return lines;
 }

@@ -49,7 +49,9 @@ function checkTargets({ targets, skipTargets }: Options, dir: string): void {
 	if (!existsSync(dir)) throw new UsageError(`there is no folder ${dir}`);
 	for (const target of [...targets, ...skipTargets])
 		if (!existsSync(resolve(dir, target)))
-			throw new UsageError(`there is no target "${target}": ${resolve(dir, target)} is missing`);
+			throw new UsageError(
+				`there is no target "${target}": ${resolve(dir, target)} is missing`,
+			);
 }
 
 /** What vitest is told for both running and listing. */
@@ -61,7 +63,10 @@ function vitestOptions(options: Options, dir: string): CliOptions {
 		root,
 		config: resolve(root, 'vitest.config.ts'),
 		include: targets.map((target) => resolve(dir, target, '**/*-tests.ts')),
-		exclude: [...samples, ...options.skipTargets.map((target) => resolve(dir, target, '**'))],
+		exclude: [
+			...samples,
+			...options.skipTargets.map((target) => resolve(dir, target, '**')),
+		],
 		provide: { kselftestFilters: options.filters, kselftestSpeeds: options.speeds },
 		passWithNoTests: true,
 		watch: options.watch,
@@ -123,7 +128,8 @@ async function run(options: Options, dir: string): Promise<number> {
 	}
 	await vitest.close();
 	if (options.json === '') process.stdout.write(`${jsonResult(reporter.results)}\n`);
-	else if (options.json !== null) writeFileSync(options.json, `${jsonResult(reporter.results)}\n`);
+	else if (options.json !== null)
+		writeFileSync(options.json, `${jsonResult(reporter.results)}\n`);
 	return exitCode(reporter);
 }
 

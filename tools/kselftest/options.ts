@@ -149,10 +149,16 @@ function speedsOf(filter: string | undefined): Speed[] {
 	const [, operator = '', name = ''] = /^speed(<=|>=|!=|=|<|>)(\w+)$/.exec(filter) ?? [];
 	const bound = order.indexOf(name as Speed);
 	if (bound < 0)
-		throw new UsageError(`--filter: expected speed, a comparison and a speed, not "${filter}"`);
+		throw new UsageError(
+			`--filter: expected speed, a comparison and a speed, not "${filter}"`,
+		);
 	return order.filter((_, at) => {
 		if (operator === '!=') return at !== bound;
 		const equal = operator.includes('=') && at === bound;
-		return equal || (operator.startsWith('<') && at < bound) || (operator.startsWith('>') && at > bound);
+		return (
+			equal ||
+			(operator.startsWith('<') && at < bound) ||
+			(operator.startsWith('>') && at > bound)
+		);
 	});
 }

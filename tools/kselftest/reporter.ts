@@ -64,7 +64,8 @@ export class KtapReporter implements Reporter {
 			this.options.print([`1..${this.order.length}`]);
 		}
 		this.printEnded();
-		for (const id of this.order) this.addError(suiteName(this.options.dir, id), ['did not end']);
+		for (const id of this.order)
+			this.addError(suiteName(this.options.dir, id), ['did not end']);
 		for (const { message, stack } of errors)
 			this.addError('unhandled', (stack ?? message).split('\n'));
 		this.order = [];
@@ -74,7 +75,11 @@ export class KtapReporter implements Reporter {
 	/** Whether anything of a suite was selected, or went wrong before that could be known. */
 	private runsSome(id: string): boolean {
 		const module = this.ended.get(id);
-		return module === undefined || !module.children.allTests().next().done || module.errors().length > 0;
+		return (
+			module === undefined ||
+			!module.children.allTests().next().done ||
+			module.errors().length > 0
+		);
 	}
 
 	/** Print the suites that have ended, up to the first that has not. */
@@ -104,7 +109,10 @@ export class KtapReporter implements Reporter {
 		const [dir, test] = splitName(result.name);
 		const lines = resultLines(result, this.results.length);
 		const header = `# selftests: ${dir}: ${test}`;
-		if (!this.options.summary) return this.options.print([header, ...lines]);
+		if (!this.options.summary) {
+			this.options.print([header, ...lines]);
+			return;
+		}
 		this.options.print([header, ...lines.slice(-1)]);
 		this.options.detail([header, ...lines]);
 	}

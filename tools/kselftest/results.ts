@@ -50,9 +50,13 @@ export function moduleResult(
 	logs: ReadonlyMap<string, string[]>,
 ): Result {
 	const children = resultsOf(module.children, logs);
-	const errors = [...module.errors(), ...[...module.children.allSuites()].flatMap((s) => s.errors())];
+	const errors = [
+		...module.errors(),
+		...[...module.children.allSuites()].flatMap((s) => s.errors()),
+	];
 	const diagnostics = [...(logs.get(module.id) ?? [])];
-	for (const { message = '', stack = '' } of errors) diagnostics.push(...describe(message, stack));
+	for (const { message = '', stack = '' } of errors)
+		diagnostics.push(...describe(message, stack));
 	if (errors.length > 0) return group(name, children, 'error', diagnostics);
 	return group(name, children, statusOf(children), diagnostics);
 }
@@ -71,7 +75,15 @@ function resultsOf(
 		// a fixture is no level of its own: its name begins the names of its tests
 		const isFixture = children.every(({ name }) => name.startsWith(`${task.name}.`));
 		if (isFixture) results.push(...children);
-		else results.push(group(task.name, children, statusOf(children), logs.get(task.id) ?? []));
+		else
+			results.push(
+				group(
+					task.name,
+					children,
+					statusOf(children),
+					logs.get(task.id) ?? [],
+				),
+			);
 	}
 	return results;
 }
