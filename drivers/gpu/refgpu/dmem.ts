@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Device-private memory: chunks of VRAM, the pages handed out, and the pagemap's ops.
+ *
+ * Guarantee: a page that is handed out has one reference, is locked and belongs to one chunk; its
+ * last put returns it to the free list.
+ * Duty of callers of allocVramPage(): unlock and put the page, or give it to a migration.
+ */
+import { WARN_ON } from '../../../include/linux/bug.ts';
+import { ENOMEM } from '../../../include/linux/errno.ts';
+import {
+	dev_pagemap,
+	MEMORY_DEVICE_PRIVATE,
+	type range,
+} from '../../../include/linux/memremap.ts';
+import type { folio, page } from '../../../include/linux/mm_types.ts';
+import { nth_page, pfn_to_page } from '../../../include/linux/mmzone.ts';
+import { folio_nr_pages } from '../../../include/linux/page-flags.ts';
+import type { int } from '../../../include/linux/types.ts';
+import type { Sim } from '../../../include/sim/schedule.ts';
+import { spin_lock, spin_unlock } from '../../../kernel/locking/spinlock.ts';
+import { release_mem_region, request_free_mem_region } from '../../../kernel/resource.ts';
+import { memremap_pages, memunmap_pages, zone_device_page_init } from '../../../mm/memremap.ts';
+import { CHUNK_PAGES, chunkOf, GpuChunk, type RefGpu } from './gpu.ts';
+
+/**
+ * The last reference of a page was put: its VRAM is free again.
+ *
+ * @param p - the page
+ */
+export function* freePage(p: page): Sim<void> {
+	const chunk = chunkOf(p);
+	const { gpu } = chunk;
+
+	yield* spin_lock(gpu.lock);
+	WARN_ON(chunk.callocated === 0, 'a page of a chunk without pages in use is freed');
+	chunk.callocated--;
+	gpu.freePages.push(p);
+	yield* spin_unlock(gpu.lock);
+}
+
+/**
+ * The last reference of a folio was put.
+ *
+ * @param f - the folio
+ */
+export function* freeFolio(f: folio): Sim<void> {
+	const pages = folio_nr_pages(f);
+	for (let i = 0; i < pages; i++) yield* freePage(nth_page(f.page, i));
+}
+
+/**
+ * Give one more chunk of VRAM struct pages.
+ *
+ * @param gpu - the GPU
+ * @retval 0 done
+ * @returns an errno when VRAM or physical addresses are used up, or the pagemap cannot be made
+ */
+export function* addChunk(gpu: RefGpu): Sim<int> {
+	const pages = Math.min(CHUNK_PAGES, gpu.vramPages - gpu.nextVramPage);
+	if (pages <= 0) return -ENOMEM;
+	const region = request_free_mem_region(BigInt(pages) << 12n);
+	if (typeof region === 'number') return region;
+
+	const pagemap = new dev_pagemap({
+		type: MEMORY_DEVICE_PRIVATE,
+		ranges: [region],
+		nr_range: 1,
+		ops: gpu.pagemapOps,
+		owner: gpu,
+	});
+	const chunk = new GpuChunk(gpu, pagemap, region, gpu.nextVramPage);
+	pagemap.container = chunk;
+	const mapped = yield* memremap_pages(pagemap, gpu.pdev.dev.numa_node);
+	if (typeof mapped === 'number') {
+		release_mem_region(region.start, region.end + 1n - region.start);
+		return mapped;
+	}
+	gpu.nextVramPage += pages;
+	gpu.chunks.push(chunk);
+	yield* spin_lock(gpu.lock);
+	// Handed out from the end: the lowest page first.
+	for (let i = pages - 1; i >= 0; i--) gpu.freePages.push(pfn_to_page(BigInt(chunk.firstPfn + i)));
+	yield* spin_unlock(gpu.lock);
+	return 0;
+}
+
+/**
+ * Take a page of VRAM.
+ *
+ * @param gpu - the GPU; its engine mutex is held, because a chunk may have to be added
+ * @returns the page, locked, with one reference; null when there is none
+ */
+export function* allocVramPage(gpu: RefGpu): Sim<page | null> {
+	if (gpu.stopping) return null;
+	if (gpu.freePages.length === 0 && (yield* addChunk(gpu)) !== 0) return null;
+
+	yield* spin_lock(gpu.lock);
+	const p = gpu.freePages.pop() ?? null;
+	if (p !== null) chunkOf(p).callocated++;
+	yield* spin_unlock(gpu.lock);
+	if (p === null) return null;
+	yield* zone_device_page_init(p, chunkOf(p).pagemap, 0);
+	return p;
+}
+
+/**
+ * Take the struct pages of all chunks away. No page may be in use.
+ *
+ * @param gpu - the GPU
+ */
+export function* removeChunks(gpu: RefGpu): Sim<void> {
+	gpu.freePages = [];
+	for (const chunk of gpu.chunks.splice(0)) {
+		const { start, end }: range = chunk.region;
+		yield* memunmap_pages(chunk.pagemap);
+		release_mem_region(start, end + 1n - start);
+	}
+	gpu.nextVramPage = 0;
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * What the GPU driver keeps for one GPU: chunks of device-private memory, the P2P window.
+ *
+ * ```
+ *   VRAM     | chunk 0 | chunk 1 | chunk 2 | ...           chunk: 2 MiB of VRAM
+ *   private    pgmap 0   pgmap 1   pgmap 2                 struct pages without a bus address
+ *   window   |<- P2PDMA pages of the BAR: the same bytes ->|
+ *   alias    window.firstPfn + (VRAM page - window.firstVramPage)
+ * ```
+ */
+import type { pci_dev } from '../../../include/linux/pci.ts';
+import type { dev_pagemap, dev_pagemap_ops, range } from '../../../include/linux/memremap.ts';
+import type { page } from '../../../include/linux/mm_types.ts';
+import { mutex, spinlock_t } from '../../../include/linux/spinlock.ts';
+import type { int } from '../../../include/linux/types.ts';
+import type { GpuSilicon } from './silicon.ts';
+
+/** Pages of one chunk. */
+export const CHUNK_PAGES = 512;
+
+/** A piece of VRAM with device-private struct pages. */
+export class GpuChunk {
+	readonly gpu: RefGpu;
+	readonly pagemap: dev_pagemap;
+	/** Physical addresses that no memory is at. */
+	readonly region: range;
+	readonly firstPfn: number;
+	/** First VRAM page. */
+	readonly firstVramPage: number;
+	/** Pages in use. */
+	callocated: int = 0;
+
+	/**
+	 * @param gpu - whose
+	 * @param pagemap - its pagemap
+	 * @param region - its physical addresses
+	 * @param firstVramPage - where it is in VRAM
+	 */
+	constructor(gpu: RefGpu, pagemap: dev_pagemap, region: range, firstVramPage: number) {
+		this.gpu = gpu;
+		this.pagemap = pagemap;
+		this.region = region;
+		this.firstPfn = Number(region.start >> 12n);
+		this.firstVramPage = firstVramPage;
+	}
+}
+
+/** P2P pages that show a part of VRAM. */
+export class GpuWindow {
+	readonly bar: int;
+	readonly firstPfn: number;
+	readonly firstVramPage: number;
+	readonly pages: number;
+	/** What pci_alloc_p2pmem() gave: the driver's hold on all of it. */
+	readonly reservation: bigint;
+
+	/**
+	 * @param bar - BAR
+	 * @param firstPfn - PFN of its first page
+	 * @param firstVramPage - VRAM page that this shows
+	 * @param pages - how many
+	 * @param reservation - address from pci_alloc_p2pmem()
+	 */
+	constructor(
+		bar: int,
+		firstPfn: number,
+		firstVramPage: number,
+		pages: number,
+		reservation: bigint,
+	) {
+		this.bar = bar;
+		this.firstPfn = firstPfn;
+		this.firstVramPage = firstVramPage;
+		this.pages = pages;
+		this.reservation = reservation;
+	}
+}
+
+/** Counters of one GPU. */
+export class GpuCounters {
+	/** CPU faults on device-private pages that migrate_to_ram() served. */
+	migrateToRam = 0;
+	/** Pages moved into VRAM, back by a fault, back by eviction. */
+	pagesToVram = 0;
+	pagesToRam = 0;
+	pagesEvicted = 0;
+	/** Calls of the op. */
+	opCalls = 0;
+}
+
+/** One GPU. */
+export class RefGpu {
+	readonly pdev: pci_dev;
+	readonly silicon: GpuSilicon;
+	chunks: GpuChunk[] = [];
+	/** Free device-private pages. */
+	freePages: page[] = [];
+	/** Covers freePages and callocated. */
+	lock = new spinlock_t('&gpu->dmem.lock');
+	/** One migration at a time uses the copy engine; allocates chunks. */
+	engineMutex = new mutex('&gpu->engine');
+	window: GpuWindow | null = null;
+	/** No more pages are handed out. */
+	stopping = false;
+	nextVramPage = 0;
+	readonly vramPages: number;
+	counters = new GpuCounters();
+	/** Ops of the chunks' pagemaps. */
+	readonly pagemapOps: dev_pagemap_ops;
+
+	/**
+	 * @param pdev - its PCI function
+	 * @param silicon - its hardware
+	 * @param pagemapOps - ops of the chunks' pagemaps
+	 */
+	constructor(pdev: pci_dev, silicon: GpuSilicon, pagemapOps: dev_pagemap_ops) {
+		this.pagemapOps = pagemapOps;
+		this.pdev = pdev;
+		this.silicon = silicon;
+		this.vramPages = Number(silicon.vram.size >> 12n);
+	}
+}
+
+/**
+ * The chunk that a device-private page belongs to.
+ *
+ * @param p - page of one of this driver's pagemaps
+ */
+export function chunkOf(p: page): GpuChunk {
+	return p.pgmap!.container as GpuChunk;
+}
+
+/**
+ * Byte of VRAM that a device-private page stands for.
+ *
+ * @param p - page of one of this driver's pagemaps
+ */
+export function vramOffset(p: page): bigint {
+	const chunk = chunkOf(p);
+	return BigInt(chunk.firstVramPage + (p.sec.base + p.idx - chunk.firstPfn)) << 12n;
+}

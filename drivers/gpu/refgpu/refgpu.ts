@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Driver of the reference GPU: probe and remove.
+ *
+ * It knows user memory through mm/ and its own PCI function; it has never heard of a NIC.
+ *
+ * ```
+ *   probe    VRAM behind the BAR -> P2P window -> (chunks on demand)
+ *   remove   stop -> evict every chunk -> private pagemaps -> window -> pagemap of the window
+ * ```
+ */
+import type { Machine } from '../../../arch/sim/machine.ts';
+import { EBUSY } from '../../../include/linux/errno.ts';
+import type { dev_pagemap_ops } from '../../../include/linux/memremap.ts';
+import { type pci_dev, pci_name, pci_resource_len } from '../../../include/linux/pci.ts';
+import type { int } from '../../../include/linux/types.ts';
+import { HarnessError } from '../../../include/sim/report.ts';
+import type { Sim } from '../../../include/sim/schedule.ts';
+import { feature, world } from '../../../include/sim/world.ts';
+import { devres_release_all } from '../../base/devres.ts';
+import { freeFolio, freePage, removeChunks } from './dmem.ts';
+import { RefGpu } from './gpu.ts';
+import { evictChunk, refgpu_migrate_to_ram } from './migrate.ts';
+import { addWindow, refgpu_device_private_dma_pfn, removeWindow, vramBar } from './p2p.ts';
+import { GpuSilicon } from './silicon.ts';
+
+/** Ops of the private pagemaps; each release calls those that it knows. */
+const pagemapOps: dev_pagemap_ops = Object.freeze({
+	folio_free: freeFolio,
+	page_free: freePage,
+	migrate_to_ram: refgpu_migrate_to_ram,
+});
+
+/** The same with the proposed op. */
+const pagemapOpsP2p: dev_pagemap_ops = Object.freeze({
+	...pagemapOps,
+	device_private_dma_pfn: refgpu_device_private_dma_pfn,
+});
+
+/** How a GPU is set up. */
+export interface GpuOptions {
+	/** Bytes of VRAM; default: what the BAR shows. */
+	readonly vramSize?: bigint;
+	/** Bytes that the P2P window shows; 0: no window. Default: all that BAR and VRAM have. */
+	readonly windowSize?: bigint;
+}
+
+/** VRAM of a GPU that shows none of it. */
+const VRAM_WITHOUT_BAR = 16n << 20n;
+
+/** What the hardware does by itself: its BAR shows its memory. */
+function showVram(pdev: pci_dev, bar: int, silicon: GpuSilicon): void {
+	const fn = (world().machine as Machine).function(pci_name(pdev));
+	const register = fn?.bars.find(({ index }) => index === bar);
+	if (register === undefined)
+		throw new HarnessError('refgpuProbe()', `${pci_name(pdev)} is not a function of the machine`);
+	register.backing = { store: silicon.vram, offset: 0n };
+}
+
+/**
+ * Bind the driver to a GPU.
+ *
+ * @param pdev - its PCI function
+ * @param options - sizes
+ */
+export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGpu> {
+	const bar = vramBar(pdev);
+	const barSize = bar < 0 ? 0n : pci_resource_len(pdev, bar);
+	const vramSize = options.vramSize ?? (barSize > 0n ? barSize : VRAM_WITHOUT_BAR);
+	const silicon = new GpuSilicon(pci_name(pdev), vramSize);
+	if (bar >= 0) showVram(pdev, bar, silicon);
+
+	const gpu = new RefGpu(pdev, silicon, feature('p2p_op_dma_dev') ? pagemapOpsP2p : pagemapOps);
+	const shown = vramSize < barSize ? vramSize : barSize;
+	const windowSize = options.windowSize ?? shown;
+	// Without a window every page is still usable by this GPU; it just has no alias.
+	if (windowSize > 0n) yield* addWindow(gpu, bar, windowSize < shown ? windowSize : shown);
+	pdev.dev.driver_data = gpu;
+	return gpu;
+}
+
+/**
+ * Unbind the driver: every page goes back to system memory first.
+ *
+ * @param gpu - the GPU
+ * @retval 0 unbound
+ * @retval -EBUSY pages are still held; the GPU stays bound, and hands out no new pages
+ */
+export function* refgpuRemove(gpu: RefGpu): Sim<int> {
+	gpu.stopping = true;
+	for (const chunk of gpu.chunks) if (yield* evictChunk(chunk)) return -EBUSY;
+	yield* removeChunks(gpu);
+	// Only now: until the last private page was gone, somebody may have held an alias.
+	removeWindow(gpu);
+	yield* devres_release_all(gpu.pdev.dev);
+	gpu.pdev.dev.driver_data = null;
+	return 0;
+}
