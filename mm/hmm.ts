@@ -134,7 +134,7 @@ import {
 	type unsigned_long,
 	type vm_fault_t,
 } from '../include/linux/types.ts';
-import type { Sim } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { hmm_fill_present } from './hmm_fill.ts';
@@ -771,7 +771,8 @@ function* walkPtes(
 	const count = Number((end - start) >> PAGE_SHIFT);
 	const word = wordIndex(range, start);
 
-	yield { access: 'pte-read', object: table, index: first.index, count };
+	if (preemptible())
+		yield schedulePoint('pte-read', table, 'entries', first.index, count);
 	for (let n = 0; n < count; n++) {
 		n += hmm_fill_present(range, table, first.index + n, word + n, count - n);
 		if (n === count) break;

@@ -27,7 +27,7 @@ import {
 	IB_WC_SUCCESS,
 	type ib_wc_status,
 } from '../../../../include/rdma/ib_verbs.ts';
-import type { Sim } from '../../../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../../../../include/sim/schedule.ts';
 
 /** The device may read through this entry. */
 export const MTT_READ = 1n;
@@ -159,7 +159,8 @@ export class RnicSilicon {
 	 * @param words - address | MTT_*; 0 makes an entry fault
 	 */
 	*writeTable(key: MemoryKey, first: number, words: ArrayLike<bigint>): Sim<void> {
-		yield { access: 'write', object: key.mtt, index: first, count: words.length };
+		if (preemptible())
+			yield schedulePoint('write', key.mtt, 'entries', first, words.length);
 		for (let i = 0; i < words.length; i++) key.mtt[first + i] = words[i]!;
 	}
 
@@ -169,7 +170,7 @@ export class RnicSilicon {
 	 * @param key - the key
 	 */
 	*revokeKey(key: MemoryKey): Sim<void> {
-		yield { access: 'write', object: key, field: 'live' };
+		if (preemptible()) yield schedulePoint('write', key, 'live');
 		key.live = false;
 		key.mtt.fill(0n);
 		this.keys.delete(key.key);
@@ -240,7 +241,8 @@ export class RnicSilicon {
 		const needed = write ? MTT_WRITE : MTT_READ;
 
 		for (let turn = 0; turn < MAX_FAULTS_PER_PAGE; turn++) {
-			yield { access: 'read', object: key.mtt, index: key.index(iova), count: 1 };
+			if (preemptible())
+				yield schedulePoint('read', key.mtt, 'entries', key.index(iova), 1);
 			if (!key.live) return remote ? IB_WC_REM_ACCESS_ERR : IB_WC_LOC_PROT_ERR;
 			const entry = key.mtt[key.index(iova)]!;
 			if (entry & needed) return this.issue((entry & ~MTT_FLAGS) + BigInt(offset), bytes, write, failed);
