@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** struct task_struct: a simulated kernel thread or process, and the one on the CPU. */
-import type { Sim } from '../sim/schedule.ts';
+import type { SchedulePoint, Sim } from '../sim/schedule.ts';
 import { world } from '../sim/world.ts';
+import type { lock_class } from './lockdep.ts';
 import type { mm_struct } from './mm_types.ts';
 import type { int } from './types.ts';
 
@@ -9,6 +10,9 @@ export const TASK_RUNNING = 0;
 export const TASK_INTERRUPTIBLE = 1;
 export const TASK_UNINTERRUPTIBLE = 2;
 export const TASK_DEAD = 0x80;
+
+export const PF_WQ_WORKER = 0x20;
+export const PF_KTHREAD = 0x200000;
 
 export const SIGBUS = 7;
 export const SIGKILL = 9;
@@ -20,12 +24,16 @@ export interface held_lock {
 	readonly instance: object;
 	/** Its class: all locks of one kind share one. */
 	readonly lockClass: string;
+	/** Its node in the graph of lock orders. */
+	readonly dep: lock_class;
 	/** 0 for nothing, SINGLE_DEPTH_NESTING for the inner of two of a class. */
 	readonly subclass: int;
 	/** Taken for reading. */
 	readonly shared: boolean;
 	/** Sleeping is not allowed while it is held. */
 	readonly atomic: boolean;
+	/** Taken without waiting. */
+	readonly trylock: boolean;
 	/** Where it was taken, when the world tracks origins. */
 	readonly origin: Error | null;
 }
@@ -56,6 +64,16 @@ export class task_struct {
 	maj_flt = 0n;
 	/** What it executes; null for the thread that drives run(). */
 	body: Sim<unknown> | null = null;
+	/** What it is about to do; null before its first step and while it runs. */
+	point: SchedulePoint | null = null;
+	/** It is being executed, maybe below another thread that waits for it. */
+	on_cpu = false;
+	/** PF_* flags. */
+	flags: int = 0;
+	/** kthread_stop() was called. */
+	should_stop = false;
+	/** RCU read-side sections that it has entered so far. */
+	rcu_sections: int = 0;
 
 	/** @param init - designated initialiser */
 	constructor(init: Partial<task_struct> = {}) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The lock structures. What takes and leaves them is in kernel/locking/. */
+import type { lock_class } from './lockdep.ts';
 import type { task_struct } from './sched.ts';
 import type { int } from './types.ts';
 
@@ -12,6 +13,8 @@ export class spinlock_t {
 	/** Lockdep class: the name under which all locks of this kind are ordered. */
 	name: string;
 	owner: task_struct | null = null;
+	/** Lockdep's node for `name`, looked up at first use. */
+	dep: lock_class | null = null;
 
 	/** @param name - lockdep class */
 	constructor(name: string) {
@@ -27,6 +30,8 @@ export class spinlock_t {
 export class mutex {
 	name: string;
 	owner: task_struct | null = null;
+	/** Lockdep's node for `name`, looked up at first use. */
+	dep: lock_class | null = null;
 
 	/** @param name - lockdep class */
 	constructor(name: string) {
@@ -42,6 +47,8 @@ export class mutex {
 export class rw_semaphore {
 	name: string;
 	owner: task_struct | null = null;
+	/** Lockdep's node for `name`, looked up at first use. */
+	dep: lock_class | null = null;
 	/** Readers inside. */
 	readers: int = 0;
 	/** Writers that wait: new readers queue behind them. */

@@ -7,8 +7,12 @@
  * and waking, READ_ONCE/WRITE_ONCE, atomics, page-table entries. Between two points of a thread no
  * other thread runs. A search of interleavings may reorder two neighbouring points of different
  * threads without effect unless they name the same object and at least one of them changes it.
- * Mechanism: kernel code that can be interleaved is a generator; `yield` hands a point out.
+ * Mechanism: kernel code that can be interleaved is a generator; `yield` hands a point out. Where
+ * nobody looks for interleavings a point that could go on anyway is not handed out at all
+ * (`preemptible()`): a single thread then runs at the speed of plain code. Plain code that touches
+ * shared state (a wake-up, a reference count) says so with `touch()`.
  */
+import { world } from './world.ts';
 
 /** How a schedule point touches its object. */
 export type Access =
@@ -63,3 +67,109 @@ export interface SchedulePoint {
  * The type says "may be scheduled" in every prototype.
  */
 export type Sim<T> = Generator<SchedulePoint, T, void>;
+
+/** A schedule point; all have one shape. */
+export class Point implements SchedulePoint {
+	readonly access: Access;
+	readonly object: object;
+	readonly field: string | undefined;
+	readonly index: number | undefined;
+	readonly count: number | undefined;
+	readonly ready: (() => boolean) | undefined;
+	readonly deadline: bigint | undefined;
+
+	/**
+	 * @param access - how the object is touched
+	 * @param object - what is touched
+	 * @param field - which field of it
+	 * @param index - first page-table entry
+	 * @param count - number of page-table entries
+	 * @param ready - whether the thread could go on now
+	 * @param deadline - when a timed wait gives up
+	 */
+	constructor(
+		access: Access,
+		object: object,
+		field: string | undefined,
+		index: number | undefined,
+		count: number | undefined,
+		ready: (() => boolean) | undefined,
+		deadline: bigint | undefined,
+	) {
+		this.access = access;
+		this.object = object;
+		this.field = field;
+		this.index = index;
+		this.count = count;
+		this.ready = ready;
+		this.deadline = deadline;
+	}
+}
+
+/**
+ * Whether somebody looks for interleavings, so that each schedule point must be handed out:
+ * `if (preemptible()) yield schedulePoint('pte-write', table, 'entries', index, 1)`.
+ * A point that is not ready is handed out always.
+ */
+export function preemptible(): boolean {
+	return world().preemptible;
+}
+
+/**
+ * Make a point that is always ready.
+ *
+ * @param access - how the object is touched
+ * @param object - identity of what is touched
+ * @param field - which field of it
+ * @param index - first page-table entry
+ * @param count - number of page-table entries
+ */
+export function schedulePoint(
+	access: Access,
+	object: object,
+	field?: string,
+	index?: number,
+	count?: number,
+): SchedulePoint {
+	return new Point(access, object, field, index, count, undefined, undefined);
+}
+
+/**
+ * Make a point at which the thread waits.
+ *
+ * @param access - `wait`, `acquire`, …
+ * @param object - the lock, the wait queue
+ * @param ready - whether it could go on now; looks at state, changes none, knows no `current`
+ * @param deadline - virtual time (ns) at which it goes on in any case
+ */
+export function waitPoint(
+	access: Access,
+	object: object,
+	ready: () => boolean,
+	deadline?: bigint,
+): SchedulePoint {
+	return new Point(access, object, undefined, undefined, undefined, ready, deadline);
+}
+
+/** Collects what the step of a thread touched beyond the point that began it. */
+export interface Footprint {
+	/**
+	 * @param access - how
+	 * @param object - what
+	 * @param field - which field of it
+	 */
+	touch(access: Access, object: object, field?: string): void;
+}
+
+/**
+ * Say that plain code touches shared state as a part of the present step. Costs one test where
+ * nobody collects footprints.
+ *
+ * @param access - how
+ * @param object - what
+ * @param field - which field of it
+ */
+export function touch(access: Access, object: object, field?: string): void {
+	const { footprint } = world();
+	if (footprint !== null) footprint.touch(access, object, field);
+}

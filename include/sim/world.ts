@@ -11,6 +11,7 @@ import type { task_struct } from '../linux/sched.ts';
 import type { FaultInjection } from './fault_injection.ts';
 import type { FeatureName, FeatureSet, ProfileName } from './feature.ts';
 import { HarnessError, type Report } from './report.ts';
+import type { Footprint } from './schedule.ts';
 
 /** A booted kernel on its machine. */
 export class World {
@@ -34,6 +35,10 @@ export class World {
 	faultInjection: FaultInjection | null = null;
 	/** Whether references, mappings and locks remember where they were taken. */
 	trackOrigins = false;
+	/** Whether every schedule point is handed out, or only those at which a thread must wait. */
+	preemptible = false;
+	/** Who collects what plain code touches; null: nobody. */
+	footprint: Footprint | null = null;
 
 	/**
 	 * @param machine - the machine below
