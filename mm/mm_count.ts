@@ -7,6 +7,7 @@
 import { BUG_ON } from '../include/linux/bug.ts';
 import type { mm_struct } from '../include/linux/mm_types.ts';
 import { type Sim, touch } from '../include/sim/schedule.ts';
+import { liveObjects } from './live.ts';
 import { mmu_notifier_subscriptions_destroy } from './mmu_notifier/subscriptions.ts';
 import { pgd_free } from './pgtable/alloc.ts';
 
@@ -43,5 +44,6 @@ function* __mmdrop(mm: mm_struct): Sim<void> {
 	BUG_ON(mm.mm_users > 0, 'an mm with users is freed');
 	if (mm.pgd !== 0) yield* pgd_free(mm, mm.pgd);
 	mm.pgd = 0;
+	liveObjects().mms.delete(mm);
 	mmu_notifier_subscriptions_destroy(mm);
 }

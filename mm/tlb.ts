@@ -20,6 +20,7 @@ export const tlb_single_page_flush_ceiling = 33;
 interface FlushableCpu {
 	readonly id: number;
 	readonly tlb: Tlb;
+	cr3: number;
 }
 
 function cpus(): readonly FlushableCpu[] {
@@ -120,4 +121,33 @@ export function dec_tlb_flush_pending(mm: mm_struct): void {
  */
 export function mm_tlb_flush_pending(mm: mm_struct): boolean {
 	return mm.tlb_flush_pending !== 0;
+}
+
+/**
+ * Let a CPU translate by the page tables of an address space.
+ *
+ * @param cpu - the CPU
+ * @param mm - address space
+ */
+export function loadMm(cpu: FlushableCpu, mm: mm_struct): void {
+	if (cpu.cr3 === mm.pgd) return;
+	cpu.cr3 = mm.pgd;
+	mm.cpu_bitmap.add(cpu.id);
+}
+
+/**
+ * Let no CPU know anything of an address space that goes: its top-level table will be something
+ * else's.
+ *
+ * @param mm - address space
+ */
+export function unloadMm(mm: mm_struct): void {
+	const { cpu_bitmap, pgd } = mm;
+	if (cpu_bitmap.size === 0) return;
+	for (const cpu of cpus()) {
+		if (!cpu_bitmap.has(cpu.id)) continue;
+		cpu.tlb.flush(pgd);
+		if (cpu.cr3 === pgd) cpu.cr3 = 0;
+	}
+	cpu_bitmap.clear();
 }

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Splitting and merging VMAs.
+ *
+ * Guarantee: neighbours that differ in nothing are one VMA, as far as their anon_vmas allow; rmap
+ * finds each page by some VMA at every moment. Mechanism: boundaries move under the write locks of
+ * both rmaps; `mm.vmas` stays sorted.
+ *
+ * ```
+ *   new range:        prev | NEW | next      -> prev grows, or next grows down, or all become prev
+ *   existing range:   prev | vma.. | next    -> left, right or both sides, the rest stays
+ *   split_vma(addr):  [ vma ) -> [ new ) [ vma )   new_below
+ *                              -> [ vma ) [ new )   else
+ * ```
+ */
+import { ENOMEM } from '../../include/linux/errno.ts';
+import type { file } from '../../include/linux/fs.ts';
+import { VM_SPECIAL } from '../../include/linux/mm.ts';
+import type {
+	anon_vma,
+	mm_struct,
+	vm_area_struct,
+} from '../../include/linux/mm_types.ts';
+import type { int, pgoff_t, unsigned_long, vm_flags_t } from '../../include/linux/types.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
+import { fput, get_file } from '../file_table.ts';
+import { vmaIndex } from '../find_vma.ts';
+import { mmap_assert_write_locked } from '../mmap_lock.ts';
+import { anon_vma_clone, unlink_anon_vmas } from '../rmap.ts';
+import { unlink_file_vma, vm_area_dup, vm_area_free } from './area.ts';
+
+/** Most VMAs of one address space (vm.max_map_count). */
+export const sysctl_max_map_count = 65530;
+
+/** What a range would have to be equal in to be part of a neighbour. */
+export interface MergeRange {
+	readonly start: unsigned_long;
+	/** Exclusive. */
+	readonly end: unsigned_long;
+	readonly flags: vm_flags_t;
+	readonly file: file | null;
+	readonly pgoff: pgoff_t;
+	/** The VMA that the range is part of; null for a new range. */
+	readonly middle: vm_area_struct | null;
+}
+
+/** Takes the locks of both rmaps of VMAs whose boundaries move. */
+function* vma_prepare(vma: vm_area_struct, anon: anon_vma | null): Sim<void> {
+	const mapping = vma.vm_file?.f_mapping;
+	if (mapping) yield* down_write(mapping.i_mmap_rwsem);
+	if (anon !== null) yield* down_write(anon.root.rwsem);
+}
+
+function* vma_complete(vma: vm_area_struct, anon: anon_vma | null): Sim<void> {
+	if (anon !== null) yield* up_write(anon.root.rwsem);
+	const mapping = vma.vm_file?.f_mapping;
+	if (mapping) yield* up_write(mapping.i_mmap_rwsem);
+}
+
+/**
+ * Split a VMA in two.
+ *
+ * @param vma - the VMA
+ * @param addr - where, page aligned and inside
+ * @param new_below - 1: the new VMA is the lower part; 0: the upper one
+ * @retval 0 split
+ * @retval -ENOMEM no memory, or too many VMAs
+ * @context Sleeps. The mmap lock is held for writing.
+ * @deviates no vma_iterator
+ * @kernel mm/vma.c
+ */
+export function* split_vma(vma: vm_area_struct, addr: unsigned_long, new_below: int): Sim<int> {
+	const { vm_mm: mm } = vma;
+	mmap_assert_write_locked(mm);
+	if (mm.vmas.length >= sysctl_max_map_count) return -ENOMEM;
+	return yield* __split_vma(vma, addr, new_below);
+}
+
+/**
+ * split_vma() for callers that have counted VMAs themselves.
+ *
+ * @param vma - the VMA
+ * @param addr - where, page aligned and inside
+ * @param new_below - 1: the new VMA is the lower part; 0: the upper one
+ * @retval 0 split
+ * @retval -ENOMEM no memory
+ * @context Sleeps. The mmap lock is held for writing.
+ * @deviates no vma_iterator
+ * @kernel mm/vma.c
+ */
+export function* __split_vma(vma: vm_area_struct, addr: unsigned_long, new_below: int): Sim<int> {
+	const { vm_mm: mm } = vma;
+	const fresh = vm_area_dup(vma);
+	if (fresh === null) return -ENOMEM;
+	const pages = (addr - vma.vm_start) >> 12n;
+	if (new_below) fresh.vm_end = addr;
+	else {
+		fresh.vm_start = addr;
+		fresh.vm_pgoff += pages;
+	}
+	const err = yield* anon_vma_clone(fresh, vma);
+	if (err !== 0) {
+		vm_area_free(fresh);
+		return err;
+	}
+	if (fresh.vm_file !== null) get_file(fresh.vm_file);
+	fresh.vm_ops?.open?.(fresh);
+	yield* vma_prepare(vma, vma.anon_vma);
+	const at = mm.vmas.indexOf(vma);
+	if (new_below) {
+		vma.vm_start = addr;
+		vma.vm_pgoff += pages;
+		mm.vmas.splice(at, 0, fresh);
+	} else {
+		vma.vm_end = addr;
+		mm.vmas.splice(at + 1, 0, fresh);
+	}
+	fresh.vm_file?.f_mapping?.i_mmap.add(fresh);
+	yield* vma_complete(vma, vma.anon_vma);
+	return 0;
+}
+
+/** A process that forked shares these pages: its VMA must not take in others. */
+function vma_is_fork_child(vma: vm_area_struct): boolean {
+	return vma.anon_vma !== null && vma.anon_vma_chain.length !== 1;
+}
+
+/** Whether the range may use the target's anon_vma, or the target the range's. */
+function is_mergeable_anon_vma(middle: vm_area_struct | null, target: vm_area_struct): boolean {
+	const source = middle?.anon_vma ?? null;
+	if (target.anon_vma === null && source !== null) return !vma_is_fork_child(middle!);
+	if (target.anon_vma !== null && source === null) return !vma_is_fork_child(target);
+	return source === target.anon_vma;
+}
+
+/** A VMA that has something to do at its end cannot vanish by being merged. */
+function can_merge_remove_vma(vma: vm_area_struct): boolean {
+	return vma.vm_ops?.close === undefined;
+}
+
+function is_mergeable_vma(range: MergeRange, target: vm_area_struct): boolean {
+	return range.flags === target.vm_flags && range.file === target.vm_file;
+}
+
+function can_vma_merge_left(range: MergeRange, prev: vm_area_struct | null): boolean {
+	return (
+		prev !== null &&
+		prev.vm_end === range.start &&
+		is_mergeable_vma(range, prev) &&
+		is_mergeable_anon_vma(range.middle, prev) &&
+		prev.vm_pgoff + ((prev.vm_end - prev.vm_start) >> 12n) === range.pgoff
+	);
+}
+
+/** @param left - the VMA in front if the range merges with that as well */
+function can_vma_merge_right(
+	range: MergeRange,
+	next: vm_area_struct | null,
+	left: vm_area_struct | null,
+): boolean {
+	if (
+		next === null ||
+		next.vm_start !== range.end ||
+		!is_mergeable_vma(range, next) ||
+		!is_mergeable_anon_vma(range.middle, next) ||
+		next.vm_pgoff !== range.pgoff + ((range.end - range.start) >> 12n)
+	)
+		return false;
+	// each fits the range; they must fit each other too
+	return left === null || is_mergeable_anon_vma(left, next);
+}
+
+/** Gives `dst` the anon_vmas of `src`, which it takes in, unless it has some. */
+function* dup_anon_vma(dst: vm_area_struct, src: vm_area_struct): Sim<int> {
+	if (src.anon_vma === null || dst.anon_vma !== null) return 0;
+	dst.anon_vma = src.anon_vma;
+	const err = yield* anon_vma_clone(dst, src);
+	if (err !== 0) dst.anon_vma = null;
+	return err;
+}
+
+/** Moves the boundaries of `vma`; those of `shrunk` too, and `removed` VMAs vanish. */
+function* commit_merge(
+	vma: vm_area_struct,
+	start: bigint,
+	end: bigint,
+	removed: readonly vm_area_struct[],
+	shrunk: { readonly vma: vm_area_struct; readonly start: bigint; readonly end: bigint } | null,
+): Sim<void> {
+	const { vm_mm: mm } = vma;
+	const anon = vma.anon_vma;
+	yield* vma_prepare(vma, anon);
+	vma.vm_pgoff -= (vma.vm_start - start) >> 12n;
+	vma.vm_start = start;
+	vma.vm_end = end;
+	if (shrunk !== null) {
+		shrunk.vma.vm_pgoff += (shrunk.start - shrunk.vma.vm_start) >> 12n;
+		shrunk.vma.vm_start = shrunk.start;
+		shrunk.vma.vm_end = shrunk.end;
+	}
+	yield* vma_complete(vma, anon);
+	for (const gone of removed) {
+		mm.vmas.splice(mm.vmas.indexOf(gone), 1);
+		yield* unlink_file_vma(gone);
+		yield* unlink_anon_vmas(gone);
+		if (gone.vm_file !== null) yield* fput(gone.vm_file);
+		vm_area_free(gone);
+	}
+}
+
+/**
+ * Make a new range part of its neighbours.
+ *
+ * @param mm - address space; nothing is mapped in the range
+ * @param range - what the range is
+ * @returns the VMA that holds the range now; null: it does not fit, or there is no memory
+ * @context Sleeps. The mmap lock is held for writing.
+ * @deviates parameters: vma_merge_struct without the iterator
+ * @kernel mm/vma.c
+ */
+export function* vma_merge_new_range(
+	mm: mm_struct,
+	range: MergeRange,
+): Sim<vm_area_struct | null> {
+	mmap_assert_write_locked(mm);
+	if ((range.flags & VM_SPECIAL) !== 0n) return null;
+	const at = vmaIndex(mm, range.start);
+	const prev = mm.vmas[at - 1] ?? null;
+	const next = mm.vmas[at] ?? null;
+	const left = can_vma_merge_left(range, prev);
+	const right = can_vma_merge_right(range, next, left ? prev : null);
+	if (left) {
+		const both = right && can_merge_remove_vma(next!);
+		const end = both ? next!.vm_end : range.end;
+		if (both && (yield* dup_anon_vma(prev!, next!)) !== 0) return null;
+		yield* commit_merge(prev!, prev!.vm_start, end, both ? [next!] : [], null);
+		return prev;
+	}
+	if (!right) return null;
+	yield* commit_merge(next!, range.start, next!.vm_end, [], null);
+	return next;
+}
+
+/** Makes a part of a VMA, about to get new flags, part of a neighbour. -ENOMEM is tried no more. */
+function* vma_merge_existing_range(range: MergeRange): Sim<vm_area_struct | null | int> {
+	const middle = range.middle!;
+	const { vm_mm: mm } = middle;
+	const leftSide = range.start === middle.vm_start;
+	const rightSide = range.end === middle.vm_end;
+	if ((range.flags & VM_SPECIAL) !== 0n || (!leftSide && !rightSide)) return null;
+	const at = mm.vmas.indexOf(middle);
+	const prev = mm.vmas[at - 1] ?? null;
+	const next = mm.vmas[at + 1] ?? null;
+	const left = leftSide && can_vma_merge_left(range, prev);
+	const right = rightSide && can_vma_merge_right(range, next, left ? prev : null);
+	if (!left && !right) return null;
+	const whole = leftSide && rightSide;
+	if (whole && !can_merge_remove_vma(middle)) return null;
+	if (left && right && can_merge_remove_vma(next!)) {
+		const err = yield* dup_anon_vma(prev!, next!.anon_vma !== null ? next! : middle);
+		if (err !== 0) return err;
+		yield* commit_merge(prev!, prev!.vm_start, next!.vm_end, [middle, next!], null);
+		return prev;
+	}
+	const target = (left ? prev : next)!;
+	const err = yield* dup_anon_vma(target, middle);
+	if (err !== 0) return err;
+	const start = left ? target.vm_start : range.start;
+	const end = left ? range.end : target.vm_end;
+	const rest = left
+		? { vma: middle, start: range.end, end: middle.vm_end }
+		: { vma: middle, start: middle.vm_start, end: range.start };
+	yield* commit_merge(target, start, end, whole ? [middle] : [], whole ? null : rest);
+	return target;
+}
+
+/**
+ * Give a part of a VMA other flags: by merging it with a neighbour that has them, or by splitting.
+ * The flags themselves are set by the caller.
+ *
+ * @param vma - the VMA
+ * @param start - first address, inside
+ * @param end - exclusive
+ * @param new_flags - the flags
+ * @returns the VMA that is exactly the part, or that the part was merged into
+ * @retval -ENOMEM no memory, or too many VMAs
+ * @context Sleeps. The mmap lock is held for writing.
+ * @deviates neither the iterator nor the VMA in front is passed
+ * @kernel mm/vma.c
+ */
+export function* vma_modify_flags(
+	vma: vm_area_struct,
+	start: unsigned_long,
+	end: unsigned_long,
+	new_flags: vm_flags_t,
+): Sim<vm_area_struct | int> {
+	mmap_assert_write_locked(vma.vm_mm);
+	const merged = yield* vma_merge_existing_range({
+		start,
+		end,
+		flags: new_flags,
+		file: vma.vm_file,
+		pgoff: vma.vm_pgoff + ((start - vma.vm_start) >> 12n),
+		middle: vma,
+	});
+	if (merged !== null) return merged;
+	if (vma.vm_start < start) {
+		const err = yield* split_vma(vma, start, 1);
+		if (err !== 0) return err;
+	}
+	if (vma.vm_end > end) {
+		const err = yield* split_vma(vma, end, 0);
+		if (err !== 0) return err;
+	}
+	return vma;
+}
