@@ -14,7 +14,7 @@
  */
 import type { hmm_range } from '../include/linux/hmm.ts';
 import type { page_table } from '../include/linux/pgtable.ts';
-import { feature } from '../include/sim/world.ts';
+import { feature, perWorld } from '../include/sim/world.ts';
 
 const PRESENT = 1 << 0;
 const RW = 1 << 1;
@@ -26,6 +26,9 @@ const STICKY_HIGH = 0x1c00_0000;
 
 /** Place of the high half of a 64-bit word in a Uint32Array view (x86 is little endian). */
 const HIGH = 1;
+
+/** Turned off, every entry goes through hmm_vma_handle_pte(): the version to hold this one against. */
+export const bulkFill = perWorld(() => ({ enabled: true }));
 
 /**
  * Fill words from page-table entries as long as they are plain.
@@ -46,6 +49,7 @@ export function hmm_fill_present(
 ): number {
 	// Not plain at once: spare the view.
 	if ((table.u32[2 * index]! & (PRESENT | SPECIAL)) !== PRESENT) return 0;
+	if (!bulkFill().enabled) return 0;
 	const { hmm_pfns } = range;
 	const words = new Uint32Array(hmm_pfns.buffer, hmm_pfns.byteOffset, hmm_pfns.length * 2);
 	const sticky = feature('hmm_dma_flags') ? STICKY_HIGH : 0;
