@@ -465,7 +465,7 @@ function bounded<T>(body: () => T, seconds: number): T {
 
 /** Bring a body to its end, whichever of the three kinds it is. */
 async function drive(body: () => ReturnType<Body<[]>>, seconds: number): Promise<void> {
-	const result = bounded(body, seconds);
+	const result: ReturnType<Body<[]>> = bounded(body, seconds);
 	if (result === undefined || result === null) return;
 	if (result instanceof Promise) return withinTime(result, seconds);
 	if (Symbol.iterator in result) return driveKernelCode(result, seconds);

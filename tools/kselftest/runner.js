@@ -15,7 +15,7 @@ process.setSourceMapsEnabled(true);
 export default class BundlingRunner extends TestRunner {
 	/**
 	 * @param {string} filepath
-	 * @param {import('vitest').VitestRunnerImportSource} source
+	 * @param {Parameters<TestRunner['importFile']>[1]} source
 	 * @override
 	 */
 	async importFile(filepath, source) {

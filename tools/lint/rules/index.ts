@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** The rules of the house that no common linter has. */
+import type { Rule } from '../rule.ts';
+import { deterministic } from './deterministic.ts';
+import { flavour } from './flavour.ts';
+import { noModuleState } from './no_module_state.ts';
+import { register } from './register.ts';
+import { spdx } from './spdx.ts';
+import { yieldStar } from './yield_star.ts';
+
+/** In the order in which they are looked at. */
+export const rules: readonly Rule[] = [
+	spdx,
+	yieldStar,
+	register,
+	deterministic,
+	flavour,
+	noModuleState,
+];
