@@ -71,7 +71,7 @@ import {
 	mmu_interval_read_retry,
 } from '../../../mm/mmu_notifier.ts';
 import { set_page_dirty } from '../../../mm/page-writeback.ts';
-import { mmdrop, mmget_not_zero, mmgrab, mmput } from '../../../mm/mm_lifecycle.ts';
+import { mmdrop, mmget_not_zero, mmgrab, mmput } from '../../../mm/exec_mm.ts';
 
 /** Size of a huge page of hugetlb, as a shift. */
 const HPAGE_SHIFT = 21;
