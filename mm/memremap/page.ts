@@ -48,6 +48,7 @@ import type { int, unsigned_int } from '../../include/linux/types.ts';
 import { takeOrigin } from '../../include/sim/origin.ts';
 import { type Sim, preemptible, touch, waitPoint } from '../../include/sim/schedule.ts';
 import { feature, world } from '../../include/sim/world.ts';
+import { wake_up_var } from '../../kernel/sched/wait.ts';
 import { prep_compound_page } from '../page_alloc.ts';
 import { countsPagesInUse, put_dev_pagemap } from './pagemap.ts';
 
@@ -100,7 +101,7 @@ export function* free_zone_device_folio(f: folio): Sim<void> {
 			set_page_count(f.page, 1);
 			break;
 		case MEMORY_DEVICE_FS_DAX:
-			touch('wake', f.page, '_refcount');
+			wake_up_var(f.page);
 			break;
 		case MEMORY_DEVICE_PCI_P2PDMA:
 			yield* callFreeOp(pgmap, f);
@@ -122,7 +123,7 @@ export function put_devmap_managed_folio_refs(f: folio, refs: int): boolean {
 	if (f.pgmap?.type !== MEMORY_DEVICE_FS_DAX) return false;
 	touch('atomic', f.page, '_refcount');
 	set_page_count(f.page, page_ref_count(f.page) - refs);
-	if (page_ref_count(f.page) === 1) touch('wake', f.page, '_refcount');
+	if (page_ref_count(f.page) === 1) wake_up_var(f.page);
 	return true;
 }
 

@@ -37,6 +37,7 @@ import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { formatTrace } from '../../include/sim/origin.ts';
 import { type Sim, preemptible, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
+import { synchronize_rcu } from '../../kernel/rcu/tree.ts';
 import { complete, wait_for_completion } from '../../kernel/sched/completion.ts';
 
 /** Pages and alignment of a subsection: the smallest piece of memory map that can be plugged. */
@@ -111,8 +112,8 @@ export function pgmap_pfn_valid(pgmap: dev_pagemap, pfn: unsigned_long): boolean
 
 /** Take a range out of the memory map, and with it out of the look-up by PFN. */
 function* pageunmap_range(pgmap: dev_pagemap, range_id: int): Sim<void> {
-	if (preemptible()) yield schedulePoint('rcu', memoryMap());
 	memoryMap().remove(Number(pfn_first(pgmap, range_id)));
+	yield* synchronize_rcu();
 }
 
 /**
@@ -257,8 +258,7 @@ export function* memremap_pages(pgmap: dev_pagemap, _nid: int): Sim<unsigned_lon
 
 	pgmap.done ??= new completion('pgmap->done');
 	init_completion(pgmap.done);
-	const ref = (pgmap.ref = new percpu_ref());
-	ref.container = pgmap;
+	const ref = (pgmap.ref = new percpu_ref(pgmap));
 	const ret = percpu_ref_init(ref, dev_pagemap_percpu_release, 0, GFP_KERNEL);
 	if (ret) return ret;
 
