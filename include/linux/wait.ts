@@ -7,15 +7,19 @@ export class wait_queue_entry {
 	readonly task: task_struct;
 	/** Woken up, so that it looks at its condition again. */
 	woken = false;
+	/** wake_up() wakes one of these, not all. */
+	readonly exclusive: boolean;
 	/** What it waits for; shown by a report of a lost wake-up. */
 	readonly condition: (() => boolean) | null;
 
 	/**
 	 * @param task - who sleeps
 	 * @param condition - what it waits for
+	 * @param exclusive - wake_up() wakes one of these, not all
 	 */
-	constructor(task: task_struct, condition: (() => boolean) | null) {
+	constructor(task: task_struct, condition: (() => boolean) | null, exclusive = false) {
 		this.task = task;
+		this.exclusive = exclusive;
 		this.condition = condition;
 	}
 }

@@ -24,6 +24,14 @@ function usage({ dep, shared }: { dep: lock_class; shared: boolean }): string {
 	return `{${shared ? '++++' : '+.+.'}}-{${wait}}`;
 }
 
+/** The functions of a trace that lie outside lockdep itself, as lines. */
+function traceLines(trace: Error | null): string[] {
+	if (trace === null) return formatTrace(trace);
+	return traceFrames(trace)
+		.filter(({ at }) => !at.startsWith('kernel/locking/lockdep'))
+		.map(({ name, at }) => ` ${name} ${at}`);
+}
+
 function place(trace: Error | null): string {
 	const [top] = trace === null ? [] : traceFrames(trace).filter(outsideLocking);
 	return top === undefined ? 'unknown (boot with trackOrigins)' : `${top.name} ${top.at}`;
@@ -78,7 +86,7 @@ export function fileSplat(
 		'stack backtrace:',
 		`CPU: ${task.cpu} PID: ${task.pid} Comm: ${task.comm} ${kernelIdent()}`,
 		'Call Trace:',
-		...formatTrace(trace),
+		...traceLines(trace),
 	].join('\n');
 	world().reports.push({ kind, title, text });
 }
@@ -107,11 +115,11 @@ export function reportCircle(
 		const edge = edgeBetween(path[i - 1]!, path[i]!);
 		chain.push(
 			`-> #${i} (${className(path[i]!)}){${usage({ dep: path[i]!, shared: false }).slice(1)}:`,
-			...indent(formatTrace(edge?.trace ?? null)),
+			...indent(traceLines(edge?.trace ?? null)),
 			'',
 		);
 	}
-	chain.push(`-> #0 ${lockLine(next, here).replace(/, at: .*/, ':')}`, ...indent(formatTrace(here)));
+	chain.push(`-> #0 ${lockLine(next, here).replace(/, at: .*/, ':')}`, ...indent(traceLines(here)));
 	fileSplat('lockdep', 'WARNING: possible circular locking dependency detected', 54, [
 		`${task.comm}/${task.pid} is trying to acquire lock:`,
 		lockLine(next, here),
@@ -244,7 +252,7 @@ export function reportNotHeld(call: string, lock: { readonly name: string }, how
 		`CPU: ${current.cpu} PID: ${current.pid} Comm: ${current.comm} ${kernelIdent()}`,
 		...heldLocks(current),
 		'Call Trace:',
-		...formatTrace(trace),
+		...traceLines(trace),
 		'---[ end trace ]---',
 	].join('\n');
 	reports.push({ kind: 'lockdep', title, text });

@@ -14,15 +14,18 @@ import {
 	TASK_DEAD,
 	TASK_RUNNING,
 	TASK_UNINTERRUPTIBLE,
+	fatal_signal_pending,
 	task_struct,
 } from '../../include/linux/sched.ts';
+import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
 import { HarnessError } from '../../include/sim/report.ts';
-import { type SchedulePoint, type Sim, touch } from '../../include/sim/schedule.ts';
+import { type SchedulePoint, type Sim, schedulePoint, touch, waitPoint } from '../../include/sim/schedule.ts';
 import { perWorld, type World, world } from '../../include/sim/world.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
-import type { int } from '../../include/linux/types.ts';
+import type { int, long, unsigned_int } from '../../include/linux/types.ts';
 import { reportLocksHeldAtExit } from '../locking/lockdep_report.ts';
 import { hungTasks, livelock } from './hung_task.ts';
+import { might_sleep } from './might_sleep.ts';
 import { inOrder, type Strategy } from './strategy.ts';
 
 /**
@@ -47,6 +50,8 @@ export class Scheduler {
 	driven: task_struct[] = [];
 	/** Points since something last ended or time last moved. */
 	points = 0;
+	/** An exception has ended the run: what the threads wait for means nothing any more. */
+	crashed = false;
 	/** Scratch for the threads that can go on. */
 	runnable: task_struct[] = [];
 }
@@ -193,8 +198,10 @@ function step(w: World, s: Scheduler, task: task_struct): void {
 	task.point = null;
 	task.__state = TASK_RUNNING;
 	let done = true;
+	let threw = true;
 	try {
 		const result = task.body!.next();
+		threw = false;
 		if (result.done === true) {
 			if (typeof result.value === 'number') task.exit_code = result.value;
 			if (task.held_locks.length !== 0) reportLocksHeldAtExit(task, true);
@@ -209,6 +216,7 @@ function step(w: World, s: Scheduler, task: task_struct): void {
 		task.on_cpu = false;
 		w.current = before;
 		if (done) bury(s, task);
+		if (threw) s.crashed = true;
 	}
 }
 
@@ -248,6 +256,98 @@ export function kthread_run<T>(threadfn: (data: T) => Sim<int>, data: T, name: s
 	const task = spawn(name, () => threadfn(data), { mm: null });
 	task.flags |= PF_KTHREAD;
 	return task;
+}
+
+/**
+ * Ask a kernel thread to end, and wait until it has.
+ *
+ * @param k - the thread
+ * @returns what its function returned
+ * @context Process context. Sleeps.
+ * @kernel kernel/kthread.c
+ */
+export function* kthread_stop(k: task_struct): Sim<int> {
+	k.should_stop = true;
+	yield waitPoint('wait', k, () => k.__state === TASK_DEAD);
+	return k.exit_code;
+}
+
+/**
+ * Whether kthread_stop() was called for the current thread.
+ *
+ * @kernel kernel/kthread.c
+ */
+export function kthread_should_stop(): boolean {
+	return world().current.should_stop;
+}
+
+/**
+ * Give the CPU up, without waiting for anything.
+ *
+ * @context Process context.
+ * @kernel include/linux/sched.h
+ */
+export function* cond_resched(): Sim<void> {
+	might_sleep();
+	const w = world();
+	yield schedulePoint('yield', w.current);
+}
+
+/**
+ * Let other CPUs go on while this one spins.
+ *
+ * @context Any.
+ * @kernel include/asm-generic/processor.h
+ */
+export function* cpu_relax(): Sim<void> {
+	yield schedulePoint('yield', world().current);
+}
+
+const never = (): boolean => false;
+
+/**
+ * Sleep for a time.
+ *
+ * @param timeout - jiffies
+ * @returns 0
+ * @context Process context. Sleeps.
+ * @kernel kernel/time/sleep_timeout.c
+ */
+export function* schedule_timeout_uninterruptible(timeout: long): Sim<long> {
+	might_sleep();
+	const w = world();
+	yield waitPoint('wait', w.current, never, w.clock + jiffiesToNs(timeout));
+	return 0n;
+}
+
+/**
+ * Sleep for a time, or until a fatal signal comes.
+ *
+ * @param timeout - jiffies
+ * @returns jiffies left
+ * @context Process context. Sleeps.
+ * @kernel kernel/time/sleep_timeout.c
+ */
+export function* schedule_timeout_killable(timeout: long): Sim<long> {
+	might_sleep();
+	const w = world();
+	const { current: task } = w;
+	const end = jiffies() + timeout;
+	const deadline = w.clock + jiffiesToNs(timeout);
+	yield waitPoint('wait', task, () => fatal_signal_pending(task), deadline);
+	const left = end - jiffies();
+	return left > 0n ? left : 0n;
+}
+
+/**
+ * Sleep for some milliseconds.
+ *
+ * @param msecs - how many
+ * @context Process context. Sleeps.
+ * @kernel kernel/time/sleep_timeout.c
+ */
+export function* msleep(msecs: unsigned_int): Sim<void> {
+	yield* schedule_timeout_uninterruptible(BigInt(msecs));
 }
 
 /**

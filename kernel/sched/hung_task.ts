@@ -10,6 +10,7 @@ import { heldLocks } from '../locking/lockdep_report.ts';
 interface Tasks {
 	readonly threads: readonly task_struct[];
 	readonly driven: readonly task_struct[];
+	crashed: boolean;
 }
 
 /**
@@ -25,7 +26,9 @@ export function objectName(object: object): string {
 }
 
 function holder(point: SchedulePoint, tasks: readonly task_struct[]): string {
-	const holders = tasks.filter((t) => t.held_locks.some((h) => h.instance === point.object));
+	const holders = tasks.filter(
+		(t) => t.point?.object !== point.object && t.held_locks.some((h) => h.instance === point.object),
+	);
 	const { owner } = point.object as { owner?: task_struct | null };
 	if (owner && !holders.includes(owner)) holders.push(owner);
 	if (holders.length === 0) return '';
@@ -49,6 +52,7 @@ function lostWakeup(point: SchedulePoint): string[] {
  * @throws KernelOops always
  */
 export function hungTasks(s: Tasks): never {
+	s.crashed = true;
 	const tasks = [...new Set([...s.driven, ...s.threads])];
 	const blocked = tasks.filter((t) => t.point !== null);
 	const lines = blocked.flatMap((task) => {
@@ -86,6 +90,7 @@ export function hungTasks(s: Tasks): never {
  */
 export function livelock(s: Tasks, bound: number, point: SchedulePoint | null): never {
 	const tasks = [...new Set([...s.driven, ...s.threads])];
+	s.crashed = true;
 	const what = point === null ? '' : `, the newest is ${point.access} of ${objectName(point.object)}`;
 	throw new KernelOops(
 		fileReport('sched', `watchdog: BUG: soft lockup - ${bound} schedule points without progress`, [
