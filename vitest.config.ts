@@ -19,6 +19,7 @@ export default defineConfig({
 			process.env['NODE_V8_COVERAGE'] === undefined
 				? []
 				: ['test/setup/coverage.ts'],
+		expect: { requireAssertions: true },
 		testTimeout: 30_000,
 		hookTimeout: 30_000,
 	},

@@ -288,11 +288,13 @@ function register<Self, Variant>(fixture: Fixture<Self, Variant>): void {
 				meta: { kselftest: meta },
 				timeout: (seconds + 5) * 1000,
 			};
-			vitestTest(full, options, async ({ task, skip }) => {
+			vitestTest(full, options, async ({ task, skip, expect }) => {
 				const trial = new Trial(fixture, variant, name, body, seconds);
 				await trial.perform();
 				const result = trial.outcome(fixture.xfails.get(full) ?? null);
 				Object.assign(task.meta.kselftest ?? {}, result);
+				// the configuration wants an assertion of vitest's own in each test
+				expect(result.outcome).toBeTypeOf('string');
 				if (result.outcome === 'skip') skip(result.reason);
 				if (result.outcome === 'fail' || result.outcome === 'xpass')
 					throw new TestFailure(result.diagnostics ?? []);

@@ -3,10 +3,13 @@
  * Results as a tree in kselftest's words, made from what vitest reports of a module.
  */
 import { relative, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { TestCase, TestModule, TestSuite } from 'vitest/node';
 import type { Speed } from '../../test/harness/verdict.ts';
 // The declaration of what the harness adds to vitest's task meta.
 import type {} from '../../test/kselftest_harness.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** What became of a test. */
 export type Status = 'pass' | 'fail' | 'xfail' | 'xpass' | 'skip' | 'error' | 'timeout';
@@ -139,9 +142,11 @@ function caseResult(test: TestCase, logs: string[]): Result {
 	return result;
 }
 
+/** An error of vitest's own: the message, and the frames that are in the tree. */
 function describe(message: string, stack: string): string[] {
 	const frames = stack.split('\n').filter((row) => /^\s+at .*:\d+:\d+\)?$/.test(row));
-	return [...message.split('\n'), ...frames.filter((row) => !/node_modules|node:/.test(row))];
+	const own = frames.filter((row) => !/node_modules|node:/.test(row));
+	return [...message.split('\n'), ...own.map((row) => row.replaceAll(root, ''))];
 }
 
 /**

@@ -2,7 +2,8 @@
 /** A file begins with its licence, as checkpatch asks for. */
 import type { Rule } from '../rule.ts';
 
-const licence = /^\/\/ SPDX-License-Identifier: GPL-2\.0(-only|-or-later)?( WITH Linux-syscall-note)?$/;
+const licence =
+	/^\/\/ SPDX-License-Identifier: GPL-2\.0(-only|-or-later)?( WITH Linux-syscall-note)?$/;
 
 export const spdx: Rule = {
 	name: 'spdx',
