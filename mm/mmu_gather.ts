@@ -11,6 +11,7 @@ import type { mm_struct, page } from '../include/linux/mm_types.ts';
 import type { table_entry } from '../include/linux/pgtable.ts';
 import { PAGE_SIZE, ULONG_MAX, type bool, type unsigned_long } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
+import { synchronize_rcu } from '../kernel/rcu/tree.ts';
 import { freeTable } from './pgtable/alloc.ts';
 import { put_page } from './swap.ts';
 import {
@@ -160,6 +161,9 @@ export function* tlb_flush_mmu_tlbonly(tlb: mmu_gather): Sim<void> {
  * Flush the TLBs, then give back what waited for it.
  *
  * @param tlb - the gather
+ * @context Sleeps if page tables go.
+ * @deviates tables are freed after a grace period that is waited for, as the kernel does when it has
+ *   no memory to remember them
  * @kernel mm/mmu_gather.c
  */
 export function* tlb_flush_mmu(tlb: mmu_gather): Sim<void> {
@@ -168,6 +172,9 @@ export function* tlb_flush_mmu(tlb: mmu_gather): Sim<void> {
 	tlb.pages = [];
 	tlb.tables = [];
 	for (const p of pages) yield* put_page(p);
+	if (tables.length === 0) return;
+	// who stands on a pte without a lock is inside an RCU read section
+	yield* synchronize_rcu();
 	for (const pfn of tables) yield* freeTable(tlb.mm, pfn);
 }
 

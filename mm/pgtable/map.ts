@@ -26,8 +26,9 @@ import {
 } from '../../include/linux/swapops.ts';
 import type { out, unsigned_long } from '../../include/linux/types.ts';
 import { type Sim, preemptible, schedulePoint } from '../../include/sim/schedule.ts';
-import { feature, world } from '../../include/sim/world.ts';
+import { feature } from '../../include/sim/world.ts';
 import { spin_lock, spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
+import { rcu_read_lock, rcu_read_unlock } from '../../kernel/rcu/tree.ts';
 import {
 	pmd_lock,
 	pmd_none_or_clear_bad,
@@ -35,14 +36,6 @@ import {
 	pte_offset_kernel,
 	pud_lock,
 } from './alloc.ts';
-
-function* rcu_read_lock(): Sim<void> {
-	world().current.rcu_read_lock_nesting++;
-}
-
-function* rcu_read_unlock(): Sim<void> {
-	world().current.rcu_read_lock_nesting--;
-}
 
 /**
  * A pte as it is; the caller holds the table's lock.
@@ -101,16 +94,16 @@ export function* __pte_offset_map(
 	addr: unsigned_long,
 	pmdvalp: out<pmd_t> | null,
 ): Sim<table_entry | null> {
-	yield* rcu_read_lock();
+	rcu_read_lock();
 	const pmdval = yield* pmdp_get_lockless(pmd);
 	if (pmdvalp !== null) pmdvalp.value = pmdval;
 	if (pmd_none(pmdval) || !pmd_present(pmdval) || pmd_trans_huge(pmdval)) {
-		yield* rcu_read_unlock();
+		rcu_read_unlock();
 		return null;
 	}
 	if (pmd_bad(pmdval)) {
 		pmd_none_or_clear_bad(pmd);
-		yield* rcu_read_unlock();
+		rcu_read_unlock();
 		return null;
 	}
 	return pte_offset_kernel(pmd, addr);
@@ -136,7 +129,7 @@ export function* pte_offset_map(pmd: table_entry, addr: unsigned_long): Sim<tabl
  * @kernel include/linux/pgtable.h
  */
 export function* pte_unmap(_pte: table_entry): Sim<void> {
-	yield* rcu_read_unlock();
+	rcu_read_unlock();
 }
 
 /**

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * mprotect().
+ *
+ * Guarantee: after it returns no CPU has a right that the new protection does not give. A right
+ * that is added is in the page tables at once where no fault is needed for it: in a shared mapping,
+ * and for exclusive anonymous pages. Mechanism: VMA by VMA: flags, split or merge, then the entries;
+ * one PROTECTION_VMA event for each stretch of 512 GiB in which page tables exist at all.
+ */
+import {
+	_PAGE_ACCESSED,
+	_PAGE_DEVMAP,
+	_PAGE_DIRTY,
+	_PAGE_PRESENT,
+	_PAGE_RW,
+	_PAGE_SPECIAL,
+	_PAGE_UFFD_WP,
+} from '../include/asm/pgtable_types.ts';
+import { EACCES, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
+import {
+	PROT_EXEC,
+	PROT_READ,
+	PROT_WRITE,
+	VM_ACCESS_FLAGS,
+	VM_ACCOUNT,
+	VM_HUGETLB,
+	VM_NORESERVE,
+	VM_SHARED,
+	VM_WRITE,
+	vma_is_anonymous,
+} from '../include/linux/mm.ts';
+import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
+import { MMU_NOTIFY_PROTECTION_VMA, mmu_notifier_range } from '../include/linux/mmu_notifier.ts';
+import { folio_test_anon, PageAnon, PageAnonExclusive } from '../include/linux/page-flags.ts';
+import {
+	pgd_addr_end,
+	pmd_addr_end,
+	pmd_none,
+	pte_dirty,
+	pte_mkwrite,
+	pte_modify,
+	pte_none,
+	pte_present,
+	pte_protnone,
+	pte_uffd_wp,
+	pte_write,
+	pud_addr_end,
+	pud_none,
+	type pgprot_t,
+	type pte_t,
+	type table_entry,
+} from '../include/linux/pgtable.ts';
+import type { spinlock_t } from '../include/linux/spinlock.ts';
+import {
+	make_readable_device_exclusive_entry,
+	make_readable_device_private_entry,
+	make_readable_exclusive_migration_entry,
+	make_readable_migration_entry,
+	is_writable_device_exclusive_entry,
+	pte_swp_mkuffd_wp,
+	pte_swp_uffd_wp,
+	pte_to_swp_entry,
+	softleaf_is_device_private_write,
+	softleaf_is_migration_write,
+	softleaf_to_folio,
+	swp_entry_to_pte,
+	swp_offset,
+} from '../include/linux/swapops.ts';
+import {
+	PAGE_MASK,
+	PAGE_SIZE,
+	type bool,
+	type int,
+	type out,
+	type size_t,
+	type unsigned_int,
+	type unsigned_long,
+	type vm_flags_t,
+} from '../include/linux/types.ts';
+import { BUG_ON, WARN_ON_ONCE } from '../include/linux/bug.ts';
+import { current } from '../include/linux/sched.ts';
+import type { Sim } from '../include/sim/schedule.ts';
+import { feature } from '../include/sim/world.ts';
+import { vmaIndex } from './find_vma.ts';
+import { vm_normal_page } from './memory.ts';
+import { calc_vm_prot_bits } from './mmap.ts';
+import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
+import { type mmu_gather, tlb_finish_mmu, tlb_flush_pte_range, tlb_gather_mmu } from './mmu_gather.ts';
+import {
+	mmu_notifier_invalidate_range_end,
+	mmu_notifier_invalidate_range_start,
+	mmu_notifier_range_init,
+} from './mmu_notifier.ts';
+import {
+	nextEntry,
+	pgd_none_or_clear_bad,
+	pgd_offset,
+	pmd_offset,
+	pte_offset_map_lock,
+	pte_unmap_unlock,
+	ptep_get,
+	ptep_modify_prot_commit,
+	ptep_modify_prot_start,
+	pud_offset,
+	set_pte_at,
+} from './pgtable.ts';
+import { vma_modify_flags, vma_set_page_prot, vma_wants_manual_pte_write_upgrade } from './vma.ts';
+
+/** Look at each pte whether it can be made writable. */
+export const MM_CP_TRY_CHANGE_WRITABLE: unsigned_long = 1n << 0n;
+
+/**
+ * Whether a pte of a writable VMA can be made writable without a fault.
+ *
+ * @param vma - its VMA
+ * @param addr - its address
+ * @param pte - the word, with its new protection
+ * @context The table's lock is held.
+ * @kernel mm/mprotect.c
+ */
+export function can_change_pte_writable(
+	vma: vm_area_struct,
+	addr: unsigned_long,
+	pte: pte_t,
+): bool {
+	if (WARN_ON_ONCE((vma.vm_flags & VM_WRITE) === 0n)) return false;
+	if (pte_protnone(pte) || pte_uffd_wp(pte)) return false;
+	if ((vma.vm_flags & VM_SHARED) === 0n) {
+		// as the write fault would: only a page that nobody else can have
+		const p = vm_normal_page(vma, addr, pte);
+		return p !== null && PageAnon(p) && PageAnonExclusive(p);
+	}
+	// clean: somebody may want to hear of the first write
+	return pte_dirty(pte);
+}
+
+/** Bits whose loss makes a TLB entry wrong; their gain does not: the hardware walks again. */
+const FLUSH_ON_CLEAR = _PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY;
+/** Bits that no TLB looks at. */
+const NOT_CACHED = _PAGE_ACCESSED | _PAGE_SPECIAL | _PAGE_UFFD_WP | _PAGE_DEVMAP;
+
+/** Whether a TLB may hold more rights, or other ones, than the new word gives. */
+function pte_needs_flush(before: pte_t, after: pte_t): bool {
+	if ((before & _PAGE_PRESENT) === 0n) return false;
+	const diff = before ^ after;
+	if ((diff & before & FLUSH_ON_CLEAR) !== 0n) return true;
+	return (diff & ~(FLUSH_ON_CLEAR | NOT_CACHED)) !== 0n;
+}
+
+/** The word of a non-present entry without write access. */
+function withoutWrite(pte: pte_t): pte_t {
+	const entry = pte_to_swp_entry(pte);
+	let after: pte_t;
+	if (softleaf_is_migration_write(entry)) {
+		const offset = swp_offset(entry);
+		after = swp_entry_to_pte(
+			folio_test_anon(softleaf_to_folio(entry))
+				? make_readable_exclusive_migration_entry(offset)
+				: make_readable_migration_entry(offset),
+		);
+	} else if (softleaf_is_device_private_write(entry)) {
+		after = swp_entry_to_pte(make_readable_device_private_entry(swp_offset(entry)));
+		if (pte_swp_uffd_wp(pte)) after = pte_swp_mkuffd_wp(after);
+	} else if (!feature('device_exclusive_single') && is_writable_device_exclusive_entry(entry)) {
+		after = swp_entry_to_pte(make_readable_device_exclusive_entry(swp_offset(entry)));
+		if (pte_swp_uffd_wp(pte)) after = pte_swp_mkuffd_wp(after);
+	} else return pte;
+	return after;
+}
+
+function* changePresent(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pte: table_entry,
+	addr: bigint,
+	newprot: pgprot_t,
+	cp_flags: unsigned_long,
+): Sim<void> {
+	const before = yield* ptep_modify_prot_start(vma, addr, pte);
+	let after = pte_modify(before, newprot);
+	if (
+		(cp_flags & MM_CP_TRY_CHANGE_WRITABLE) !== 0n &&
+		!pte_write(after) &&
+		can_change_pte_writable(vma, addr, after)
+	)
+		after = pte_mkwrite(after);
+	yield* ptep_modify_prot_commit(vma, addr, pte, before, after);
+	if (pte_needs_flush(before, after)) tlb_flush_pte_range(tlb, addr, PAGE_SIZE);
+}
+
+/** @returns entries changed; -1: the pmd points to no table any more, look at it again */
+function* change_pte_range(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pmd: table_entry,
+	addr: bigint,
+	end: bigint,
+	newprot: pgprot_t,
+	cp_flags: unsigned_long,
+): Sim<number> {
+	const ptl: out<spinlock_t | null> = { value: null };
+	const first = yield* pte_offset_map_lock(vma.vm_mm, pmd, addr, ptl);
+	if (first === null) return -1;
+	let pages = 0;
+	let pte = first;
+	for (let at = addr; ; pte = nextEntry(pte)) {
+		const word = ptep_get(pte);
+		if (pte_present(word)) {
+			yield* changePresent(tlb, vma, pte, at, newprot, cp_flags);
+			pages++;
+		} else if (!pte_none(word)) {
+			const after = withoutWrite(word);
+			if (after !== word) {
+				yield* set_pte_at(vma.vm_mm, at, pte, after);
+				pages++;
+			}
+		}
+		at += PAGE_SIZE;
+		if (at === end) break;
+	}
+	yield* pte_unmap_unlock(pte, ptl.value);
+	return pages;
+}
+
+function* change_pmd_range(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pud: table_entry,
+	addr: bigint,
+	end: bigint,
+	newprot: pgprot_t,
+	cp_flags: unsigned_long,
+): Sim<number> {
+	let pages = 0;
+	let pmd = pmd_offset(pud, addr);
+	for (let at = addr; ; pmd = nextEntry(pmd)) {
+		const next = pmd_addr_end(at, end);
+		// a huge pmd would be changed whole or split here: change_huge_pmd()
+		for (let changed = -1; changed < 0 && !pmd_none(pmd.value); ) {
+			changed = yield* change_pte_range(tlb, vma, pmd, at, next, newprot, cp_flags);
+			pages += Math.max(changed, 0);
+		}
+		at = next;
+		if (at === end) return pages;
+	}
+}
+
+function* change_pud_range(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pgd: table_entry,
+	addr: bigint,
+	end: bigint,
+	newprot: pgprot_t,
+	cp_flags: unsigned_long,
+): Sim<number> {
+	let range: mmu_notifier_range | null = null;
+	let pages = 0;
+	let pud = pud_offset(pgd, addr);
+	for (let at = addr; ; pud = nextEntry(pud)) {
+		const next = pud_addr_end(at, end);
+		if (!pud_none(pud.value)) {
+			if (range === null) {
+				range = new mmu_notifier_range();
+				mmu_notifier_range_init(range, MMU_NOTIFY_PROTECTION_VMA, 0, vma.vm_mm, at, end);
+				yield* mmu_notifier_invalidate_range_start(range);
+			}
+			pages += yield* change_pmd_range(tlb, vma, pud, at, next, newprot, cp_flags);
+		}
+		at = next;
+		if (at === end) break;
+	}
+	if (range !== null) yield* mmu_notifier_invalidate_range_end(range);
+	return pages;
+}
+
+/**
+ * Give the entries of a range the protection of its VMA.
+ *
+ * @param tlb - gathers what must be flushed
+ * @param vma - the VMA, with its new flags and protection bits
+ * @param start - first address
+ * @param end - exclusive
+ * @param cp_flags - MM_CP_*
+ * @returns entries changed
+ * @context Sleeps. The mmap lock is held for writing.
+ * @kernel mm/mprotect.c
+ */
+export function* change_protection(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	start: unsigned_long,
+	end: unsigned_long,
+	cp_flags: unsigned_long,
+): Sim<number> {
+	BUG_ON(start >= end, 'change_protection() of nothing');
+	let pages = 0;
+	let pgd = pgd_offset(vma.vm_mm, start);
+	for (let at = start; ; pgd = nextEntry(pgd)) {
+		const next = pgd_addr_end(at, end);
+		if (!pgd_none_or_clear_bad(pgd))
+			pages += yield* change_pud_range(tlb, vma, pgd, at, next, vma.vm_page_prot, cp_flags);
+		at = next;
+		if (at === end) return pages;
+	}
+}
+
+/** Flags with the reservation that the new protection needs. */
+function accountedFlags(vma: vm_area_struct, newflags: vm_flags_t): vm_flags_t {
+	const { vm_flags: old } = vma;
+	const reserved = VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE;
+	if ((newflags & VM_WRITE) !== 0n) return (old & reserved) === 0n ? newflags | VM_ACCOUNT : newflags;
+	if ((old & VM_ACCOUNT) !== 0n && vma_is_anonymous(vma) && vma.anon_vma === null)
+		return newflags & ~VM_ACCOUNT;
+	return newflags;
+}
+
+/**
+ * Give a part of a VMA other flags.
+ *
+ * @param tlb - gathers what must be flushed
+ * @param vma - the VMA
+ * @param start - first address, inside
+ * @param end - exclusive
+ * @param flags - the new flags
+ * @returns the VMA that the part is in now
+ * @retval -ENOMEM no memory, or too many VMAs
+ * @context Sleeps. The mmap lock is held for writing.
+ * @deviates neither the iterator nor the VMA in front is passed; the VMA is returned
+ * @kernel mm/mprotect.c
+ */
+export function* mprotect_fixup(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	start: unsigned_long,
+	end: unsigned_long,
+	flags: vm_flags_t,
+): Sim<vm_area_struct | int> {
+	if (flags === vma.vm_flags) return vma;
+	const newflags = accountedFlags(vma, flags);
+	const part = yield* vma_modify_flags(vma, start, end, newflags);
+	if (typeof part === 'number') return part;
+	part.vm_flags = newflags;
+	const cp_flags = vma_wants_manual_pte_write_upgrade(part) ? MM_CP_TRY_CHANGE_WRITABLE : 0n;
+	vma_set_page_prot(part);
+	yield* change_protection(tlb, part, start, end, cp_flags);
+	return part;
+}
+
+/** mprotect() of the VMAs of [start, end), under the mmap lock. */
+function* protectRange(
+	mm: mm_struct,
+	tlb: mmu_gather,
+	start: bigint,
+	end: bigint,
+	prot: unsigned_int,
+): Sim<int> {
+	const wanted = calc_vm_prot_bits(prot);
+	let at = start;
+	while (at < end) {
+		const vma = mm.vmas[vmaIndex(mm, at)];
+		if (vma === undefined || vma.vm_start > at) return -ENOMEM;
+		const newflags = wanted | (vma.vm_flags & ~VM_ACCESS_FLAGS);
+		// VM_MAY* are the same bits four places up
+		if ((newflags & ~(newflags >> 4n) & VM_ACCESS_FLAGS) !== 0n) return -EACCES;
+		const stop = vma.vm_end < end ? vma.vm_end : end;
+		const part = yield* mprotect_fixup(tlb, vma, at, stop, newflags);
+		if (typeof part === 'number') return part;
+		at = stop;
+	}
+	return 0;
+}
+
+/**
+ * mprotect() of an address space.
+ *
+ * @param mm - address space
+ * @param start - first address
+ * @param len - length
+ * @param prot - PROT_* bits
+ * @retval 0 done, also if `len` is 0
+ * @retval -EINVAL not aligned, or unknown bits
+ * @retval -ENOMEM a gap in the range, no memory, or too many VMAs; what lies before it is changed
+ * @retval -EACCES the mapping must never have this right
+ * @retval -EINTR killed while it waited for the mmap lock
+ * @context Sleeps. The mmap lock is not held.
+ */
+export function* mprotectMm(
+	mm: mm_struct,
+	start: unsigned_long,
+	len: size_t,
+	prot: unsigned_int,
+): Sim<int> {
+	if ((start & ~PAGE_MASK) !== 0n) return -EINVAL;
+	if (len === 0n) return 0;
+	const end = start + ((len + PAGE_SIZE - 1n) & PAGE_MASK);
+	if (end >= 1n << 64n) return -ENOMEM;
+	if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) !== 0) return -EINVAL;
+	if ((yield* mmap_write_lock_killable(mm)) !== 0) return -EINTR;
+	const tlb = tlb_gather_mmu(mm);
+	const ret = yield* protectRange(mm, tlb, start, end, prot);
+	yield* tlb_finish_mmu(tlb);
+	yield* mmap_write_unlock(mm);
+	return ret;
+}
+
+/**
+ * mprotect() of the current task.
+ *
+ * @param start - first address
+ * @param len - length
+ * @param prot - PROT_* bits
+ * @param _pkey - must be -1: no protection keys
+ * @retval 0 done
+ * @returns else an errno of mprotectMm()
+ * @context Sleeps. The mmap lock is not held.
+ * @kernel mm/mprotect.c
+ */
+export function* do_mprotect_pkey(
+	start: unsigned_long,
+	len: size_t,
+	prot: unsigned_int,
+	_pkey: int,
+): Sim<int> {
+	return yield* mprotectMm(current().mm!, start, len, prot);
+}
