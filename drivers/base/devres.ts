@@ -77,11 +77,7 @@ export function devm_remove_action<T>(dev: device, action: DevresAction<T>, data
  * @param data - as it was added; the newest entry that fits is taken
  * @kernel drivers/base/devres.c
  */
-export function* devm_release_action<T>(
-	dev: device,
-	action: DevresAction<T>,
-	data: T,
-): Sim<void> {
+export function* devm_release_action<T>(dev: device, action: DevresAction<T>, data: T): Sim<void> {
 	const entry = take(dev, action, data);
 	if (!WARN_ON(entry === null, 'devres action not found')) yield* runAction(action, data);
 }

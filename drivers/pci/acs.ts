@@ -107,7 +107,8 @@ export function __pci_config_acs(
 		const match = matchDevice(dev, bits.rest);
 		if (match === null) {
 			const { once } = world();
-			if (!once.has('pci acs')) pr_warn("PCI: Can't parse ACS command line parameter");
+			if (!once.has('pci acs'))
+				pr_warn("PCI: Can't parse ACS command line parameter");
 			once.add('pci acs');
 			return;
 		}

@@ -9,6 +9,11 @@
  * registers, which are what its configuration space shows: booting makes no config space.
  * Duty: boot calls pciInit() once, after `pci=` was read and before drivers are bound.
  */
+
+import type { CpuModel } from '../../arch/sim/description.ts';
+import type { Machine } from '../../arch/sim/machine.ts';
+import { acsOffset, atsOffset, PCIE_CAPABILITY } from '../../arch/sim/pcie/config-space.ts';
+import type { Bar, HostBridge, PcieFunction } from '../../arch/sim/pcie/hierarchy.ts';
 import {
 	cpu_data,
 	X86_VENDOR_AMD,
@@ -17,10 +22,6 @@ import {
 	X86_VENDOR_INTEL,
 	X86_VENDOR_ZHAOXIN,
 } from '../../include/asm/processor.ts';
-import type { CpuModel } from '../../arch/sim/description.ts';
-import type { Machine } from '../../arch/sim/machine.ts';
-import { acsOffset, atsOffset, PCIE_CAPABILITY } from '../../arch/sim/pcie/config-space.ts';
-import type { Bar, HostBridge, PcieFunction } from '../../arch/sim/pcie/hierarchy.ts';
 import { device } from '../../include/linux/device.ts';
 import {
 	IORESOURCE_IO,
@@ -66,7 +67,8 @@ export function pciInit(machine: Machine): void {
 	c.x86_model = machine.cpuModel.model;
 	if (machine.iommu !== null) pci_request_acs();
 	const state = pciBus();
-	for (const host of machine.fabric.hosts) state.host_bridges.push(scanHostBridge(state, host));
+	for (const host of machine.fabric.hosts)
+		state.host_bridges.push(scanHostBridge(state, host));
 	linkVirtualFunctions(state);
 	for (const dev of state.devices) pci_enable_acs(dev);
 }
@@ -83,7 +85,11 @@ function scanHostBridge(state: PciBusState, host: HostBridge): pci_host_bridge {
 	bridge.busnr = host.bus;
 	bridge.domain_nr = host.domain;
 	for (const { cpu, bus, size } of host.windows) {
-		const res = new resource({ start: cpu, end: cpu + size - 1n, flags: IORESOURCE_MEM });
+		const res = new resource({
+			start: cpu,
+			end: cpu + size - 1n,
+			flags: IORESOURCE_MEM,
+		});
 		bridge.windows.push(new resource_entry(res, cpu - bus));
 	}
 	const root = new pci_bus();

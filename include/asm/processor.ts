@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Identity of the CPU, as far as the kernel's decisions depend on it. */
-import { perWorld } from '../sim/world.ts';
+
 import type { int, u8 } from '../linux/types.ts';
+import { perWorld } from '../sim/world.ts';
 
 export const X86_VENDOR_INTEL = 0;
 export const X86_VENDOR_AMD = 2;

@@ -55,7 +55,5 @@ export function resource_type(res: resource): unsigned_long {
  * @kernel include/linux/ioport.h
  */
 export function resource_contains(r1: resource, r2: resource): boolean {
-	return (
-		resource_type(r1) === resource_type(r2) && r1.start <= r2.start && r1.end >= r2.end
-	);
+	return resource_type(r1) === resource_type(r2) && r1.start <= r2.start && r1.end >= r2.end;
 }

@@ -73,9 +73,6 @@ export class pci_p2pdma_map_state {
  * @kernel include/linux/pci-p2pdma.h
  * @since v6.19
  */
-export function pci_p2pdma_bus_addr_map(
-	provider: p2pdma_provider,
-	paddr: phys_addr_t,
-): dma_addr_t {
+export function pci_p2pdma_bus_addr_map(provider: p2pdma_provider, paddr: phys_addr_t): dma_addr_t {
 	return BigInt.asUintN(64, (paddr as bigint) + provider.bus_offset);
 }

@@ -11,7 +11,7 @@ import {
 	type pci_p2pdma_map_type,
 } from '../../../include/linux/pci-p2pdma.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
-import { type pci_p2pdma, p2pdmaOf } from './objects.ts';
+import { p2pdmaOf, type pci_p2pdma } from './objects.ts';
 
 /**
  * Key of a client in a provider's cache: domain, bus, device and function.
@@ -54,7 +54,9 @@ export function loadMapType(p2pdma: pci_p2pdma, index: number): pci_p2pdma_map_t
  */
 export function cachedMapType(provider: pci_dev, client: pci_dev): pci_p2pdma_map_type {
 	const p2pdma = p2pdmaOf(provider);
-	return p2pdma === null ? PCI_P2PDMA_MAP_UNKNOWN : loadMapType(p2pdma, map_types_idx(client));
+	return p2pdma === null
+		? PCI_P2PDMA_MAP_UNKNOWN
+		: loadMapType(p2pdma, map_types_idx(client));
 }
 
 /**

@@ -23,7 +23,12 @@ import {
 } from '../../../include/linux/pci-p2pdma.ts';
 import type { seq_buf } from '../../../include/linux/seq_buf.ts';
 import { type bool, type int, type out, outParam } from '../../../include/linux/types.ts';
-import { endAcsList, makeAcsList, pci_bridge_has_acs_redir, seq_buf_print_bus_devfn } from './acs.ts';
+import {
+	endAcsList,
+	makeAcsList,
+	pci_bridge_has_acs_redir,
+	seq_buf_print_bus_devfn,
+} from './acs.ts';
 import { map_types_idx, storeMapType } from './cache.ts';
 import { p2pdmaOf } from './objects.ts';
 import { cpu_supports_p2pdma, host_bridge_whitelist } from './whitelist.ts';
@@ -87,7 +92,10 @@ export function calc_map_type_and_dist(
 	}
 	if (!common || acs_redirects) {
 		map_type = PCI_P2PDMA_MAP_THRU_HOST_BRIDGE;
-		if (!cpu_supports_p2pdma() && !host_bridge_whitelist(provider, client, acs_redirects)) {
+		if (
+			!cpu_supports_p2pdma() &&
+			!host_bridge_whitelist(provider, client, acs_redirects)
+		) {
 			map_type = PCI_P2PDMA_MAP_NOT_SUPPORTED;
 			if (verbose)
 				dev_warn(
@@ -125,7 +133,11 @@ function findCommonBridge(
 			acs_cnt++;
 		}
 		dist_b = 0;
-		for (let b: pci_dev | null = client; b !== null; b = pci_upstream_bridge(b), dist_b++) {
+		for (
+			let b: pci_dev | null = client;
+			b !== null;
+			b = pci_upstream_bridge(b), dist_b++
+		) {
 			if (a !== b) continue;
 			dist.value = dist_a + dist_b;
 			for (let below = client; below !== a; below = pci_upstream_bridge(below)!) {

@@ -5,8 +5,13 @@ import { ENODEV } from '../../../include/linux/errno.ts';
 import { type pci_dev, pci_name } from '../../../include/linux/pci.ts';
 import { pr_err } from '../../../include/linux/printk.ts';
 import type { bool, int, out, ssize_t } from '../../../include/linux/types.ts';
-import { pciBus, pci_dev_put } from '../search.ts';
+import { pci_dev_put, pciBus } from '../search.ts';
 import { pci_has_p2pmem } from './find.ts';
+
+/** iscntrl(), which is also true of the end of the string. */
+function isControl(code: number): bool {
+	return !(code >= 0x20) || code === 0x7f;
+}
 
 /** What kstrtobool() understands; null: nothing. Only the start of the word is looked at. */
 function parseBool(word: string): bool | null {
@@ -41,7 +46,8 @@ export function pci_p2pdma_enable_store(
 		return -ENODEV;
 	}
 	// "0000:02:00.0" of a function that is not there is no boolean.
-	if (!/^[01][^\0-\x1f\x7f]/.test(page)) {
+	const looksLikeName = /^[01]/.test(page) && !isControl(page.charCodeAt(1));
+	if (!looksLikeName) {
 		const value = parseBool(page);
 		if (value !== null) {
 			use_p2pdma.value = value;

@@ -42,10 +42,7 @@ export function pci_p2pmem_publish(pdev: pci_dev, publish: bool): void {
  * @returns null when none can be reached by all, or without memory for the search
  * @kernel drivers/pci/p2pdma.c
  */
-export function pci_p2pmem_find_many(
-	clients: readonly device[],
-	num_clients: int,
-): pci_dev | null {
+export function pci_p2pmem_find_many(clients: readonly device[], num_clients: int): pci_dev | null {
 	if (shouldFail('kmalloc')) return null;
 	let closest_distance = Number.POSITIVE_INFINITY;
 	const closest_pdevs: pci_dev[] = [];

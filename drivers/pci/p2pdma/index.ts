@@ -6,7 +6,8 @@
  * | file | functions, in the order of the C file |
  * | --- | --- |
  * | objects.ts | struct pci_p2pdma, pci_p2pdma_pagemap, to_p2p_pgmap |
- * | sysfs.ts | size_show, available_show, published_show, p2pmem_alloc_mmap; pci_p2pdma_enable_store, _show |
+ * | sysfs.ts | size_show, available_show, published_show |
+ * | enable.ts | pci_p2pdma_enable_store, pci_p2pdma_enable_show |
  * | provider.ts | pci_p2pdma_release, pcim_p2pdma_init, pcim_p2pdma_provider |
  * | memory.ts | p2pdma_folio_free (v6.12: p2pdma_page_free), pci_p2pdma_unmap_mappings, pci_p2pdma_setup_pool, pci_p2pdma_add_resource |
  * | acs.ts | pci_bridge_has_acs_redir, seq_buf_print_bus_devfn |

@@ -11,12 +11,12 @@ import type { page } from '../../../include/linux/mm_types.ts';
 import { is_pci_p2pdma_page, page_pgmap } from '../../../include/linux/page-flags.ts';
 import { dev_is_pci, to_pci_dev } from '../../../include/linux/pci.ts';
 import {
+	type pci_p2pdma_map_type as map_type,
 	PCI_P2PDMA_MAP_NONE,
 	PCI_P2PDMA_MAP_NOT_SUPPORTED,
 	PCI_P2PDMA_MAP_UNKNOWN,
 	type p2pdma_provider,
 	type pci_p2pdma_map_state,
-	type pci_p2pdma_map_type,
 } from '../../../include/linux/pci-p2pdma.ts';
 import { type int, outParam } from '../../../include/linux/types.ts';
 import { HarnessError } from '../../../include/sim/report.ts';
@@ -35,7 +35,7 @@ import { p2pdmaOf, to_p2p_pgmap } from './objects.ts';
  * @context Atomic.
  * @kernel drivers/pci/p2pdma.c
  */
-export function pci_p2pdma_map_type(provider: p2pdma_provider, dev: device): pci_p2pdma_map_type {
+export function pci_p2pdma_map_type(provider: p2pdma_provider, dev: device): map_type {
 	const pdev = to_pci_dev(provider.owner);
 	const p2pdma = p2pdmaOf(pdev);
 	if (p2pdma === null) return PCI_P2PDMA_MAP_NOT_SUPPORTED;
@@ -56,11 +56,7 @@ export function pci_p2pdma_map_type(provider: p2pdma_provider, dev: device): pci
  * @kernel drivers/pci/p2pdma.c
  * @since v6.17
  */
-export function __pci_p2pdma_update_state(
-	state: pci_p2pdma_map_state,
-	dev: device,
-	p: page,
-): void {
+export function __pci_p2pdma_update_state(state: pci_p2pdma_map_state, dev: device, p: page): void {
 	const { mem } = to_p2p_pgmap(page_pgmap(p));
 	if (state.mem === mem) return;
 	state.mem = mem;
@@ -78,11 +74,7 @@ export function __pci_p2pdma_update_state(
  * @kernel include/linux/pci-p2pdma.h
  * @since v6.17
  */
-export function pci_p2pdma_state(
-	state: pci_p2pdma_map_state,
-	dev: device,
-	p: page,
-): pci_p2pdma_map_type {
+export function pci_p2pdma_state(state: pci_p2pdma_map_state, dev: device, p: page): map_type {
 	if (!is_pci_p2pdma_page(p)) return PCI_P2PDMA_MAP_NONE;
 	__pci_p2pdma_update_state(state, dev, p);
 	return state.map;
@@ -95,9 +87,12 @@ export function pci_p2pdma_state(
  * @param type - map type as the model has it
  * @throws HarnessError for NONE where the profile has no such value
  */
-export function mapTypeNumber(type: pci_p2pdma_map_type): int {
+export function mapTypeNumber(type: map_type): int {
 	if (feature('p2pdma_map_none') || type === PCI_P2PDMA_MAP_UNKNOWN) return type;
 	if (type === PCI_P2PDMA_MAP_NONE)
-		throw new HarnessError('mapTypeNumber()', 'this profile has no PCI_P2PDMA_MAP_NONE');
+		throw new HarnessError(
+			'mapTypeNumber()',
+			'this profile has no PCI_P2PDMA_MAP_NONE',
+		);
 	return type - 1;
 }

@@ -139,7 +139,10 @@ export function __host_bridge_whitelist(
 	}
 	if (warn) {
 		const hex = (id: number): string => id.toString(16).padStart(4, '0');
-		dev_warn(root.dev, `Host bridge not in P2PDMA whitelist: ${hex(vendor)}:${hex(device)}`);
+		dev_warn(
+			root.dev,
+			`Host bridge not in P2PDMA whitelist: ${hex(vendor)}:${hex(device)}`,
+		);
 	}
 	return false;
 }
@@ -157,6 +160,7 @@ export function host_bridge_whitelist(a: pci_dev, b: pci_dev, warn: bool): bool 
 	const host_b = pci_find_host_bridge(b.bus);
 	if (host_a === host_b) return __host_bridge_whitelist(host_a, true, warn);
 	return (
-		__host_bridge_whitelist(host_a, false, warn) && __host_bridge_whitelist(host_b, false, warn)
+		__host_bridge_whitelist(host_a, false, warn) &&
+		__host_bridge_whitelist(host_b, false, warn)
 	);
 }

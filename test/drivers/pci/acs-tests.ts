@@ -42,7 +42,11 @@ const params = FIXTURE(
 );
 const rp = at.RP0;
 FIXTURE_VARIANT_ADD(params, 'nothing', { iommu: 0x1d });
-FIXTURE_VARIANT_ADD(params, 'nothing_and_firmware_set_it', { found: 0x44, bare: 0x44, iommu: 0x5d });
+FIXTURE_VARIANT_ADD(params, 'nothing_and_firmware_set_it', {
+	found: 0x44,
+	bare: 0x44,
+	iommu: 0x5d,
+});
 FIXTURE_VARIANT_ADD(params, 'noats', { pci: 'noats', iommu: 0x1f });
 FIXTURE_VARIANT_ADD(params, 'disable_by_ids', {
 	pci: 'disable_acs_redir=pci:8086:0101',
@@ -67,7 +71,10 @@ FIXTURE_VARIANT_ADD(params, 'disable_second_entry', {
 	pci: `disable_acs_redir=0000:00:07.0;${rp}`,
 	log: ['Configured ACS to 0x0000'],
 });
-FIXTURE_VARIANT_ADD(params, 'disable_unreadable', { pci: 'disable_acs_redir=nonsense', iommu: 0x1d });
+FIXTURE_VARIANT_ADD(params, 'disable_unreadable', {
+	pci: 'disable_acs_redir=nonsense',
+	iommu: 0x1d,
+});
 FIXTURE_VARIANT_ADD(params, 'config_x_leaves_bits_as_found', {
 	pci: `config_acs=xx1x1xx@${rp}`,
 	found: 0x41,
@@ -129,12 +136,18 @@ TEST('unreadable_parameter_is_said_once', () => {
 
 TEST('unknown_pci_option_is_said', () => {
 	bootPci(standardMachine(), 'v7.3', 'pcie_bus_perf');
-	EXPECT_TRUE(world().log.some((line) => line.includes("PCI: Unknown option `pcie_bus_perf'")));
+	EXPECT_TRUE(
+		world().log.some((line) => line.includes("PCI: Unknown option `pcie_bus_perf'")),
+	);
 });
 
 TEST('path_form_names_the_function_below', () => {
 	const below = `${at.RP0}/00.0/01.0`;
-	bootPci(standardMachine({ acs: { DSP0: 0x0c, DSP1: 0x0c } }), 'v7.3', `disable_acs_redir=${below}`);
+	bootPci(
+		standardMachine({ acs: { DSP0: 0x0c, DSP1: 0x0c } }),
+		'v7.3',
+		`disable_acs_redir=${below}`,
+	);
 	EXPECT_EQ(0x0c, control('DSP0'));
 	EXPECT_EQ(0, control('DSP1'));
 });

@@ -19,12 +19,12 @@ import type {
 	PcieType,
 } from '../../../arch/sim/description.ts';
 import { type Machine, makeMachine } from '../../../arch/sim/machine.ts';
-import { findPciDev } from '../../../drivers/pci/search.ts';
-import { pciInit } from '../../../drivers/pci/probe.ts';
 import { pci_setup } from '../../../drivers/pci/pci.ts';
+import { pciInit } from '../../../drivers/pci/probe.ts';
+import { findPciDev } from '../../../drivers/pci/search.ts';
 import type { pci_dev } from '../../../include/linux/pci.ts';
 import { task_struct } from '../../../include/linux/sched.ts';
-import { profiles, type ProfileName } from '../../../include/sim/feature.ts';
+import { type ProfileName, profiles } from '../../../include/sim/feature.ts';
 import { installWorld, World } from '../../../include/sim/world.ts';
 
 /** Where the functions of the standard machine are. */
@@ -53,7 +53,10 @@ export const gpuBar = {
 
 /** What differs from the standard machine. */
 export interface Change {
-	readonly cpu?: { vendor: 'intel' | 'amd' | 'hygon' | 'zhaoxin' | 'centaur'; family: number };
+	readonly cpu?: {
+		vendor: 'intel' | 'amd' | 'hygon' | 'zhaoxin' | 'centaur';
+		family: number;
+	};
 	/** Vendor and device of both host bridges. */
 	readonly hostBridge?: readonly [number, number];
 	/** ACS control words; every port has the capability. */
@@ -88,7 +91,11 @@ function fn(
  * @param change - what is different
  */
 export function standardMachine(change: Change = {}): MachineDescription {
-	const { acs = {}, cpu = { vendor: 'intel', family: 6 }, hostBridge = [0x8086, 0x3c00] } = change;
+	const {
+		acs = {},
+		cpu = { vendor: 'intel', family: 6 },
+		hostBridge = [0x8086, 0x3c00],
+	} = change;
 	const [vendor, device] = hostBridge;
 	const host = { vendor, device, class: 0x060000 };
 	const port = (name: keyof typeof at, secondary: number, subordinate: number) => ({
@@ -118,7 +125,10 @@ export function standardMachine(change: Change = {}): MachineDescription {
 			fn('GPU0', 0, 'DSP0', {
 				class: 0x030200,
 				vendor: 0x10de,
-				acs: acs.GPU0 === undefined ? null : { cap: 0x7f, control: acs.GPU0 },
+				acs:
+					acs.GPU0 === undefined
+						? null
+						: { cap: 0x7f, control: acs.GPU0 },
 				bars: [
 					{
 						bar: gpuBar.bar,

@@ -10,7 +10,10 @@ import {
 	pci_p2pdma_distance_many,
 } from '../../../drivers/pci/p2pdma/distance.ts';
 import { pci_p2pdma } from '../../../drivers/pci/p2pdma/objects.ts';
-import { pci_p2pdma_whitelist, REQ_SAME_HOST_BRIDGE } from '../../../drivers/pci/p2pdma/whitelist.ts';
+import {
+	pci_p2pdma_whitelist,
+	REQ_SAME_HOST_BRIDGE,
+} from '../../../drivers/pci/p2pdma/whitelist.ts';
 import { device } from '../../../include/linux/device.ts';
 import { PCI_ANY_ID } from '../../../include/linux/pci.ts';
 import {
@@ -49,7 +52,11 @@ const THRU = PCI_P2PDMA_MAP_THRU_HOST_BRIDGE;
 const NO = PCI_P2PDMA_MAP_NOT_SUPPORTED;
 const unknownBridge = [0x8086, 0x1237] as const;
 
-const acs = FIXTURE('acs', () => ({}), FIXTURE_VARIANT({ where: 'DSP0' as Name, bits: 0, type: BUS as number }));
+const acs = FIXTURE(
+	'acs',
+	() => ({}),
+	FIXTURE_VARIANT({ where: 'DSP0' as Name, bits: 0, type: BUS as number }),
+);
 FIXTURE_VARIANT_ADD(acs, 'none', {});
 FIXTURE_VARIANT_ADD(acs, 'SV', { bits: 0x01 });
 FIXTURE_VARIANT_ADD(acs, 'TB', { bits: 0x02 });
@@ -73,7 +80,10 @@ TEST_F(acs, 'F7_acs_redirect_needs_an_allowed_host_bridge', (_self, v) => {
 	const change = { acs: { [v.where]: v.bits }, hostBridge: unknownBridge };
 	const seen = judge(change, 'GPU0', 'NIC0');
 	EXPECT_EQ(v.type === THRU ? NO : v.type, seen.type);
-	EXPECT_EQ(v.type === THRU ? -1 : 4, pci_p2pdma_distance(dev('GPU0'), dev('NIC0').dev, false));
+	EXPECT_EQ(
+		v.type === THRU ? -1 : 4,
+		pci_p2pdma_distance(dev('GPU0'), dev('NIC0').dev, false),
+	);
 });
 
 TEST('F7_egress_vector_is_not_looked_at', () => {
@@ -131,9 +141,15 @@ TEST('F8_amd_zen_passes_every_host_bridge', () => {
 });
 
 TEST('F8_older_amd_and_hygon_are_judged_by_host_bridge', () => {
-	const opteron = { cpu: { vendor: 'amd', family: 0x15 }, hostBridge: unknownBridge } as const;
+	const opteron = {
+		cpu: { vendor: 'amd', family: 0x15 },
+		hostBridge: unknownBridge,
+	} as const;
 	EXPECT_EQ(NO, judge(opteron, 'GPU0', 'NIC1').type);
-	const hygon = { cpu: { vendor: 'hygon', family: 0x18 }, hostBridge: unknownBridge } as const;
+	const hygon = {
+		cpu: { vendor: 'hygon', family: 0x18 },
+		hostBridge: unknownBridge,
+	} as const;
 	EXPECT_EQ(NO, judge(hygon, 'GPU0', 'NIC1').type);
 });
 

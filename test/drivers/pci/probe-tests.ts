@@ -3,8 +3,12 @@
  * Goal: what enumeration makes of a machine is what its configuration space and its bridges say.
  * Method: the standard machine, and small changes of it.
  */
-import { cpu_data, X86_VENDOR_AMD } from '../../../include/asm/processor.ts';
-import { pci_read_config_byte, pci_read_config_dword, pci_read_config_word } from '../../../drivers/pci/access.ts';
+
+import {
+	pci_read_config_byte,
+	pci_read_config_dword,
+	pci_read_config_word,
+} from '../../../drivers/pci/access.ts';
 import { pci_find_host_bridge } from '../../../drivers/pci/host-bridge.ts';
 import { pci_find_capability, pci_find_ext_capability } from '../../../drivers/pci/pci.ts';
 import { pcieFunction } from '../../../drivers/pci/probe.ts';
@@ -15,6 +19,7 @@ import {
 	pci_get_domain_bus_and_slot,
 	pciBus,
 } from '../../../drivers/pci/search.ts';
+import { cpu_data, X86_VENDOR_AMD } from '../../../include/asm/processor.ts';
 import {
 	IORESOURCE_MEM,
 	IORESOURCE_MEM_64,
@@ -132,8 +137,8 @@ TEST_F(probe, 'names_and_numbers', () => {
 
 TEST_F(probe, 'every_function_is_found_once', () => {
 	const seen = [];
-	for (let d = pci_get_device(PCI_ANY_ID, PCI_ANY_ID, null); d !== null; )
-		(seen.push(d), (d = pci_get_device(PCI_ANY_ID, PCI_ANY_ID, d)));
+	let d = pci_get_device(PCI_ANY_ID, PCI_ANY_ID, null);
+	for (; d !== null; d = pci_get_device(PCI_ANY_ID, PCI_ANY_ID, d)) seen.push(d);
 	EXPECT_EQ(Object.keys(at).length, seen.length);
 	EXPECT_EQ(seen.length, new Set(seen).size);
 	EXPECT_EQ(dev('GPU0'), pci_get_device(0x10de, PCI_ANY_ID, null));
