@@ -191,6 +191,7 @@ export function TEST_F<Self, Variant>(
 ): void {
 	if (fixture.tests.some((one) => one.name === checkName('TEST_F', name)))
 		throw new HarnessError('TEST_F', `${fixture.name} has a test ${name} already`);
+	nameInTraces(body, name);
 	fixture.tests.push({ name, body, attributes });
 }
 
@@ -206,6 +207,7 @@ let global: Fixture<null, null> | null = null;
  */
 export function TEST(name: string, body: Body<[]>, attributes: Attributes = {}): void {
 	global ??= new Fixture('global', () => null, null);
+	nameInTraces(body, name);
 	TEST_F(global, name, () => body(), attributes);
 }
 
@@ -248,6 +250,11 @@ export function expectReport(pattern: ReportPattern): void {
 	const test = verdict('expectReport');
 	test.asserted = true;
 	test.expected.push(pattern);
+}
+
+/** Call traces show the test by its name, as C would the function. */
+function nameInTraces(body: object, name: string): void {
+	Object.defineProperty(body, 'name', { value: name });
 }
 
 function checkName(call: string, name: string): string {

@@ -142,6 +142,31 @@ TEST('json_is_in_the_schema_of_kunit', () => {
 	EXPECT_STREQ('PASS', groups[0].test_cases[3].status);
 });
 
+TEST('what_a_test_leaves_behind_fails_it', () => {
+	const { code, out } = kselftest(['--dir', join(root, 'test/tools/fixtures/reports')]);
+	const place = 'test/tools/fixtures/reports/kernel/reports-tests.ts';
+	for (const line of [
+		'  ok 1 kernel.is_clean',
+		'  # leaves_a_lock_held:Unexpected report: WARNING: lock held when returning to user space!',
+		'  not ok 2 kernel.leaves_a_lock_held',
+		`  # WARNING: ${place}:46 at warns: not as it should be`,
+		`  #  warns ${place}:46`,
+		'  not ok 3 kernel.warns',
+		'  ok 4 kernel.warns_as_expected',
+		'  # does_not_warn_as_expected:Expected report did not occur: as it should',
+		'  not ok 5 kernel.does_not_warn_as_expected',
+		`  # kernel BUG at ${place}:60! the end`,
+		'  not ok 6 kernel.oopses',
+		'  ok 7 kernel.oopses_as_expected',
+		'  ok 8 global.boots_for_itself',
+		'  not ok 9 global.forgets_to_boot',
+	])
+		EXPECT_TRUE(out.split('\n').includes(line));
+	EXPECT_TRUE(/#0: \(sample_lock\).* at: leaves_a_lock_held /.test(out));
+	EXPECT_FALSE(/# {2}\S+ test\/kselftest_harness/.test(out));
+	EXPECT_EQ(1, code);
+});
+
 TEST('an_unknown_target_is_named', () => {
 	const { code, out, err } = kselftest(['TARGETS=mm net']);
 	EXPECT_EQ(1, code);
