@@ -107,8 +107,10 @@ export function shutdown(): Report[] {
 		throw new HarnessError('shutdown()', 'no kernel is booted: call boot() first');
 	try {
 		for (const check of shutdownChecks) check();
-		return world.reports;
+		return [...world.reports];
 	} finally {
 		installWorld(null);
 	}
 }
+
+export { type Checkpoint, checkpoint, restore } from './checkpoint.ts';

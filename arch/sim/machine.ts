@@ -30,6 +30,8 @@ const CPUS_DEFAULT = 2;
 
 /** A machine, switched on, with its firmware's assignments in place. */
 export class Machine {
+	/** Fields whose objects never change, which a checkpoint need not look into. */
+	static readonly constantFields = ['description', 'cpuModel'];
 	name: string;
 	/** What it was built from; never changed. */
 	description: MachineDescription;
