@@ -35,7 +35,10 @@ function chain(redirecting: number) {
 			class: i < depth ? 0x060400 : 0x020000,
 			header: i < depth ? 1 : 0,
 			pcieType: i === 0 ? 4 : i === depth ? 0 : i % 2 === 1 ? 5 : 6,
-			parent: i === 0 ? null : `0000:${(i - 1).toString(16).padStart(2, '0')}:01.0`,
+			parent:
+				i === 0
+					? null
+					: `0000:${(i - 1).toString(16).padStart(2, '0')}:01.0`,
 			secondary: i < depth ? i + 1 : undefined,
 			subordinate: i < depth ? depth : undefined,
 			acs: i < redirecting ? { cap: 0x7f, control: 0x04 } : null,
@@ -59,7 +62,9 @@ function chain(redirecting: number) {
 		ram: [{ start: '0x0', size: '0x1000000' }],
 		iommu: null,
 		crossHostBridge: 'works' as const,
-		hostBridges: [{ domain: 0, bus: 0, busOffset: '0x0', peerToPeer: 'works' as const }],
+		hostBridges: [
+			{ domain: 0, bus: 0, busOffset: '0x0', peerToPeer: 'works' as const },
+		],
 		devices,
 	};
 }
