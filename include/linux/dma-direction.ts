@@ -22,5 +22,7 @@ export type dma_data_direction = 0 | 1 | 2 | 3;
  * @kernel include/linux/dma-direction.h
  */
 export function valid_dma_direction(dir: dma_data_direction): int {
-	return dir === DMA_BIDIRECTIONAL || dir === DMA_TO_DEVICE || dir === DMA_FROM_DEVICE ? 1 : 0;
+	return dir === DMA_BIDIRECTIONAL || dir === DMA_TO_DEVICE || dir === DMA_FROM_DEVICE
+		? 1
+		: 0;
 }

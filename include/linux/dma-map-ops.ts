@@ -99,7 +99,12 @@ export interface dma_map_ops {
 		dir: dma_data_direction,
 	): void;
 	sync_sg_for_cpu?(dev: device, sg: scatterlist, nents: int, dir: dma_data_direction): void;
-	sync_sg_for_device?(dev: device, sg: scatterlist, nents: int, dir: dma_data_direction): void;
+	sync_sg_for_device?(
+		dev: device,
+		sg: scatterlist,
+		nents: int,
+		dir: dma_data_direction,
+	): void;
 	dma_supported?(dev: device, mask: u64): int;
 	get_required_mask?(dev: device): u64;
 	max_mapping_size?(dev: device): size_t;
@@ -191,11 +196,7 @@ export function dma_kmalloc_size_aligned(size: size_t): bool {
  * @param dir - direction
  * @kernel include/linux/dma-map-ops.h
  */
-export function dma_kmalloc_needs_bounce(
-	dev: device,
-	size: size_t,
-	dir: dma_data_direction,
-): bool {
+export function dma_kmalloc_needs_bounce(dev: device, size: size_t, dir: dma_data_direction): bool {
 	return !dma_kmalloc_safe(dev, dir) && !dma_kmalloc_size_aligned(size);
 }
 

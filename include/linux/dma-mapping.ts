@@ -6,7 +6,7 @@
  * The calls that do work are in kernel/dma/mapping.ts, the C header's inline wrappers included:
  * a header imports headers only.
  */
-import { device_dma_parameters, type device } from './device.ts';
+import { type device, device_dma_parameters } from './device.ts';
 import type { dma_addr_t, int, u64, unsigned_int, unsigned_long } from './types.ts';
 
 export {

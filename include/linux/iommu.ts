@@ -120,8 +120,6 @@ export class iommu_domain {
 	driverData: object | null = null;
 	/** Devices attached. */
 	devices: device[] = [];
-	/** IOVAs above 4 GiB are not tried before those below have run out, by device. */
-	only32: Set<device> = new Set();
 
 	/**
 	 * @param type - IOMMU_DOMAIN_*

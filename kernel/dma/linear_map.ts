@@ -44,7 +44,9 @@ function checkMapped(phys: bigint, size: bigint): void {
 		if (!pfn_valid(at >> PAGE_SHIFT))
 			oops(
 				`BUG: unable to handle page fault for address: ${phys_to_virt(at).toString(16).padStart(16, '0')}`,
-				[`physical address 0x${at.toString(16)} has no struct page: the linear map ends before it`],
+				[
+					`physical address 0x${at.toString(16)} has no struct page: the linear map ends before it`,
+				],
 			);
 }
 

@@ -10,9 +10,9 @@
  * has the picture). There is one area: which CPU maps does not matter here.
  * Duty: boot keeps the pool's range out of the page allocator, and calls swiotlbInit().
  */
-import { WARN_ON_ONCE } from '../../include/linux/bug.ts';
+import { WARN_ON } from '../../include/linux/bug.ts';
 import { dev_driver_string, dev_name, dev_warn, type device } from '../../include/linux/device.ts';
-import { phys_to_dma_unencrypted, dma_capable } from '../../include/linux/dma-direct.ts';
+import { dma_capable, phys_to_dma_unencrypted } from '../../include/linux/dma-direct.ts';
 import {
 	DMA_BIDIRECTIONAL,
 	DMA_FROM_DEVICE,
@@ -47,6 +47,7 @@ import {
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { perWorld } from '../../include/sim/world.ts';
 import { copyPhys } from './linear_map.ts';
+import { firstTime } from './once.ts';
 
 const SLOT_BYTES = Number(IO_TLB_SIZE);
 
@@ -159,11 +160,12 @@ function swiotlb_bounce(
 
 	let length = size;
 	if (size > alloc_size) {
-		WARN_ON_ONCE(
-			true,
-			`${dev_driver_string(dev)} ${dev_name(dev)}: Buffer overflow detected. ` +
-				`Allocation size: ${alloc_size}. Mapping size: ${size}.`,
-		);
+		if (firstTime('swiotlb_bounce'))
+			WARN_ON(
+				true,
+				`${dev_driver_string(dev)} ${dev_name(dev)}: Buffer overflow detected. ` +
+					`Allocation size: ${alloc_size}. Mapping size: ${size}.`,
+			);
 		length = alloc_size;
 	}
 	if (dir === DMA_TO_DEVICE) copyPhys(tlb_addr, orig_addr, length);
@@ -264,7 +266,10 @@ export function swiotlb_tbl_map_single(
 	void dir;
 	const mem = ioTlbDefaultMem();
 	if (mem.nslabs === 0) {
-		dev_warn(dev, 'Can not allocate SWIOTLB buffer earlier and can\'t now provide you with the DMA bounce buffer');
+		dev_warn(
+			dev,
+			"Can not allocate SWIOTLB buffer earlier and can't now provide you with the DMA bounce buffer",
+		);
 		return DMA_MAPPING_ERROR as bigint;
 	}
 	const pool = mem.defpool;
@@ -302,7 +307,9 @@ function swiotlb_release_slots(dev: device, tlb_addr: phys_addr_t, pool: io_tlb_
 	const slots = slotsOf(pool);
 	const { list } = slots;
 	const offset = swiotlb_align_offset(dev, 0n, tlb_addr);
-	let index = Number(((tlb_addr as bigint) - offset - (pool.start as bigint)) >> IO_TLB_SHIFT);
+	let index = Number(
+		((tlb_addr as bigint) - offset - (pool.start as bigint)) >> IO_TLB_SHIFT,
+	);
 	index -= slots.pad_slots[index]!;
 	const nslots = nr_slots(BigInt(slots.alloc_size[index]!) + offset);
 
@@ -339,7 +346,10 @@ export function swiotlb_tbl_unmap_single(
 ): void {
 	const pool = swiotlb_find_pool(dev, addr);
 	if (pool === null) return;
-	if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC) && (dir === DMA_FROM_DEVICE || dir === DMA_BIDIRECTIONAL))
+	if (
+		!(attrs & DMA_ATTR_SKIP_CPU_SYNC) &&
+		(dir === DMA_FROM_DEVICE || dir === DMA_BIDIRECTIONAL)
+	)
 		swiotlb_bounce(dev, addr, size, DMA_FROM_DEVICE, pool);
 	swiotlb_release_slots(dev, addr, pool);
 }
@@ -410,8 +420,15 @@ export function swiotlb_map(
 	if (swiotlb_addr === DMA_MAPPING_ERROR) return DMA_MAPPING_ERROR;
 	const dma_addr = phys_to_dma_unencrypted(dev, swiotlb_addr);
 	if (!dma_capable(dev, dma_addr, size, true, attrs)) {
-		swiotlb_tbl_unmap_single(dev, swiotlb_addr, size, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);
-		WARN_ON_ONCE(true, `${overflowText(dev, 'swiotlb addr', dma_addr, size)}`);
+		swiotlb_tbl_unmap_single(
+			dev,
+			swiotlb_addr,
+			size,
+			dir,
+			attrs | DMA_ATTR_SKIP_CPU_SYNC,
+		);
+		if (firstTime('swiotlb_map'))
+			WARN_ON(true, overflowText(dev, 'swiotlb addr', dma_addr, size));
 		return DMA_MAPPING_ERROR;
 	}
 	return dma_addr;

@@ -5,13 +5,14 @@
  * Two mappings of one line are no error on x86-64, where DMA buffers need no alignment; more than
  * eight are taken for a driver that maps in a loop and never unmaps.
  */
+
+import { fileReport } from '../../../include/linux/bug.ts';
 import { DMA_TO_DEVICE } from '../../../include/linux/dma-direction.ts';
 import {
 	DMA_ATTR_DEBUGGING_IGNORE_CACHELINES,
 	DMA_ATTR_REQUIRE_COHERENT,
 } from '../../../include/linux/dma-mapping.ts';
 import { feature } from '../../../include/sim/world.ts';
-import { fileReport } from '../../../include/linux/bug.ts';
 import { type dma_debug_entry, dmaDebug } from './entry.ts';
 
 const L1_CACHE_SHIFT = 6n;

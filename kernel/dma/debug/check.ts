@@ -21,7 +21,6 @@ import type { scatterlist } from '../../../include/linux/scatterlist.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { active_cacheline_remove } from './cacheline.ts';
 import {
-	MAP_ERR_NOT_CHECKED,
 	bucket_find_contain,
 	bucket_find_exact,
 	dirName,
@@ -31,6 +30,7 @@ import {
 	err_printk,
 	hash_bucket_del,
 	hex16,
+	MAP_ERR_NOT_CHECKED,
 	typeName,
 } from './entry.ts';
 
@@ -144,11 +144,23 @@ export function check_sync(dev: device, ref: dma_debug_entry, to_cpu: boolean): 
 		`[device address=${hex16(ref.dev_addr as bigint)}] [size=${entry.size} bytes] ` +
 		`[mapped with ${dirName(entry.direction)}] [synced with ${dirName(ref.direction)}]`;
 	if (ref.direction !== entry.direction)
-		err_printk(dev, entry, `device driver syncs DMA memory with different direction ${how}`);
+		err_printk(
+			dev,
+			entry,
+			`device driver syncs DMA memory with different direction ${how}`,
+		);
 	if (to_cpu && entry.direction !== DMA_FROM_DEVICE && ref.direction !== DMA_TO_DEVICE)
-		err_printk(dev, entry, `device driver syncs device read-only DMA memory for cpu ${how}`);
+		err_printk(
+			dev,
+			entry,
+			`device driver syncs device read-only DMA memory for cpu ${how}`,
+		);
 	if (!to_cpu && entry.direction !== DMA_TO_DEVICE && ref.direction !== DMA_FROM_DEVICE)
-		err_printk(dev, entry, `device driver syncs device write-only DMA memory to device ${how}`);
+		err_printk(
+			dev,
+			entry,
+			`device driver syncs device write-only DMA memory to device ${how}`,
+		);
 	if (ref.type === dma_debug_sg && ref.sg_call_ents !== entry.sg_call_ents)
 		err_printk(
 			dev,

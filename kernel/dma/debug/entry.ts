@@ -9,9 +9,15 @@ import { fileReport } from '../../../include/linux/bug.ts';
 import { dev_driver_string, dev_name, type device } from '../../../include/linux/device.ts';
 import type { dma_data_direction } from '../../../include/linux/dma-direction.ts';
 import { dma_get_max_seg_size } from '../../../include/linux/dma-mapping.ts';
+import type {
+	dma_addr_t,
+	int,
+	phys_addr_t,
+	u64,
+	unsigned_long,
+} from '../../../include/linux/types.ts';
 import { formatTrace, takeOrigin } from '../../../include/sim/origin.ts';
 import { feature, perWorld } from '../../../include/sim/world.ts';
-import type { dma_addr_t, int, phys_addr_t, u64, unsigned_long } from '../../../include/linux/types.ts';
 
 export const dma_debug_single = 0;
 export const dma_debug_sg = 1;
@@ -112,7 +118,9 @@ export function pageType(resource: boolean): int {
 const HASH_FN_SHIFT = 13n;
 
 function bucketOf(dev: device, addr: dma_addr_t): dma_debug_entry[] | undefined {
-	return dmaDebug().buckets.get(dev)?.get(Number((addr as bigint) >> HASH_FN_SHIFT));
+	return dmaDebug()
+		.buckets.get(dev)
+		?.get(Number((addr as bigint) >> HASH_FN_SHIFT));
 }
 
 type matchFn = (ref: dma_debug_entry, entry: dma_debug_entry) => boolean;
@@ -225,7 +233,8 @@ export function hash_bucket_del(entry: dma_debug_entry): void {
 /** Every live entry, oldest first within a bucket. */
 export function* liveEntries(dev: device | null = null): Iterable<dma_debug_entry> {
 	for (const [owner, ofDevice] of dmaDebug().buckets)
-		if (dev === null || owner === dev) for (const bucket of ofDevice.values()) yield* bucket;
+		if (dev === null || owner === dev)
+			for (const bucket of ofDevice.values()) yield* bucket;
 }
 
 /** An address as reports have it. */

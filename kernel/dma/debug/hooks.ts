@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Where the DMA API tells dma-debug what it did: one call for each that a driver makes. */
 import type { device } from '../../../include/linux/device.ts';
-import { DMA_BIDIRECTIONAL, type dma_data_direction } from '../../../include/linux/dma-direction.ts';
+import {
+	DMA_BIDIRECTIONAL,
+	type dma_data_direction,
+} from '../../../include/linux/dma-direction.ts';
 import { DMA_ATTR_MMIO, DMA_MAPPING_ERROR } from '../../../include/linux/dma-mapping.ts';
 import { pfn_to_page, pfn_valid } from '../../../include/linux/mmzone.ts';
 import { is_zone_device_page } from '../../../include/linux/page-flags.ts';
-import { type scatterlist, sgEntries, sg_phys } from '../../../include/linux/scatterlist.ts';
+import { type scatterlist, sg_phys, sgEntries } from '../../../include/linux/scatterlist.ts';
 import {
 	type dma_addr_t,
 	type int,
@@ -17,19 +20,19 @@ import {
 import { active_cacheline_insert } from './cacheline.ts';
 import { check_sg_segment, check_sync, check_unmap } from './check.ts';
 import {
-	MAP_ERR_CHECKED,
-	MAP_ERR_NOT_CHECKED,
 	bucket_find_exact,
 	dirName,
-	dmaDebug,
 	dma_debug_coherent,
 	dma_debug_entry,
 	dma_debug_sg,
 	dma_debug_single,
+	dmaDebug,
 	err_printk,
 	hash_bucket_add,
 	hex16,
 	liveEntries,
+	MAP_ERR_CHECKED,
+	MAP_ERR_NOT_CHECKED,
 	typeName,
 } from './entry.ts';
 
@@ -57,7 +60,11 @@ export function debug_dma_map_phys(
 	if (attrs & DMA_ATTR_MMIO) {
 		const pfn = (phys as bigint) >> PAGE_SHIFT;
 		if (pfn_valid(pfn) && !is_zone_device_page(pfn_to_page(pfn)))
-			err_printk(dev, null, `dma_map_resource called for RAM address ${hex16(phys as bigint)}`);
+			err_printk(
+				dev,
+				null,
+				`dma_map_resource called for RAM address ${hex16(phys as bigint)}`,
+			);
 	}
 	const entry = new dma_debug_entry(dev, dma_addr, size, type, direction);
 	entry.paddr = phys;
@@ -96,7 +103,8 @@ export function debug_dma_mapping_error(dev: device, dma_addr: dma_addr_t): void
 		?.get(Number((dma_addr as bigint) >> 13n));
 	if (bucket === undefined) return;
 	for (const entry of bucket) {
-		if (entry.dev_addr !== dma_addr || entry.map_err_type !== MAP_ERR_NOT_CHECKED) continue;
+		if (entry.dev_addr !== dma_addr || entry.map_err_type !== MAP_ERR_NOT_CHECKED)
+			continue;
 		entry.map_err_type = MAP_ERR_CHECKED;
 		return;
 	}
@@ -117,7 +125,13 @@ export function debug_dma_map_sg(
 ): void {
 	for (const s of sgEntries(sg, mapped_ents)) {
 		const size = BigInt(s.dma_length);
-		const entry = new dma_debug_entry(dev, s.dma_address, size, dma_debug_sg, direction);
+		const entry = new dma_debug_entry(
+			dev,
+			s.dma_address,
+			size,
+			dma_debug_sg,
+			direction,
+		);
 		entry.paddr = s.page === null ? 0n : sg_phys(s);
 		entry.sg_call_ents = nents;
 		entry.sg_mapped_ents = mapped_ents;
@@ -134,7 +148,13 @@ function sgRef(
 	dir: dma_data_direction,
 	attrs: unsigned_long,
 ): dma_debug_entry {
-	const ref = new dma_debug_entry(dev, s.dma_address, BigInt(s.dma_length), dma_debug_sg, dir);
+	const ref = new dma_debug_entry(
+		dev,
+		s.dma_address,
+		BigInt(s.dma_length),
+		dma_debug_sg,
+		dir,
+	);
 	ref.paddr = s.page === null ? 0n : sg_phys(s);
 	ref.sg_call_ents = nelems;
 	ref.attrs = attrs;
@@ -176,7 +196,13 @@ export function debug_dma_alloc_coherent(
 	phys: phys_addr_t,
 	attrs: unsigned_long,
 ): void {
-	const entry = new dma_debug_entry(dev, dma_addr, size, dma_debug_coherent, DMA_BIDIRECTIONAL);
+	const entry = new dma_debug_entry(
+		dev,
+		dma_addr,
+		size,
+		dma_debug_coherent,
+		DMA_BIDIRECTIONAL,
+	);
 	entry.paddr = phys;
 	entry.attrs = attrs;
 	add_dma_entry(entry);

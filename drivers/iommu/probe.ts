@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Attaching devices to the IOMMU, and setting the DMA layer up at boot.
+ *
+ * Guarantee: after iommu_probe_device() a PCI device's DMA goes through a domain of the type that the
+ * machine's firmware and command line chose: strict, lazy, or identity (dma-direct, untranslated).
+ * Mechanism: functions whose requests carry the same requester id share a domain: what is behind a
+ * bridge to conventional PCI speaks with the bridge's id.
+ * @deviates functions that could reach each other below the IOMMU do not share one: no ACS groups
+ */
+import type { Iommu } from '../../arch/sim/iommu.ts';
+import { WARN_ON } from '../../include/linux/bug.ts';
+import type { device } from '../../include/linux/device.ts';
+import { EINVAL } from '../../include/linux/errno.ts';
+import {
+	IOMMU_DOMAIN_DMA,
+	IOMMU_DOMAIN_DMA_FQ,
+	type iommu_domain,
+} from '../../include/linux/iommu.ts';
+import {
+	dev_is_pci,
+	pci_dev_id,
+	pci_domain_nr,
+	pci_is_pcie,
+	pci_pcie_type,
+	to_pci_dev,
+} from '../../include/linux/pci.ts';
+import type { int, phys_addr_t } from '../../include/linux/types.ts';
+import { perWorld, world } from '../../include/sim/world.ts';
+import { dmaDebug } from '../../kernel/dma/debug.ts';
+import { swiotlbInit } from '../../kernel/dma/swiotlb.ts';
+import { drainFlushQueue } from './dma-iommu.ts';
+import { hardwareOf, makeHardwareDomain } from './hardware.ts';
+
+/** PCI Express to PCI, and PCI to PCI Express. */
+const PCI_EXP_TYPE_PCI_BRIDGE = 7;
+const PCI_EXP_TYPE_PCIE_BRIDGE = 8;
+
+/** Domains of the installed world, by segment and requester id. */
+const domains = perWorld(() => new Map<number, iommu_domain>());
+
+/** The machine's IOMMU, or null. */
+function machineIommu(): Iommu | null {
+	return (world().machine as { iommu?: Iommu | null }).iommu ?? null;
+}
+
+/** The requester id that a function's requests have at the root, with the segment above it. */
+function requesterKey(dev: device): number {
+	const pdev = to_pci_dev(dev);
+	let id = pci_dev_id(pdev);
+	for (let bridge = pdev.bus.self; bridge !== null; bridge = bridge.bus.self) {
+		if (!pci_is_pcie(bridge)) {
+			id = pci_dev_id(bridge);
+			continue;
+		}
+		const type = pci_pcie_type(bridge);
+		if (type === PCI_EXP_TYPE_PCI_BRIDGE) id = (bridge.subordinate?.number ?? 0) << 8;
+		else if (type === PCI_EXP_TYPE_PCIE_BRIDGE) id = pci_dev_id(bridge);
+	}
+	return pci_domain_nr(pdev.bus) * 65536 + id;
+}
+
+/**
+ * Give a device its default domain.
+ *
+ * @param dev - a device that was just added
+ * @retval 0 attached, or no IOMMU translates for it
+ * @retval -EINVAL it is attached already
+ * @kernel drivers/iommu/iommu.c
+ */
+export function iommu_probe_device(dev: device): int {
+	const iommu = machineIommu();
+	if (iommu === null || iommu.domains === 'identity' || !dev_is_pci(dev)) return 0;
+	if (WARN_ON(dev.iommu_domain !== null, 'device has a domain')) return -EINVAL;
+	const key = requesterKey(dev);
+	let domain = domains().get(key);
+	if (domain === undefined) {
+		const type = iommu.domains === 'dma-fq' ? IOMMU_DOMAIN_DMA_FQ : IOMMU_DOMAIN_DMA;
+		domain = makeHardwareDomain(iommu, type);
+		domains().set(key, domain);
+		iommu.attach(Math.floor(key / 65536), key & 0xffff, hardwareOf(domain).hw);
+	}
+	domain.devices.push(dev);
+	dev.iommu_domain = domain;
+	dev.dma_iommu = true;
+	return 0;
+}
+
+/**
+ * Take a device away from its domain.
+ *
+ * @param dev - a device that is about to be removed
+ * @kernel drivers/iommu/iommu.c
+ */
+export function iommu_release_device(dev: device): void {
+	const domain = dev.iommu_domain as iommu_domain | null;
+	if (domain === null) return;
+	dev.iommu_domain = null;
+	dev.dma_iommu = false;
+	domain.devices.splice(domain.devices.indexOf(dev), 1);
+	if (domain.devices.length > 0) return;
+	drainFlushQueue(domain);
+	const key = requesterKey(dev);
+	domains().delete(key);
+	machineIommu()?.attach(Math.floor(key / 65536), key & 0xffff, null);
+}
+
+/** Do what the kernel's timer does after 10 ms: flush what every lazy domain has queued. */
+export function drainFlushQueues(): void {
+	for (const domain of domains().values()) drainFlushQueue(domain);
+}
+
+/** How the DMA layer is set up at boot. */
+export interface DmaBootOptions {
+	/**
+	 * Bounce buffer: RAM that the page allocator does not have. Absent: none, as on a machine
+	 * whose RAM all lies below 4 GiB.
+	 */
+	readonly swiotlb?: {
+		readonly start: phys_addr_t;
+		/** Slots of 2 KiB, a multiple of 128; the kernel's default is 32768. */
+		readonly slots: number;
+		/** swiotlb=force */
+		readonly force?: boolean;
+	};
+	/** The kernel was built with CONFIG_DMA_API_DEBUG: the API answers differently. */
+	readonly debug?: boolean;
+}
+
+/**
+ * Boot hook: set the DMA layer up. Devices are attached one by one, by iommu_probe_device().
+ *
+ * @param options - bounce buffer, kernel configuration
+ */
+export function dmaInit(options: DmaBootOptions = {}): void {
+	const { swiotlb, debug } = options;
+	if (swiotlb !== undefined)
+		swiotlbInit(swiotlb.start, swiotlb.slots, swiotlb.force ?? false);
+	if (debug) dmaDebug().config = true;
+}
