@@ -17,6 +17,8 @@ import type { int } from '../include/linux/types.ts';
 import { describePage } from './debug.ts';
 import { installPageFaultVector } from './fault.ts';
 import { liveObjects } from './live.ts';
+import { reportPagemapsLeft } from './memremap.ts';
+import { reportNotifiersLeft } from './mmu_notifier.ts';
 import { theZone } from './page_alloc.ts';
 
 /** Leaked pages that one report describes. */
@@ -88,8 +90,9 @@ export function memShutdownCheck(): int {
 	let reports = 0;
 	for (const [mm, origin] of live.mms) {
 		reportMm(mm, origin);
-		reports++;
+		reports += 1 + reportNotifiersLeft(mm);
 	}
+	reports += reportPagemapsLeft();
 	if (live.vmas !== 0) {
 		fileReport('leak', `BUG: ${live.vmas} vm_area_structs still in use at shutdown`);
 		reports++;

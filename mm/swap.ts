@@ -27,7 +27,7 @@ import { type Sim, preemptible, schedulePoint, touch } from '../include/sim/sche
 import { world } from '../include/sim/world.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { reportUseAfterFree } from './debug.ts';
-import { free_zone_device_folio } from './memremap.ts';
+import { free_zone_device_folio, put_devmap_managed_folio_refs } from './memremap.ts';
 import { free_frozen_pages } from './page_alloc.ts';
 
 function rememberOrigin(p: page): void {
@@ -144,7 +144,9 @@ export function* folio_put(f: folio): Sim<void> {
  * @kernel include/linux/mm.h
  */
 export function* put_page(p: page): Sim<void> {
-	yield* folio_put_refs(page_folio(p), 1);
+	const f = page_folio(p);
+	if (folio_is_zone_device(f) && put_devmap_managed_folio_refs(f, 1)) return;
+	yield* folio_put_refs(f, 1);
 }
 
 /**

@@ -85,7 +85,8 @@ import { EAGAIN } from '../../include/linux/errno.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { folio_trylock, folio_unlock } from '../filemap.ts';
-import { is_zero_pfn, vm_normal_page } from '../memory.ts';
+import { vm_normal_page } from '../memory/vm_normal.ts';
+import { is_zero_pfn } from '../memory/zero_page.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,

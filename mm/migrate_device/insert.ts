@@ -54,7 +54,7 @@ import { outParam, type unsigned_long } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import { is_zero_pfn } from '../memory.ts';
+import { is_zero_pfn } from '../memory/zero_page.ts';
 import {
 	pgd_offset,
 	pmd_alloc,

@@ -472,6 +472,13 @@ TEST_F(pagemap, 'init_while_the_pagemap_dies', function* (_self, { profile }) {
 	yield* zone_device_page_init(late);
 	EXPECT_EQ(profile === 'v7.3' ? 2 : 1, pgmap.ref!.count);
 	EXPECT_TRUE(PageLocked(late));
+	pgmap.ref!.dying = false;
+	pgmap.ref!.count = 3;
+	for (const p of [held, late]) {
+		p.flags &= ~PG_locked;
+		yield* put_page(p);
+	}
+	yield* memunmap_pages(pgmap);
 });
 
 TEST('F_large_private_folio_is_initialised_whole', function* () {
@@ -516,7 +523,10 @@ TEST('init_of_a_page_in_use_warns', function* () {
 	yield* memunmap_pages(pgmap);
 	expectReport('not a device page');
 	expectReport('pgmap is gone');
-	yield* zone_device_page_init(pfn_to_page(0x300n), pgmap, 0);
+	const ram = pfn_to_page(0x300n);
+	yield* zone_device_page_init(ram, pgmap, 0);
+	ram.flags &= ~PG_locked;
+	set_page_count(ram, 0);
 });
 
 TEST('a_split_tells_the_driver_or_copies', function* () {
