@@ -94,9 +94,10 @@ export function* devres_release_all(dev: device): Sim<void> {
 }
 
 function* runAction<T>(action: DevresAction<T>, data: T): Sim<void> {
-	const steps = action(data);
-	if (steps !== undefined) yield* steps;
+	yield* action(data) ?? nothing();
 }
+
+function* nothing(): Sim<void> {}
 
 function take<T>(dev: device, action: DevresAction<T>, data: T): devres_action | null {
 	const { devres } = dev;

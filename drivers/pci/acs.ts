@@ -68,7 +68,11 @@ export function pci_request_acs(): void {
 	acsRequest().requested = true;
 }
 
-/** The words of one function's ACS capability. */
+/**
+ * The words of one function's ACS capability.
+ *
+ * @kernel drivers/pci/pci.c
+ */
 export class pci_acs {
 	cap: u16 = 0;
 	/** What will be written. */

@@ -66,7 +66,11 @@ export interface configSpace {
 /** The bus type of PCI devices. */
 export const pci_bus_type: bus_type = { name: 'pci' };
 
-/** A window of a host bridge: CPU addresses that it forwards, and their offset to bus addresses. */
+/**
+ * A window of a host bridge: CPU addresses that it forwards, and their offset to bus addresses.
+ *
+ * @kernel include/linux/resource_ext.h
+ */
 export class resource_entry {
 	readonly res: resource;
 	/** CPU address minus bus address. */
