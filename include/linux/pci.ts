@@ -64,7 +64,7 @@ export interface configSpace {
 }
 
 /** The bus type of PCI devices. */
-export const pci_bus_type: bus_type = { name: 'pci' };
+export const pci_bus_type: bus_type = Object.freeze({ name: 'pci' });
 
 /**
  * A window of a host bridge: CPU addresses that it forwards, and their offset to bus addresses.

@@ -33,7 +33,8 @@ export function p2pmemAttribute(pdev: pci_dev, name: string): string | null {
 }
 
 /**
- * Remove the `allocate` file, and with it what users mapped through it.
+ * Remove the `allocate` file, and with it what users mapped through it. The file is not modelled
+ * yet, so there is nothing to unmap.
  *
  * @param pdev - the function
  */
