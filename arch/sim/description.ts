@@ -49,6 +49,8 @@ export interface HostBridgeDescription {
 	windows?: HostWindowDescription[];
 	/** Whether a peer request that reaches the root complex can turn around in this host bridge. */
 	peerToPeer: Passage;
+	/** `aborts`: peer requests neither leave for another host bridge nor come from one. */
+	crossing?: Passage;
 	numaNode?: number;
 }
 

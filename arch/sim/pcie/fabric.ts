@@ -255,7 +255,10 @@ export class Fabric {
 				return `host bridge ${host.name} does no peer-to-peer`;
 			}
 		}
-		if (from !== to && this.crossHostBridge !== 'works') {
+		if (from === to) return null;
+		const crosses =
+			this.crossHostBridge === 'works' && from.crossing === 'works' && to.crossing === 'works';
+		if (!crosses) {
 			return `peer-to-peer does not cross from host bridge ${from.name} to ${to.name}`;
 		}
 		return null;

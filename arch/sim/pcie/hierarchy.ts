@@ -103,6 +103,8 @@ export class HostBridge {
 	windows: HostWindow[];
 	/** Whether peer requests can turn around here. */
 	peerToPeer: Passage;
+	/** Whether they can come from or leave for another host bridge. */
+	crossing: Passage;
 	numaNode: number;
 	/** Functions on the root bus, in the order of enumeration. */
 	children: PcieFunction[];
@@ -118,6 +120,7 @@ export class HostBridge {
 			this.windows.push(new HostWindow(parseHex(w.cpu), parseHex(w.bus), parseHex(w.size)));
 		}
 		this.peerToPeer = d.peerToPeer;
+		this.crossing = d.crossing ?? 'works';
 		this.numaNode = d.numaNode ?? -1;
 		this.children = [];
 	}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * What `lspci -vvv` text says about each function, line by line.
+ *
+ * Guarantee: nothing is guessed here. A line that is understood only in part, or a file that ends in the
+ * middle, is a TopologyError at that line.
+ *
+ * Mechanism: lines that a mail program wrapped are joined first: lspci indents everything but the line that
+ * begins a function, so an unindented line that begins none belongs to the one before.
+ */
+import { formatBdf, parseBdf } from '../../arch/sim/description.ts';
+import { TopologyError } from './error.ts';
+
+/** A line with its wrapped parts joined. */
+interface LogicalLine {
+	text: string;
+	/** Of its first part, counted from 1. */
+	line: number;
+}
+
+/** A `Region` line. */
+export interface LspciRegion {
+	bar: number;
+	address: bigint;
+	size: bigint;
+	prefetchable: boolean;
+	is64: boolean;
+	io: boolean;
+}
+
+/** One function as lspci shows it. */
+export interface LspciFunction {
+	/** With domain. */
+	bdf: string;
+	/** Line of its header. */
+	line: number;
+	class: number;
+	vendor: number;
+	device: number;
+	revision: number;
+	/** lspci could not or was not allowed to tell all. */
+	unknown: boolean;
+	/** PCIe type; null: conventional. */
+	pcieType: PcieTypeNumber | null;
+	acs: { cap: number; control: number } | null;
+	ats: boolean;
+	/** `Bus:` line of a bridge. */
+	buses: { secondary: number; subordinate: number; line: number } | null;
+	regions: LspciRegion[];
+	numaNode: number | null;
+	iommuGroup: number | null;
+}
+
+type PcieTypeNumber = 0 | 1 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
+
+const pcieTypes: readonly (readonly [string, PcieTypeNumber])[] = [
+	['Legacy Endpoint', 1],
+	['Endpoint', 0],
+	['Root Port', 4],
+	['Upstream Port', 5],
+	['Downstream Port', 6],
+	['PCI-Express to PCI/PCI-X Bridge', 7],
+	['PCI/PCI-X to PCI-Express Bridge', 8],
+	['Root Complex Integrated Endpoint', 9],
+	['Root Complex Event Collector', 10],
+];
+
+const acsBits: readonly (readonly [string, number])[] = [
+	['SrcValid', 0x01],
+	['TransBlk', 0x02],
+	['ReqRedir', 0x04],
+	['CmpltRedir', 0x08],
+	['UpstreamFwd', 0x10],
+	['EgressCtrl', 0x20],
+	['DirectTrans', 0x40],
+];
+
+// Names that lspci prints where it was not asked for numbers (-nn).
+const classNames: Readonly<Record<string, number>> = {
+	'Host bridge': 0x0600,
+	'ISA bridge': 0x0601,
+	'PCI bridge': 0x0604,
+	'VGA compatible controller': 0x0300,
+	'3D controller': 0x0302,
+	'Display controller': 0x0380,
+	'Processing accelerators': 0x1200,
+	'Ethernet controller': 0x0200,
+	'Infiniband controller': 0x0207,
+	'Network controller': 0x0280,
+	'Non-Volatile memory controller': 0x0108,
+	'SATA controller': 0x0106,
+	'System peripheral': 0x0880,
+};
+const vendorNames: readonly (readonly [string, number])[] = [
+	['Intel Corporation', 0x8086],
+	['Advanced Micro Devices', 0x1022],
+	['NVIDIA Corporation', 0x10de],
+	['Mellanox Technologies', 0x15b3],
+];
+
+const headerPattern = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7])\s+(\S.*)$/i;
+const headerExample = '`00:00.0 Host bridge [0600]: … [8086:29c0]`';
+const attributePattern =
+	/^(Subsystem|Control|Status|Latency|Interrupt|NUMA node|IOMMU group|Region \d|Bus|I\/O behind|Memory behind|Prefetchable memory|Secondary status|BridgeCtl|Capabilities|Kernel|Expansion ROM|DeviceName|Physical Slot|Flags|BIST|ACSCap|ACSCtl)\b/;
+
+/** Join wrapped lines, drop mail quoting. */
+function logicalLines(text: string): LogicalLine[] {
+	const lines: LogicalLine[] = [];
+	const raw = text.split('\n');
+	for (const [i, original] of raw.entries()) {
+		const stripped = original.replace(/\r$/, '').replace(/^(?:> ?)+/, '');
+		const last = lines[lines.length - 1];
+		const begins =
+			stripped.trim() === '' ||
+			/^\s/.test(stripped) ||
+			headerPattern.test(stripped) ||
+			attributePattern.test(stripped) ||
+			/^[0-9a-f]{2,3}: [0-9a-f]{2}\b/i.test(stripped) ||
+			last === undefined ||
+			last.text.trim() === '' ||
+			/^[$#]|^pcilib:|^lspci:/.test(last.text);
+		if (begins) lines.push({ text: stripped, line: i + 1 });
+		else if (last !== undefined) last.text += ` ${stripped.trim()}`;
+	}
+	return lines;
+}
+
+/**
+ * Read the functions of `lspci -vvv` output.
+ *
+ * @param text - the output
+ * @param file - its name, for messages
+ * @throws TopologyError where it is not such output, or is cut off
+ */
+export function readLspci(text: string, file: string): LspciFunction[] {
+	const functions: LspciFunction[] = [];
+	const lines = logicalLines(text);
+	let reader: FunctionReader | null = null;
+	for (const { text: content, line } of lines) {
+		const trimmed = content.trim();
+		if (trimmed === '' || /^[$#]|^pcilib:|^lspci:/.test(content)) continue;
+		const header = headerPattern.exec(content);
+		if (header !== null) {
+			if (reader !== null) functions.push(reader.finish());
+			reader = new FunctionReader(file, line, header[1] as string, header[2] as string);
+		} else if (reader === null) {
+			throw new TopologyError(file, line, `lspci -vvv output, a line such as ${headerExample}`);
+		} else reader.attribute(trimmed, line);
+	}
+	if (reader === null) {
+		throw new TopologyError(file, 1, `lspci -vvv output, a line such as ${headerExample}`);
+	}
+	functions.push(reader.finish());
+	checkEnd(text, file);
+	return functions;
+}
+
+/** lspci -v ends each function, the last one too, with an empty line. */
+function checkEnd(text: string, file: string): void {
+	if (/\n[ \t>]*\r?\n\s*$/.test(text)) return;
+	throw new TopologyError(
+		file,
+		text.trimEnd().split('\n').length,
+		'an empty line after the last function, as lspci -vvv ends its output: the file is cut off',
+	);
+}
+
+/** Collects the lines of one function. */
+class FunctionReader {
+	private readonly file: string;
+	private readonly fn: LspciFunction;
+	private lastLine: number;
+	private sawControl = false;
+	private inCapabilities = false;
+	private acsCap: number | null = null;
+	private acsControl: number | null = null;
+
+	constructor(file: string, line: number, address: string, title: string) {
+		this.file = file;
+		this.lastLine = line;
+		const bdf = address.toLowerCase();
+		this.fn = {
+			bdf: bdf.length === 7 ? `0000:${bdf}` : bdf,
+			line,
+			class: 0,
+			vendor: 0,
+			device: 0,
+			revision: 0,
+			unknown: false,
+			pcieType: null,
+			acs: null,
+			ats: false,
+			buses: null,
+			regions: [],
+			numaNode: null,
+			iommuGroup: null,
+		};
+		const parsed = parseBdf(this.fn.bdf);
+		if (parsed === null) throw new TopologyError(file, line, 'an address such as 0000:3b:00.0');
+		this.fn.bdf = formatBdf(parsed);
+		this.title(title, line);
+	}
+
+	/** Class, ids, revision, programming interface. */
+	private title(title: string, line: number): void {
+		const { fn } = this;
+		const named = /^(.*?) \[([0-9a-f]{4})\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\]/i.exec(title);
+		const numeric = /^(?:Class )?([0-9a-f]{4}): ([0-9a-f]{4}):([0-9a-f]{4})/i.exec(title);
+		const hex = (digits: string | undefined) => Number.parseInt(digits ?? '0', 16);
+		if (named !== null) {
+			fn.class = hex(named[2]) << 8;
+			fn.vendor = hex(named[3]);
+			fn.device = hex(named[4]);
+		} else if (numeric !== null) {
+			fn.class = hex(numeric[1]) << 8;
+			fn.vendor = hex(numeric[2]);
+			fn.device = hex(numeric[3]);
+		} else {
+			const words = /^([^:]+): (.+)$/.exec(title);
+			if (words === null) {
+				throw new TopologyError(this.file, line, `class, colon and name, as in ${headerExample}`);
+			}
+			const [, className = '', name = ''] = words;
+			fn.class = (classNames[className] ?? 0) << 8;
+			fn.vendor = vendorNames.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 0;
+			fn.unknown = true;
+		}
+		fn.class |= hex(/\(prog-if ([0-9a-f]{2})\b/i.exec(title)?.[1]);
+		fn.revision = hex(/\(rev ([0-9a-f]{2})\)/i.exec(title)?.[1]);
+	}
+
+	/** One attribute line, without its indentation. */
+	attribute(text: string, line: number): void {
+		const { fn } = this;
+		this.lastLine = line;
+		if (text.startsWith('Control:')) this.sawControl = true;
+		else if (text.startsWith('Region ')) this.region(text, line);
+		else if (text.startsWith('Bus:')) this.buses(text, line);
+		else if (text.startsWith('Capabilities:')) this.capability(text);
+		else if (text.startsWith('ACSCap:')) this.acsCap = this.acsWord(text, line);
+		else if (text.startsWith('ACSCtl:')) this.acsControl = this.acsWord(text, line);
+		else if (text.startsWith('NUMA node:')) fn.numaNode = Number.parseInt(text.slice(10), 10);
+		else if (text.startsWith('IOMMU group:')) fn.iommuGroup = Number.parseInt(text.slice(12), 10);
+		else if (text.startsWith('!!!')) fn.unknown = true;
+	}
+
+	private region(text: string, line: number): void {
+		// Regions inside a capability are those of virtual functions.
+		if (this.inCapabilities) return;
+		const memory =
+			/^Region ([0-5]): (?:\[virtual\] )?Memory at ([0-9a-f]+) \(([^)]*)\)((?: \[[^\]]*\])*)$/i.exec(
+				text,
+			);
+		const ports =
+			/^Region ([0-5]): (?:\[virtual\] )?I\/O ports at ([0-9a-f]+)((?: \[[^\]]*\])*)$/i.exec(text);
+		if (memory === null && ports === null) {
+			if (/ at <(unassigned|ignored|broken[^>]*|invalid[^>]*)>/.test(text)) return;
+			if (/ at [0-9a-f]+ .*\[ignored\]/.test(text)) return;
+			throw new TopologyError(
+				this.file,
+				line,
+				'a region such as `Region 0: Memory at 6000000000 (64-bit, prefetchable) [size=2M]`',
+			);
+		}
+		const kind = memory?.[3] ?? '';
+		const size = parseSize((memory?.[4] ?? ports?.[3]) || '');
+		// Without a size lspci did not see the kernel's resources: nobody assigned this BAR.
+		if (size === null) return;
+		this.fn.regions.push({
+			bar: Number((memory ?? ports)?.[1]),
+			address: BigInt(`0x${(memory ?? ports)?.[2]}`),
+			size,
+			prefetchable: memory !== null && !kind.includes('non-prefetchable'),
+			is64: kind.includes('64-bit'),
+			io: memory === null,
+		});
+	}
+
+	private buses(text: string, line: number): void {
+		const match =
+			/^Bus: primary=([0-9a-f]{2}), secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2})\b/i.exec(
+				text,
+			);
+		if (match === null) {
+			throw new TopologyError(
+				this.file,
+				line,
+				'bus numbers such as `Bus: primary=00, secondary=01, subordinate=04`',
+			);
+		}
+		this.fn.buses = {
+			secondary: Number.parseInt(match[2] as string, 16),
+			subordinate: Number.parseInt(match[3] as string, 16),
+			line,
+		};
+	}
+
+	private capability(text: string): void {
+		const { fn } = this;
+		this.inCapabilities = true;
+		if (text.includes('<access denied>')) fn.unknown = true;
+		const express = /\] Express (?:\(v\d+\) )?(.*)$/.exec(text);
+		if (express !== null) {
+			const type = pcieTypes.find(([name]) => express[1]?.startsWith(name));
+			if (type === undefined) fn.unknown = true;
+			else fn.pcieType = type[1];
+		}
+		if (text.includes('Address Translation Service (ATS)')) fn.ats = true;
+	}
+
+	private acsWord(text: string, line: number): number {
+		let word = 0;
+		for (const [name, bit] of acsBits) {
+			const match = new RegExp(`\\b${name}([+-])`).exec(text);
+			if (match === null) {
+				throw new TopologyError(this.file, line, `${name}+ or ${name}- among the ACS bits`);
+			}
+			if (match[1] === '+') word |= bit;
+		}
+		return word;
+	}
+
+	/** The function, once all its lines have been seen. */
+	finish(): LspciFunction {
+		const { fn, file, lastLine } = this;
+		if (!this.sawControl) {
+			throw new TopologyError(
+				file,
+				lastLine,
+				`the details that lspci -vvv prints for ${fn.bdf}, beginning with a "Control:" line`,
+			);
+		}
+		if (fn.class >> 8 === 0x0604 && fn.buses === null) {
+			throw new TopologyError(
+				file,
+				lastLine,
+				`bus numbers of the bridge ${fn.bdf}, such as \`Bus: primary=00, secondary=01, …\``,
+			);
+		}
+		if ((this.acsCap === null) !== (this.acsControl === null)) {
+			throw new TopologyError(file, lastLine, `both ACSCap: and ACSCtl: of ${fn.bdf}`);
+		}
+		if (this.acsCap !== null && this.acsControl !== null) {
+			fn.acs = { cap: this.acsCap, control: this.acsControl };
+		}
+		return fn;
+	}
+}
+
+/** `[size=32M]` */
+function parseSize(attributes: string): bigint | null {
+	const match = /\[size=([0-9]+)([KMGT]?)\]/.exec(attributes);
+	if (match === null) return null;
+	return BigInt(match[1] as string) << BigInt(10 * ' KMGT'.indexOf(match[2] || ' '));
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * What lspci does not tell about a platform: its CPU, and whether its root complex passes peer requests on.
+ *
+ * These are facts about hardware as far as they are known, kept apart from the kernel's list on purpose: the
+ * model of the kernel decides by its own, and the fabric shows where the two differ. A host bridge that is
+ * not known to pass peer requests aborts them.
+ */
+import type { CpuModel, Passage } from '../../arch/sim/description.ts';
+
+const cpuVendors = ['intel', 'amd', 'hygon', 'zhaoxin', 'centaur'] as const;
+
+/**
+ * Read a CPU as given on a command line: `vendor:family` or `vendor:family:model`, numbers in any base.
+ *
+ * @returns null if the text is not of that form
+ */
+export function parseCpu(text: string): CpuModel | null {
+	const [vendor = '', family = '', model = '0', ...rest] = text.toLowerCase().split(':');
+	const known = cpuVendors.find((name) => name === vendor);
+	const [f, m] = [Number(family), Number(model)];
+	const whole = family !== '' && Number.isInteger(f) && Number.isInteger(m) && f >= 0 && m >= 0;
+	if (known === undefined || !whole || rest.length > 0) return null;
+	return { vendor: known, family: f, model: m };
+}
+
+/** Intel root complexes that pass peer requests on within one host bridge only. */
+const intelWithinOne: readonly number[] = [0x3c00, 0x3c01, 0x2f00, 0x2f01];
+
+/** Intel root complexes that pass peer requests on, to other host bridges too. */
+const intelAll: readonly number[] = [
+	0x2030, 0x2031, 0x2032, 0x2033, 0x2020, 0x09a2, 0x0b25, 0x0cfe, 0x11fb, 0x1212, 0x1216, 0x4940,
+	0x4942, 0x4944, 0x4946, 0x4948,
+];
+const nvidiaAll: readonly number[] = [0x2f95, 0x2f96, 0x2f97, 0x2f98];
+
+/** What a root complex does with peer requests. */
+export interface PeerRouting {
+	/** Turning around inside the host bridge. */
+	within: Passage;
+	/** Leaving for, or coming from, another host bridge. */
+	across: Passage;
+}
+
+/**
+ * What a host bridge does with peer requests.
+ *
+ * @param cpu - the machine's CPU
+ * @param vendor - vendor of the first function on the root bus
+ * @param device - its device id
+ */
+export function peerRouting(cpu: CpuModel, vendor: number, device: number): PeerRouting {
+	if (cpu.vendor === 'amd' && cpu.family >= 0x17) return { within: 'works', across: 'works' };
+	if (vendor === 0x8086 && intelWithinOne.includes(device)) {
+		return { within: 'works', across: 'aborts' };
+	}
+	const all =
+		(vendor === 0x8086 && intelAll.includes(device)) ||
+		(vendor === 0x10de && nvidiaAll.includes(device)) ||
+		vendor === 0x1ae0;
+	return all ? { within: 'works', across: 'works' } : { within: 'aborts', across: 'aborts' };
+}
