@@ -20,13 +20,6 @@
  * two agree only for entries of one page, as in 7.3.4.
  */
 
-import {
-	dma_iova_free,
-	dma_iova_link,
-	dma_iova_sync,
-	dma_iova_try_alloc,
-	dma_iova_unlink,
-} from '../drivers/iommu/dma-iommu.ts';
 import { pci_p2pdma_state } from '../drivers/pci/p2pdma/map_type.ts';
 import { oops, WARN_ON_ONCE } from '../include/linux/bug.ts';
 import type { device } from '../include/linux/device.ts';
@@ -57,6 +50,13 @@ import {
 } from '../include/linux/pci-p2pdma.ts';
 import { type dma_addr_t, type int, PAGE_SIZE, type size_t } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
+import {
+	dma_iova_free,
+	dma_iova_link,
+	dma_iova_sync,
+	dma_iova_try_alloc,
+	dma_iova_unlink,
+} from '../kernel/dma/iova.ts';
 import {
 	dma_addressing_limited,
 	dma_map_phys,

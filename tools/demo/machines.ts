@@ -34,7 +34,11 @@ interface CaptureFacts {
 	readonly cpu_model: number;
 	readonly devs: readonly {
 		readonly bdf: string;
-		readonly bars: readonly { readonly phys: string; readonly bus: string; readonly mem: number }[];
+		readonly bars: readonly {
+			readonly phys: string;
+			readonly bus: string;
+			readonly mem: number;
+		}[];
 	}[];
 }
 

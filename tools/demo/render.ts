@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The demonstration's output: a table of pairs, a matrix where there are many, a line a machine. */
-import type { Player } from './roles.ts';
+
 import { isGood, type MachineResult, type PairResult, type Path, paths } from './result.ts';
+import type { Player } from './roles.ts';
 import { type Column, table, wrap } from './table.ts';
 
 /** More pairs than this are shown as a matrix. */
@@ -101,7 +102,9 @@ function matrix(result: MachineResult): string[] {
 	const rows = gpus.map((gpu) => [
 		gpu.bdf,
 		...nics.map((nic) => {
-			const pair = result.pairs.find((p) => p.gpu === gpu.bdf && p.nic === nic.bdf);
+			const pair = result.pairs.find(
+				(p) => p.gpu === gpu.bdf && p.nic === nic.bdf,
+			);
 			if (pair === undefined) return 'X';
 			const bad = isGood(pair) ? '' : '!';
 			return `${letters[pair.path]}${bad} ${pair.distance} ${pair.kept}/${pair.pages}`;
@@ -174,7 +177,8 @@ export function renderSummary(results: readonly MachineResult[]): string[] {
  * @param results - the machines
  */
 export function contrastingMachine(results: readonly MachineResult[]): MachineResult | null {
-	const kinds = ({ pairs }: MachineResult): number => new Set(pairs.map(({ path }) => path)).size;
+	const kinds = ({ pairs }: MachineResult): number =>
+		new Set(pairs.map(({ path }) => path)).size;
 	const [best] = [...results].sort(
 		(a, b) => kinds(b) - kinds(a) || a.pairs.length - b.pairs.length,
 	);

@@ -53,8 +53,12 @@ function player(d: DeviceDescription, standIn: boolean): Player {
 function chosen(machine: MachineDescription, bdf: string, role: string): Player {
 	const full = bdf.includes(':') && bdf.split(':').length === 2 ? `0000:${bdf}` : bdf;
 	const d = machine.devices.find((device) => device.bdf === full);
-	if (d === undefined) throw new CastError(`${machine.name} has no function ${bdf} to play ${role}`);
-	if (d.header !== 0) throw new CastError(`${bdf} of ${machine.name} is a bridge, it cannot play ${role}`);
+	if (d === undefined)
+		throw new CastError(`${machine.name} has no function ${bdf} to play ${role}`);
+	if (d.header !== 0)
+		throw new CastError(
+			`${bdf} of ${machine.name} is a bridge, it cannot play ${role}`,
+		);
 	return player(d, false);
 }
 
@@ -70,7 +74,9 @@ export function castMachine(
 	choice: { readonly gpu?: string | undefined; readonly nic?: string | undefined } = {},
 ): Cast {
 	const endpoints = machine.devices.filter(isEndpoint);
-	let gpus = endpoints.filter((d) => [0x03, 0x12].includes(baseClass(d))).map((d) => player(d, false));
+	let gpus = endpoints
+		.filter((d) => [0x03, 0x12].includes(baseClass(d)))
+		.map((d) => player(d, false));
 	let nics = endpoints.filter((d) => baseClass(d) === 0x02).map((d) => player(d, false));
 
 	if (choice.gpu !== undefined) gpus = [chosen(machine, choice.gpu, 'the GPU')];
@@ -89,6 +95,8 @@ export function castMachine(
 		if (d !== undefined) nics = [player(d, true)];
 	}
 	if (gpus.length === 0 || nics.length === 0)
-		throw new CastError(`${machine.name} has not two endpoints that could play GPU and NIC`);
+		throw new CastError(
+			`${machine.name} has not two endpoints that could play GPU and NIC`,
+		);
 	return { gpus, nics };
 }

@@ -28,7 +28,9 @@ export function table(
 			columns
 				.map(({ right }, i) => {
 					const cell = cells[i] ?? '';
-					return right === true ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!);
+					return right === true
+						? cell.padStart(widths[i]!)
+						: cell.padEnd(widths[i]!);
 				})
 				.join('  ')
 		).trimEnd();

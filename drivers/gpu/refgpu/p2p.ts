@@ -12,7 +12,7 @@ import type { page } from '../../../include/linux/mm_types.ts';
 import { type pci_dev, pci_resource_n, pci_resource_start } from '../../../include/linux/pci.ts';
 import { type int, type out, PMD_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
-import { pci_p2pdma_add_resource } from '../../pci/p2pdma/add_resource.ts';
+import { pci_p2pdma_add_resource } from '../../pci/p2pdma/memory.ts';
 import { pci_alloc_p2pmem, pci_free_p2pmem } from '../../pci/p2pdma/p2pmem.ts';
 import { chunkOf, GpuWindow, type RefGpu, vramOffset } from './gpu.ts';
 

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * `kproto demo`: the whole path, on every machine, for every pair of GPU and NIC.
+ *
+ * Exit code 0 if every byte was right and nothing complained, 1 if not, 2 for a command line or a
+ * topology file that makes no sense.
+ */
+import { parseArgs } from 'node:util';
+import { HarnessError } from '../../include/sim/report.ts';
+import { parseCpu, readTopology, TopologyError } from '../topology/index.ts';
+import { type DemoMachine, demoMachine, demoMachineNames } from './machines.ts';
+import { runMachine } from './pair.ts';
+import { Progress } from './progress.ts';
+import {
+	contrastingMachine,
+	introduction,
+	legend,
+	renderMachine,
+	renderSummary,
+} from './render.ts';
+import { isGood, type MachineResult } from './result.ts';
+import { CastError, castMachine } from './roles.ts';
+import { renderTrace } from './trace.ts';
+
+const usage = `usage: kproto demo [OPTION...]
+
+  --machine NAME   print that machine's pairs in full; all: every machine's
+  --topology FILE  another machine: lspci -vvv text, or topology JSON
+  --cpu CPU        the CPU, which lspci does not tell: intel:6, amd:0x19, ...
+  --gpu BDF        which function plays the GPU
+  --nic BDF        which function plays the NIC
+  --no-trace       leave the annotated trace out
+  --json           everything as JSON
+  --list           names of the machines
+  -h, --help       this text
+`;
+
+const options = {
+	machine: { type: 'string' },
+	topology: { type: 'string' },
+	cpu: { type: 'string' },
+	gpu: { type: 'string' },
+	nic: { type: 'string' },
+	'no-trace': { type: 'boolean' },
+	json: { type: 'boolean' },
+	list: { type: 'boolean' },
+	help: { type: 'boolean', short: 'h' },
+} as const;
+
+type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
+
+/** The user's mistake, in one line. */
+class UsageError extends Error {}
+
+/** Which machines are run. */
+function pick(values: Values): DemoMachine[] {
+	if (values.topology !== undefined) {
+		const cpu = values.cpu === undefined ? {} : { cpu: parseCpu(values.cpu) };
+		const description = readTopology(values.topology, cpu);
+		return [
+			{
+				description,
+				about: description.comment ?? `read from ${values.topology}`,
+			},
+		];
+	}
+	const names = demoMachineNames();
+	if (values.machine !== undefined && values.machine !== 'all') {
+		if (!names.includes(values.machine))
+			throw new UsageError(
+				`there is no machine "${values.machine}": ${names.join(', ')}`,
+			);
+		return [withCpu(demoMachine(values.machine), values.cpu)];
+	}
+	return names.map((name) => withCpu(demoMachine(name), values.cpu));
+}
+
+function withCpu(machine: DemoMachine, cpu: string | undefined): DemoMachine {
+	if (cpu === undefined) return machine;
+	return { ...machine, description: { ...machine.description, cpu: parseCpu(cpu) } };
+}
+
+/** Run all pairs of the machines. */
+function runAll(machines: readonly DemoMachine[], values: Values): MachineResult[] {
+	const casts = machines.map(({ description }) => castMachine(description, values));
+	const total = casts.reduce((sum, { gpus, nics }) => sum + gpus.length * nics.length, 0);
+	const progress = new Progress(total);
+	const results = machines.map(({ description, about }, i) => {
+		const pairs = runMachine(description, casts[i]!, () =>
+			progress.step(description.name),
+		);
+		return { name: description.name, about, cast: casts[i]!, pairs };
+	});
+	progress.done();
+	return results;
+}
+
+function print(lines: readonly string[]): void {
+	process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+/** What the run was, for a person. */
+function report(machines: readonly DemoMachine[], results: MachineResult[], values: Values): void {
+	const one = values.machine !== undefined || values.topology !== undefined;
+	print([...introduction, '', ...legend, '']);
+	if (one) {
+		for (const result of results) print([...renderMachine(result), '']);
+	} else {
+		const shown = contrastingMachine(results);
+		if (shown !== null) print([...renderMachine(shown), '']);
+	}
+	if (results.length > 1) print([...renderSummary(results), '']);
+	if (values['no-trace'] === true) return;
+	const lines = renderTrace(machines, results);
+	if (lines.length > 0) print(lines);
+}
+
+/**
+ * Run the demonstration.
+ *
+ * @param argv - arguments
+ * @returns the exit code
+ */
+export async function main(argv: string[]): Promise<number> {
+	try {
+		const { values } = parseArgs({ args: argv, options, allowPositionals: false });
+		if (values.help === true) {
+			process.stdout.write(usage);
+			return 0;
+		}
+		if (values.list === true) {
+			print(demoMachineNames());
+			return 0;
+		}
+		const machines = pick(values);
+		const results = runAll(machines, values);
+		if (values.json === true)
+			print([JSON.stringify({ profile: 'v7.3', machines: results }, null, 2)]);
+		else report(machines, results, values);
+		return results.every(({ pairs }) => pairs.every(isGood)) ? 0 : 1;
+	} catch (error) {
+		const parse =
+			(error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') === true;
+		const users =
+			error instanceof TopologyError ||
+			error instanceof CastError ||
+			error instanceof UsageError ||
+			(error instanceof HarnessError && error.message.startsWith('parseCpu'));
+		if (!parse && !users) throw error;
+		process.stderr.write(`kproto demo: ${(error as Error).message}\n`);
+		return 2;
+	}
+}
