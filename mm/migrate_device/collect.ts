@@ -35,7 +35,6 @@ import {
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { MMU_NOTIFY_MIGRATE, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
 import {
-	PG_dirty,
 	PageAnonExclusive,
 	PageCompound,
 	folio_test_anon,
@@ -92,6 +91,7 @@ import {
 	mmu_notifier_invalidate_range_start,
 	mmu_notifier_range_init_owner,
 } from '../mmu_notifier.ts';
+import { folio_mark_dirty } from '../page-writeback.ts';
 import { walk_page_range } from '../pagewalk.ts';
 import {
 	pte_offset_map_lock,
@@ -261,7 +261,7 @@ function* collectPage(
 		}
 	} else pte = yield* ptep_get_and_clear(c.mm, addr, ptep);
 	c.migrate.cpages++;
-	if (pte_present(pte) && pte_dirty(pte)) f.flags |= PG_dirty;
+	if (pte_present(pte) && pte_dirty(pte)) yield* folio_mark_dirty(f);
 	yield* set_pte_at(c.mm, addr, ptep, migrationPte(found, mpfn, anon_exclusive, pte));
 	yield* folio_remove_rmap_pte(f, found, c.vma);
 	yield* folio_put(f);
