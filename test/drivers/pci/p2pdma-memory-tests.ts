@@ -28,8 +28,8 @@ import { p2pmemAttribute } from '../../../drivers/pci/p2pdma/sysfs.ts';
 import { pciShutdownCheck } from '../../../drivers/pci/shutdown.ts';
 import { PAGE_OFFSET, page_to_virt, virt_to_page } from '../../../include/asm/page.ts';
 import { EINVAL, ENODEV, ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
-import { pfn_valid } from '../../../include/linux/mmzone.ts';
-import { page_ref_count, set_page_count } from '../../../include/linux/page-flags.ts';
+import { pfn_to_page, pfn_valid } from '../../../include/linux/mmzone.ts';
+import { page_pgmap, page_ref_count, set_page_count } from '../../../include/linux/page-flags.ts';
 import type { pci_dev } from '../../../include/linux/pci.ts';
 import { randomSource } from '../../../include/linux/random.ts';
 import { sg_page } from '../../../include/linux/scatterlist.ts';
@@ -185,6 +185,17 @@ TEST_F(mem, 'last_put_of_a_page_gives_its_space_and_its_reference_back', functio
 	// Unbinding would wait for the reference if it were still held.
 	yield* devres_release_all(gpu.dev);
 	EXPECT_FALSE(pfn_valid(gpuBar.phys >> 12n));
+});
+
+TEST_F(mem, 'dying_pagemap_hands_nothing_out_and_gets_its_space_back', function* () {
+	const gpu = dev('GPU0');
+	ASSERT_EQ(0, yield* pci_p2pdma_add_resource(gpu, gpuBar.bar, MiB2, 0n));
+	const ref = page_pgmap(pfn_to_page(gpuBar.phys >> 12n)).ref!;
+	const { dying } = ref;
+	ref.dying = true;
+	EXPECT_NULL(pci_alloc_p2pmem(gpu, 4096n));
+	ref.dying = dying;
+	EXPECT_EQ(`${MiB2}\n`, p2pmemAttribute(gpu, 'available'));
 });
 
 TEST_F(mem, 'sgl_is_one_entry_of_p2p_memory', function* () {

@@ -8,6 +8,8 @@ import {
 	pci_read_config_byte,
 	pci_read_config_dword,
 	pci_read_config_word,
+	pci_write_config_byte,
+	pci_write_config_dword,
 } from '../../../drivers/pci/access.ts';
 import { pci_find_host_bridge } from '../../../drivers/pci/host-bridge.ts';
 import { pci_find_capability, pci_find_ext_capability } from '../../../drivers/pci/pci.ts';
@@ -152,6 +154,19 @@ TEST_F(probe, 'cpu_is_what_the_machine_has', () => {
 
 TEST_F(probe, 'dma_mask_is_32_bits_until_a_driver_says_more', () => {
 	EXPECT_EQ(0xffff_ffffn, dev('NIC0').dev.dma_mask);
+});
+
+TEST_F(probe, 'config_writes_of_every_size_land_where_they_may', () => {
+	const value = outParam(0);
+	EXPECT_EQ(0, pci_write_config_byte(dev('GPU0'), 0x3c, 0x2a));
+	pci_read_config_byte(dev('GPU0'), 0x3c, value);
+	EXPECT_EQ(0x2a, value.value);
+	// Sizing a BAR: the bits below its size do not change.
+	EXPECT_EQ(0, pci_write_config_dword(dev('GPU0'), 0x14, 0xffff_ffff));
+	pci_read_config_dword(dev('GPU0'), 0x14, value);
+	EXPECT_EQ(0xc000_000c, value.value);
+	injectFaults().fail('pci_write_config', 1);
+	EXPECT_EQ(0x86, pci_write_config_byte(dev('GPU0'), 0x3c, 0));
 });
 
 TEST_F(probe, 'unanswered_config_read_is_all_ones', () => {
