@@ -9,6 +9,7 @@
  * @deviates functions that could reach each other below the IOMMU do not share one: no ACS groups
  */
 import type { Iommu } from '../../arch/sim/iommu.ts';
+import type { Machine } from '../../arch/sim/machine.ts';
 import { WARN_ON } from '../../include/linux/bug.ts';
 import type { device } from '../../include/linux/device.ts';
 import { EINVAL } from '../../include/linux/errno.ts';
@@ -17,6 +18,7 @@ import {
 	IOMMU_DOMAIN_DMA_FQ,
 	type iommu_domain,
 } from '../../include/linux/iommu.ts';
+import { memoryMap } from '../../include/linux/mmzone.ts';
 import {
 	dev_is_pci,
 	pci_dev_id,
@@ -25,10 +27,14 @@ import {
 	pci_pcie_type,
 	to_pci_dev,
 } from '../../include/linux/pci.ts';
-import type { int, phys_addr_t } from '../../include/linux/types.ts';
+import { IO_TLB_DEFAULT_NSLABS } from '../../include/linux/swiotlb.ts';
+import type { int } from '../../include/linux/types.ts';
 import { perWorld, world } from '../../include/sim/world.ts';
 import { dmaDebug } from '../../kernel/dma/debug.ts';
+import { dmaPages } from '../../kernel/dma/mapping.ts';
 import { swiotlbInit } from '../../kernel/dma/swiotlb.ts';
+import { __free_pages, alloc_pages } from '../../mm/page_alloc.ts';
+import { pciBus } from '../pci/search.ts';
 import { drainFlushQueue } from './dma-iommu.ts';
 import { hardwareOf, makeHardwareDomain } from './hardware.ts';
 
@@ -110,31 +116,64 @@ export function drainFlushQueues(): void {
 	for (const domain of domains().values()) drainFlushQueue(domain);
 }
 
-/** How the DMA layer is set up at boot. */
-export interface DmaBootOptions {
+/** Slots of the default pool, 64 MiB, and the smallest pool that is worth having. */
+const SLOTS_DEFAULT = IO_TLB_DEFAULT_NSLABS;
+const SLOTS_MIN = 512;
+const PFN_4G = 0x10_0000;
+const PAGES_PER_SET = 64;
+
+/** How the DMA layer is set up: what the command line and the kernel configuration say. */
+export interface DmaOptions {
 	/**
-	 * Bounce buffer: RAM that the page allocator does not have. Absent: none, as on a machine
-	 * whose RAM all lies below 4 GiB.
+	 * swiotlb=: `auto` makes a bounce buffer where RAM goes beyond 4 GiB, `noforce` none, `force`
+	 * one through which everything goes that dma-direct maps.
 	 */
-	readonly swiotlb?: {
-		readonly start: phys_addr_t;
-		/** Slots of 2 KiB, a multiple of 128; the kernel's default is 32768. */
-		readonly slots: number;
-		/** swiotlb=force */
-		readonly force?: boolean;
-	};
+	readonly swiotlb?: 'auto' | 'force' | 'noforce';
 	/** The kernel was built with CONFIG_DMA_API_DEBUG: the API answers differently. */
 	readonly debug?: boolean;
 }
 
+/** Take the bounce buffer's RAM from the top of what lies below 4 GiB. */
+function reservePool(force: boolean): void {
+	const map = memoryMap();
+	const at = map.ranges.findLastIndex((r) => r.pgmap === null && r.start < PFN_4G);
+	const range = map.ranges[at];
+	if (range === undefined) return;
+	const end = Math.min(range.end, PFN_4G);
+	const wanted = Math.min(SLOTS_DEFAULT, Math.floor((end - range.start) / 4) * 2);
+	const pages = Math.floor(wanted / 2 / PAGES_PER_SET) * PAGES_PER_SET;
+	if (pages * 2 < SLOTS_MIN) return;
+	const start = end - pages;
+	const rest = [{ ...range, end: start }];
+	if (end < range.end) rest.push({ ...range, start: end });
+	map.ranges.splice(at, 1, ...rest);
+	swiotlbInit(BigInt(start) << 12n, pages * 2, force);
+}
+
 /**
- * Boot hook: set the DMA layer up. Devices are attached one by one, by iommu_probe_device().
+ * Set the DMA layer up as a command line and a configuration say.
  *
  * @param options - bounce buffer, kernel configuration
+ * @context After the memory map is there, and before anything was allocated.
  */
-export function dmaInit(options: DmaBootOptions = {}): void {
-	const { swiotlb, debug } = options;
-	if (swiotlb !== undefined)
-		swiotlbInit(swiotlb.start, swiotlb.slots, swiotlb.force ?? false);
-	if (debug) dmaDebug().config = true;
+export function dmaSetup(options: DmaOptions): void {
+	const { swiotlb = 'auto', debug = false } = options;
+	dmaDebug().config = debug;
+	const last = memoryMap().ranges.findLast((r) => r.pgmap === null);
+	const wanted = swiotlb === 'force' || (swiotlb === 'auto' && (last?.end ?? 0) > PFN_4G);
+	if (wanted) reservePool(swiotlb === 'force');
+}
+
+/**
+ * Boot hook: make the bounce buffer that this machine needs, and attach every PCI device to the
+ * IOMMU.
+ *
+ * @param machine - the machine of the installed world
+ * @param options - bounce buffer, kernel configuration
+ */
+export function dmaInit(machine: Machine, options: DmaOptions = {}): void {
+	dmaSetup(options);
+	Object.assign(dmaPages(), { alloc: alloc_pages, free: __free_pages });
+	if (machine.iommu === null || machine.iommu.domains === 'identity') return;
+	for (const pdev of pciBus().devices) iommu_probe_device(pdev.dev);
 }

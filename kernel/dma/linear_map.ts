@@ -40,8 +40,9 @@ function sockets(): CpuSockets {
 }
 
 function checkMapped(phys: bigint, size: bigint): void {
+	const { ram } = sockets();
 	for (let at = phys; at < phys + size; at = (at | (PAGE_SIZE - 1n)) + 1n)
-		if (!pfn_valid(at >> PAGE_SHIFT))
+		if (!ram.has(Number(at >> PAGE_SHIFT)) && !pfn_valid(at >> PAGE_SHIFT))
 			oops(
 				`BUG: unable to handle page fault for address: ${phys_to_virt(at).toString(16).padStart(16, '0')}`,
 				[

@@ -197,6 +197,7 @@ function swiotlb_find_slots(
 	const boundary_mask = dma_get_seg_boundary(dev);
 	const base = (phys_to_dma_unencrypted(dev, pool.start) as bigint) & boundary_mask;
 	const max_slots = (boundary_mask + 1n) >> IO_TLB_SHIFT;
+	const offset = swiotlb_align_offset(dev, 0n, orig_addr);
 	const nslots = nr_slots(alloc_size);
 	if (nslots > IO_TLB_SEGSIZE || nslots > pool.nslabs) return -1;
 
@@ -221,7 +222,7 @@ function swiotlb_find_slots(
 		}
 		const fits = list[index]! >= nslots;
 		if (fits && !spansBoundary(index, nslots, base >> IO_TLB_SHIFT, max_slots)) {
-			takeSlots(pool, index, nslots, Number(alloc_size));
+			takeSlots(pool, index, nslots, Number(alloc_size - offset));
 			return index;
 		}
 		index = index + stride < pool.nslabs ? index + stride : 0;
@@ -230,6 +231,7 @@ function swiotlb_find_slots(
 	return -1;
 }
 
+/** @param alloc_size - bytes behind the mapping's first one */
 function takeSlots(pool: io_tlb_pool, first: number, nslots: number, alloc_size: number): void {
 	const { list, alloc_size: sizes } = slotsOf(pool);
 	for (let i = first; i < first + nslots; i++) {
