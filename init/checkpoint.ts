@@ -59,6 +59,9 @@ export function restore(c: Checkpoint): void {
 		throw new HarnessError('restore()', 'another kernel is booted: shut it down first');
 	installWorld(c.world);
 	if (scheduler().driven.length !== 0)
-		throw new HarnessError('restore()', 'must not be called inside run() or by a thread');
+		throw new HarnessError(
+			'restore()',
+			'must not be called inside run() or by a thread',
+		);
 	restoreGraph(c.graph);
 }

@@ -9,6 +9,8 @@
  */
 import type { MachineDescription } from '../arch/sim/description.ts';
 import { Machine, makeMachine } from '../arch/sim/machine.ts';
+import { pciInit } from '../drivers/pci/probe.ts';
+import { pciShutdownCheck } from '../drivers/pci/shutdown.ts';
 import { task_struct } from '../include/linux/sched.ts';
 import {
 	defaultProfile,
@@ -19,11 +21,9 @@ import {
 } from '../include/sim/feature.ts';
 import { HarnessError, type Report } from '../include/sim/report.ts';
 import { installedWorld, installWorld, World } from '../include/sim/world.ts';
+import { dmaShutdownCheck } from '../kernel/dma/debug.ts';
 import { lockShutdownCheck } from '../kernel/locking/shutdown.ts';
 import { schedShutdownCheck } from '../kernel/sched/shutdown.ts';
-import { pciInit } from '../drivers/pci/probe.ts';
-import { pciShutdownCheck } from '../drivers/pci/shutdown.ts';
-import { dmaShutdownCheck } from '../kernel/dma/debug.ts';
 
 /** What each subsystem does at boot, in this order. */
 const bootHooks: readonly ((machine: Machine) => void)[] = [pciInit];
@@ -58,7 +58,8 @@ function switches(profile: ProfileName, options: BootOptions): FeatureSet {
 	const set: Record<FeatureName, boolean> = { ...base, ...features };
 	for (const name of proposals) set[name] = true;
 	for (const name of Object.keys(set))
-		if (!(name in base)) throw new HarnessError('boot()', `there is no feature switch "${name}"`);
+		if (!(name in base))
+			throw new HarnessError('boot()', `there is no feature switch "${name}"`);
 	return Object.freeze(set);
 }
 
@@ -77,7 +78,10 @@ export function boot(
 	options: BootOptions = {},
 ): World {
 	if (installedWorld() !== null)
-		throw new HarnessError('boot()', 'a kernel is booted already: call shutdown() first');
+		throw new HarnessError(
+			'boot()',
+			'a kernel is booted already: call shutdown() first',
+		);
 	const set = switches(profile, options);
 	const below = machine instanceof Machine ? machine : makeMachine(machine);
 	const init = new task_struct();

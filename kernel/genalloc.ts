@@ -13,11 +13,7 @@
  */
 import { BUG_ON } from '../include/linux/bug.ts';
 import { ENOMEM } from '../include/linux/errno.ts';
-import {
-	gen_pool,
-	gen_pool_chunk,
-	type gen_pool_extent,
-} from '../include/linux/genalloc.ts';
+import { gen_pool, gen_pool_chunk, type gen_pool_extent } from '../include/linux/genalloc.ts';
 import type { int, out, phys_addr_t, size_t, unsigned_long } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import { touch } from '../include/sim/schedule.ts';
@@ -253,7 +249,9 @@ export function gen_pool_free(pool: gen_pool, addr: unsigned_long, size: size_t)
  */
 export function gen_pool_has_addr(pool: gen_pool, start: unsigned_long, size: size_t): boolean {
 	const end = start + size - 1n;
-	return pool.chunks.some((c) => start >= c.start_addr && start <= c.end_addr && end <= c.end_addr);
+	return pool.chunks.some(
+		(c) => start >= c.start_addr && start <= c.end_addr && end <= c.end_addr,
+	);
 }
 
 /**

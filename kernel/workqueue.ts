@@ -9,10 +9,10 @@
  * has no threads and can be checkpointed.
  */
 import { WARN_ON } from '../include/linux/bug.ts';
+import { jiffiesToNs } from '../include/linux/jiffies.ts';
 import { lockdep_map } from '../include/linux/lockdep.ts';
 import { PF_KTHREAD, PF_WQ_WORKER } from '../include/linux/sched.ts';
 import type { int, unsigned_int, unsigned_long } from '../include/linux/types.ts';
-import { jiffiesToNs } from '../include/linux/jiffies.ts';
 import { WQ_DFL_ACTIVE, type work_struct, workqueue_struct } from '../include/linux/workqueue.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import { type Sim, schedulePoint, touch, waitPoint } from '../include/sim/schedule.ts';
@@ -169,7 +169,13 @@ function* workerThread(wq: workqueue_struct): Sim<void> {
 		const work = takeWork(wq);
 		if (work === null) {
 			if (wq.items.length === 0) break;
-			yield waitPoint('wait', wq, () => wq.items.length === 0 || wq.items.some((w) => w.worker === null));
+			yield waitPoint(
+				'wait',
+				wq,
+				() =>
+					wq.items.length === 0 ||
+					wq.items.some((w) => w.worker === null),
+			);
 			continue;
 		}
 		work.pending = null;
@@ -204,7 +210,8 @@ function idle(work: work_struct): boolean {
  */
 export function* flush_work(work: work_struct): Sim<boolean> {
 	might_sleep();
-	if (world().current === work.worker) return !WARN_ON(true, 'flush_work() by the work itself');
+	if (world().current === work.worker)
+		return !WARN_ON(true, 'flush_work() by the work itself');
 	const map = mapOf(`(work_completion)(${work.func.name})`);
 	lock_map_acquire(map);
 	lock_map_release(map);
@@ -229,9 +236,11 @@ export function* flush_workqueue(wq: workqueue_struct): Sim<void> {
 	if (world().preemptible) yield schedulePoint('wait', wq);
 	const flushed = [...new Set([...wq.items, ...wq.running])];
 	const target = flushed.map(
-		(work) => work.runs + (work.pending === wq ? 1 : 0) + (work.worker === null ? 0 : 1),
+		(work) =>
+			work.runs + (work.pending === wq ? 1 : 0) + (work.worker === null ? 0 : 1),
 	);
-	const over = (): boolean => flushed.every((work, i) => work.runs >= target[i]! || idle(work));
+	const over = (): boolean =>
+		flushed.every((work, i) => work.runs >= target[i]! || idle(work));
 	if (!over()) yield waitPoint('wait', wq, over);
 }
 

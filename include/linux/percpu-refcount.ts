@@ -161,7 +161,10 @@ export function percpu_ref_put_many(ref: percpu_ref, nr: unsigned_long | int): v
 	touch('atomic', ref);
 	ref.count -= Number(nr);
 	if (ref.count > 0 || !ref.dying) return;
-	BUG_ON(ref.count < 0, `percpu ref (${ref.release?.name ?? 'exited'}) <= 0 (${ref.count}) after switching to atomic`);
+	BUG_ON(
+		ref.count < 0,
+		`percpu ref (${ref.release?.name ?? 'exited'}) <= 0 (${ref.count}) after switching to atomic`,
+	);
 	ref.release?.(ref);
 }
 
@@ -196,7 +199,13 @@ export function percpu_ref_kill_and_confirm(
 	ref: percpu_ref,
 	confirm_kill: percpu_ref_func_t | null,
 ): void {
-	if (WARN_ON_ONCE(ref.dying, `percpu_ref_kill called more than once on ${ref.release?.name}`)) return;
+	if (
+		WARN_ON_ONCE(
+			ref.dying,
+			`percpu_ref_kill called more than once on ${ref.release?.name}`,
+		)
+	)
+		return;
 	ref.dying = true;
 	confirm_kill?.(ref);
 	percpu_ref_put(ref);

@@ -2,7 +2,11 @@
 /** Wait queues: the structures. What sleeps on them and wakes is in kernel/sched/wait.ts. */
 import type { task_struct } from './sched.ts';
 
-/** One sleeper on a wait queue. */
+/**
+ * One sleeper on a wait queue.
+ *
+ * @kernel include/linux/wait.h
+ */
 export class wait_queue_entry {
 	readonly task: task_struct;
 	/** Woken up, so that it looks at its condition again. */

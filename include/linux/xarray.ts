@@ -9,7 +9,7 @@
 import { shouldFail } from '../sim/fault_injection.ts';
 import { touch } from '../sim/schedule.ts';
 import { EBUSY, ENOMEM } from './errno.ts';
-import { ULONG_MAX, type errno, type gfp_t, type int, type unsigned_long } from './types.ts';
+import { type errno, type gfp_t, type int, ULONG_MAX, type unsigned_long } from './types.ts';
 
 /** Consecutive indices with one value. */
 export interface xa_extent<T> {

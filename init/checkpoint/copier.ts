@@ -27,8 +27,11 @@ export interface Copier {
 
 type Fields = Record<string | symbol, unknown>;
 
-const copiers = new WeakMap<object, Map<string, Copier>>();
-const copiersWithoutPrototype = new Map<string, Copier>();
+/** Copiers by prototype, then by own keys; null-prototype objects have a map of their own. */
+const memo: Readonly<{
+	byPrototype: WeakMap<object, Map<string, Copier>>;
+	withoutPrototype: Map<string, Copier>;
+}> = { byPrototype: new WeakMap(), withoutPrototype: new Map() };
 
 /**
  * The copier of an object's shape; null: it has nothing that could change.
@@ -37,8 +40,11 @@ const copiersWithoutPrototype = new Map<string, Copier>();
  */
 export function copierOf(object: object): Copier | null {
 	const prototype = Object.getPrototypeOf(object) as object | null;
-	let byKeys = prototype === null ? copiersWithoutPrototype : copiers.get(prototype);
-	if (byKeys === undefined) copiers.set(prototype as object, (byKeys = new Map<string, Copier>()));
+	let byKeys = prototype === null ? memo.withoutPrototype : memo.byPrototype.get(prototype);
+	if (byKeys === undefined) {
+		byKeys = new Map<string, Copier>();
+		memo.byPrototype.set(prototype as object, byKeys);
+	}
 	const keys: (string | symbol)[] = [];
 	let enumerable = 0;
 	let signature = '';
@@ -65,7 +71,8 @@ function dropNewKeys(object: Fields, keys: readonly (string | symbol)[]): void {
 	for (const key of Object.keys(object)) {
 		if (keys.includes(key)) continue;
 		const property = Object.getOwnPropertyDescriptor(object, key);
-		if (property?.configurable === true && property.writable === true) delete object[key];
+		if (property?.configurable === true && property.writable === true)
+			delete object[key];
 	}
 }
 

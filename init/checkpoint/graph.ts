@@ -125,7 +125,11 @@ class Walk {
 
 	fields(object: object): void {
 		const tag = Object.prototype.toString.call(object);
-		if (/^\[object (Generator|AsyncGenerator|.* Iterator|WeakMap|WeakSet|WeakRef|Promise)\]$/.test(tag))
+		if (
+			/^\[object (Generator|AsyncGenerator|.* Iterator|WeakMap|WeakSet|WeakRef|Promise)\]$/.test(
+				tag,
+			)
+		)
 			throw new HarnessError(
 				'checkpoint()',
 				`a ${tag.slice(8, -1)} can be reached from the world: it can't be copied`,
@@ -155,7 +159,8 @@ class Walk {
 export function saveGraph(root: object): SavedGraph {
 	const walk = new Walk();
 	walk.reach(root);
-	for (let next = walk.queue.pop(); next !== undefined; next = walk.queue.pop()) walk.visit(next);
+	for (let next = walk.queue.pop(); next !== undefined; next = walk.queue.pop())
+		walk.visit(next);
 	walk.graph.shapes = [...walk.groups.values()];
 	for (const { copier, objects, values } of walk.graph.shapes) copier.save(objects, values);
 	return walk.graph;
@@ -185,7 +190,8 @@ function restoreArrays({ arrays, lengths, elements }: SavedGraph): void {
 		const array = arrays[i]!;
 		const length = lengths[i]!;
 		if (array.length !== length) array.length = length;
-		for (let k = 0; k < length; k++, j++) if (array[k] !== elements[j]) array[k] = elements[j];
+		for (let k = 0; k < length; k++, j++)
+			if (array[k] !== elements[j]) array[k] = elements[j];
 	}
 }
 

@@ -14,12 +14,7 @@ import type { held_lock, task_struct } from '../../include/linux/sched.ts';
 import type { int } from '../../include/linux/types.ts';
 import { takeOrigin } from '../../include/sim/origin.ts';
 import { perWorld, world } from '../../include/sim/world.ts';
-import {
-	reportBadUnlock,
-	reportCircle,
-	reportNotHeld,
-	reportRecursion,
-} from './lockdep_report.ts';
+import { reportBadUnlock, reportCircle, reportNotHeld, reportRecursion } from './lockdep_report.ts';
 
 /** A lock that lockdep knows: it has a name and room for its class. */
 export interface TrackedLock {
@@ -46,7 +41,9 @@ export const lockGraph = perWorld(() => new LockGraph());
 function newClass(name: string, subclass: int, atomic: boolean): lock_class {
 	const graph = lockGraph();
 	if (graph.count >= MAX_LOCKDEP_CLASSES)
-		throw new RangeError('lockdep: too many lock classes: is there a number in a lock name?');
+		throw new RangeError(
+			'lockdep: too many lock classes: is there a number in a lock name?',
+		);
 	return new lock_class(graph.count++, name, subclass, atomic);
 }
 
@@ -73,7 +70,11 @@ function findPath(from: lock_class, to: lock_class): lock_class[] | null {
 	for (const here of queue) {
 		if (here === to) {
 			const path: lock_class[] = [];
-			for (let at: lock_class | null = to; at !== null; at = cameFrom.get(at) ?? null)
+			for (
+				let at: lock_class | null = to;
+				at !== null;
+				at = cameFrom.get(at) ?? null
+			)
 				path.unshift(at);
 			return path;
 		}
@@ -218,7 +219,8 @@ export function lockdep_assert_held(lock: TrackedLock | lockdep_map): void {
  * @kernel include/linux/lockdep.h
  */
 export function lockdep_assert_held_write(lock: TrackedLock): void {
-	if (!heldFor(lock, false)) reportNotHeld('lockdep_assert_held_write', lock, 'held for writing');
+	if (!heldFor(lock, false))
+		reportNotHeld('lockdep_assert_held_write', lock, 'held for writing');
 }
 
 /**
@@ -228,7 +230,8 @@ export function lockdep_assert_held_write(lock: TrackedLock): void {
  * @kernel include/linux/lockdep.h
  */
 export function lockdep_assert_held_read(lock: TrackedLock): void {
-	if (!heldFor(lock, true)) reportNotHeld('lockdep_assert_held_read', lock, 'held for reading');
+	if (!heldFor(lock, true))
+		reportNotHeld('lockdep_assert_held_read', lock, 'held for reading');
 }
 
 /**

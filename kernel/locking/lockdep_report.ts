@@ -119,7 +119,10 @@ export function reportCircle(
 			'',
 		);
 	}
-	chain.push(`-> #0 ${lockLine(next, here).replace(/, at: .*/, ':')}`, ...indent(traceLines(here)));
+	chain.push(
+		`-> #0 ${lockLine(next, here).replace(/, at: .*/, ':')}`,
+		...indent(traceLines(here)),
+	);
 	fileSplat('lockdep', 'WARNING: possible circular locking dependency detected', 54, [
 		`${task.comm}/${task.pid} is trying to acquire lock:`,
 		lockLine(next, here),
@@ -154,11 +157,7 @@ function scenario(prev: held_lock, next: held_lock, path: readonly lock_class[])
 	let inner = target;
 	if (path.length > 2) {
 		const middle = path[path.length - 2]!;
-		lines.push(
-			'Chain exists of:',
-			`  ${path.map(className).join(' --> ')}`,
-			'',
-		);
+		lines.push('Chain exists of:', `  ${path.map(className).join(' --> ')}`, '');
 		inner = `lock(${className(middle)});`;
 	}
 	return [
@@ -267,7 +266,12 @@ export function reportNotHeld(call: string, lock: { readonly name: string }, how
 export function reportLocksHeldAtExit(task: task_struct, kernelThread: boolean): void {
 	const { comm, pid } = task;
 	if (kernelThread)
-		fileSplat('lockdep', `WARNING: ${comm}/${pid} still has locks held!`, 36, heldLocks(task));
+		fileSplat(
+			'lockdep',
+			`WARNING: ${comm}/${pid} still has locks held!`,
+			36,
+			heldLocks(task),
+		);
 	else
 		fileSplat('lockdep', 'WARNING: lock held when returning to user space!', 48, [
 			`${comm}/${pid} is leaving the kernel with locks still held!`,

@@ -57,7 +57,11 @@ export function* mutex_lock_killable(lock: mutex): Sim<int> {
 	const { current: task } = w;
 	lock_acquire(lock, 0, false, false, false);
 	if (w.preemptible || lock.owner !== null)
-		yield waitPoint('acquire', lock, () => lock.owner === null || fatal_signal_pending(task));
+		yield waitPoint(
+			'acquire',
+			lock,
+			() => lock.owner === null || fatal_signal_pending(task),
+		);
 	if (lock.owner !== null) {
 		lock_release(lock);
 		return -EINTR;

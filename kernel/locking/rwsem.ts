@@ -69,7 +69,11 @@ export function* down_read_killable(sem: rw_semaphore): Sim<int> {
 	const { current: task } = w;
 	lock_acquire(sem, 0, false, true, false);
 	if (w.preemptible || !readable(sem))
-		yield waitPoint('acquire-shared', sem, () => readable(sem) || fatal_signal_pending(task));
+		yield waitPoint(
+			'acquire-shared',
+			sem,
+			() => readable(sem) || fatal_signal_pending(task),
+		);
 	if (!readable(sem)) {
 		lock_release(sem);
 		return -EINTR;

@@ -75,7 +75,9 @@ function gracePeriod(): () => boolean {
 				sections.push(task.rcu_sections);
 			}
 	return () =>
-		readers.every((t, i) => t.rcu_read_lock_nesting === 0 || t.rcu_sections !== sections[i]);
+		readers.every(
+			(t, i) => t.rcu_read_lock_nesting === 0 || t.rcu_sections !== sections[i],
+		);
 }
 
 /**

@@ -5,11 +5,12 @@
  * Guarantee: each complete() lets one waiter go, before or after it came; complete_all() all of
  * them. A completion always wakes, so a waiter's schedule point is ready when `done` is not 0.
  */
-import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
+
 import type { completion } from '../../include/linux/completion.ts';
 import { ERESTARTSYS } from '../../include/linux/errno.ts';
+import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
 import { fatal_signal_pending } from '../../include/linux/sched.ts';
-import { UINT_MAX, type int, type unsigned_long } from '../../include/linux/types.ts';
+import { type int, UINT_MAX, type unsigned_long } from '../../include/linux/types.ts';
 import { type Sim, touch, waitPoint } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
 import { might_sleep } from './might_sleep.ts';

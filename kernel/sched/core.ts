@@ -9,20 +9,27 @@
  * Mechanism: a thread is a generator in `task.body`; what it is about to do stands in `task.point`.
  * Duty: kernel code calls neither; tests, boot code and tools do.
  */
+
+import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
+import type { mm_struct } from '../../include/linux/mm_types.ts';
 import {
+	fatal_signal_pending,
 	PF_KTHREAD,
 	TASK_DEAD,
 	TASK_RUNNING,
 	TASK_UNINTERRUPTIBLE,
-	fatal_signal_pending,
 	task_struct,
 } from '../../include/linux/sched.ts';
-import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
-import { HarnessError } from '../../include/sim/report.ts';
-import { type SchedulePoint, type Sim, schedulePoint, touch, waitPoint } from '../../include/sim/schedule.ts';
-import { perWorld, type World, world } from '../../include/sim/world.ts';
-import type { mm_struct } from '../../include/linux/mm_types.ts';
 import type { int, long, unsigned_int } from '../../include/linux/types.ts';
+import { HarnessError } from '../../include/sim/report.ts';
+import {
+	type SchedulePoint,
+	type Sim,
+	schedulePoint,
+	touch,
+	waitPoint,
+} from '../../include/sim/schedule.ts';
+import { perWorld, type World, world } from '../../include/sim/world.ts';
 import { reportLocksHeldAtExit } from '../locking/lockdep_report.ts';
 import { hungTasks, livelock } from './hung_task.ts';
 import { might_sleep } from './might_sleep.ts';
@@ -106,7 +113,7 @@ export function run<T>(body: Sim<T> | (() => Sim<T>), opts?: ThreadOptions): T {
 	s.driven.push(task);
 	if (s.driven.length === 1) s.points = 0;
 	try {
-		const gen = typeof body === 'function' ? body() : body;
+		const gen: Sim<T> = typeof body === 'function' ? body() : body;
 		let yields = 0;
 		for (;;) {
 			const step = gen.next();
@@ -158,7 +165,12 @@ function waitFor(w: World, s: Scheduler, task: task_struct, point: SchedulePoint
 			continue;
 		}
 		do step(w, s, other);
-		while (!ready() && other.point?.access !== 'yield' && isThere(s, other) && canRun(w, other));
+		while (
+			!ready() &&
+			other.point?.access !== 'yield' &&
+			isThere(s, other) &&
+			canRun(w, other)
+		);
 	}
 	task.point = null;
 	task.__state = TASK_RUNNING;
@@ -167,7 +179,8 @@ function waitFor(w: World, s: Scheduler, task: task_struct, point: SchedulePoint
 
 /** One step of each thread that can go on. */
 function stepOthers(w: World, s: Scheduler, task: task_struct): void {
-	for (const other of [...s.threads]) if (isThere(s, other) && canRun(w, other)) step(w, s, other);
+	for (const other of [...s.threads])
+		if (isThere(s, other) && canRun(w, other)) step(w, s, other);
 	w.current = task;
 }
 
@@ -181,7 +194,8 @@ function advanceClock(w: World, s: Scheduler): boolean {
 	for (const tasks of [s.threads, s.driven])
 		for (const { point } of tasks) {
 			const deadline = point?.deadline;
-			if (deadline !== undefined && (next === null || deadline < next)) next = deadline;
+			if (deadline !== undefined && (next === null || deadline < next))
+				next = deadline;
 		}
 	if (next === null) return false;
 	if (next > w.clock) w.clock = next;
@@ -252,7 +266,11 @@ export function spawn(name: string, fn: () => Sim<unknown>, opts: ThreadOptions 
  * @param name - its comm
  * @kernel include/linux/kthread.h
  */
-export function kthread_run<T>(threadfn: (data: T) => Sim<int>, data: T, name: string): task_struct {
+export function kthread_run<T>(
+	threadfn: (data: T) => Sim<int>,
+	data: T,
+	name: string,
+): task_struct {
 	const task = spawn(name, () => threadfn(data), { mm: null });
 	task.flags |= PF_KTHREAD;
 	return task;
@@ -360,7 +378,10 @@ export function runThreads(strategy: Strategy = inOrder): void {
 	const w = world();
 	const s = scheduler();
 	if (s.driven.length !== 0)
-		throw new HarnessError('runThreads()', 'must not be called by a thread or inside run()');
+		throw new HarnessError(
+			'runThreads()',
+			'must not be called by a thread or inside run()',
+		);
 	const before = w.preemptible;
 	w.preemptible = strategy.preemptive;
 	s.points = 0;
@@ -403,7 +424,10 @@ export function stepThread(task: task_struct): boolean {
 	if (!isThere(s, task))
 		throw new HarnessError('stepThread()', `task ${task.comm}/${task.pid} has ended`);
 	if (!canRun(w, task))
-		throw new HarnessError('stepThread()', `task ${task.comm}/${task.pid} waits and can't go on`);
+		throw new HarnessError(
+			'stepThread()',
+			`task ${task.comm}/${task.pid} waits and can't go on`,
+		);
 	const before = w.preemptible;
 	w.preemptible = true;
 	try {

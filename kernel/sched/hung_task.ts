@@ -27,7 +27,9 @@ export function objectName(object: object): string {
 
 function holder(point: SchedulePoint, tasks: readonly task_struct[]): string {
 	const holders = tasks.filter(
-		(t) => t.point?.object !== point.object && t.held_locks.some((h) => h.instance === point.object),
+		(t) =>
+			t.point?.object !== point.object &&
+			t.held_locks.some((h) => h.instance === point.object),
 	);
 	const { owner } = point.object as { owner?: task_struct | null };
 	if (owner && !holders.includes(owner)) holders.push(owner);
@@ -42,7 +44,9 @@ function lostWakeup(point: SchedulePoint): string[] {
 	const lost = entries.some(
 		(e) => e instanceof wait_queue_entry && !e.woken && e.condition?.() === true,
 	);
-	return lost ? ['      Its condition is true, but nobody woke it: a wake_up() is missing.'] : [];
+	return lost
+		? ['      Its condition is true, but nobody woke it: a wake_up() is missing.']
+		: [];
 }
 
 /**
@@ -91,12 +95,22 @@ export function hungTasks(s: Tasks): never {
 export function livelock(s: Tasks, bound: number, point: SchedulePoint | null): never {
 	const tasks = [...new Set([...s.driven, ...s.threads])];
 	s.crashed = true;
-	const what = point === null ? '' : `, the newest is ${point.access} of ${objectName(point.object)}`;
+	const what =
+		point === null
+			? ''
+			: `, the newest is ${point.access} of ${objectName(point.object)}`;
 	throw new KernelOops(
-		fileReport('sched', `watchdog: BUG: soft lockup - ${bound} schedule points without progress`, [
-			`No thread ended and no time passed in ${bound} points${what}.`,
-			'The usual cause is a retry loop whose condition no thread can make true.',
-			...tasks.map((t) => `  ${t.comm}/${t.pid}: ${t.point?.access ?? 'running'}`),
-		]),
+		fileReport(
+			'sched',
+			`watchdog: BUG: soft lockup - ${bound} schedule points without progress`,
+			[
+				`No thread ended and no time passed in ${bound} points${what}.`,
+				'The usual cause is a retry loop whose condition no thread can make true.',
+				...tasks.map(
+					(t) =>
+						`  ${t.comm}/${t.pid}: ${t.point?.access ?? 'running'}`,
+				),
+			],
+		),
 	);
 }

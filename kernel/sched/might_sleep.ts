@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Sections that must not sleep, and the report when something in them may. */
-import { traceFrames, captureTrace, formatTrace } from '../../include/sim/origin.ts';
+import { captureTrace, formatTrace, traceFrames } from '../../include/sim/origin.ts';
 import { world } from '../../include/sim/world.ts';
 import { heldLocks } from '../locking/lockdep_report.ts';
 

@@ -130,7 +130,10 @@ export function parseSchedule(line: string): number[] {
 	for (const run of line.split(',').filter((r) => r !== '')) {
 		const match = /^(\d+)(?:\*(\d+))?$/.exec(run.trim());
 		if (match === null)
-			throw new HarnessError('parseSchedule()', `"${run}" is not a pid or pid*steps`);
+			throw new HarnessError(
+				'parseSchedule()',
+				`"${run}" is not a pid or pid*steps`,
+			);
 		for (let n = Number(match[2] ?? 1); n > 0; n--) pids.push(Number(match[1]));
 	}
 	return pids;

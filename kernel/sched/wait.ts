@@ -35,7 +35,15 @@ function* sleepOn(
 		if (deadline !== undefined && w.clock >= deadline) return false;
 		const entry = new wait_queue_entry(task, condition);
 		wq.entries.push(entry);
-		yield new Point('wait', wq, undefined, undefined, undefined, readiness(entry, mode), deadline);
+		yield new Point(
+			'wait',
+			wq,
+			undefined,
+			undefined,
+			undefined,
+			readiness(entry, mode),
+			deadline,
+		);
 		const at = wq.entries.indexOf(entry);
 		if (at >= 0) wq.entries.splice(at, 1);
 	}

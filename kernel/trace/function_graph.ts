@@ -39,7 +39,18 @@ function rows(events: readonly TraceEvent[]): Row[] {
 function duration({ event, kind }: Row): string {
 	if (kind === 'open' || event.left === null) return ' '.repeat(14);
 	const us = Number(event.left - event.entered) / 1000;
-	const mark = us > 100_000 ? '@' : us > 10_000 ? '*' : us > 1000 ? '#' : us > 100 ? '!' : us > 10 ? '+' : ' ';
+	const mark =
+		us > 100_000
+			? '@'
+			: us > 10_000
+				? '*'
+				: us > 1000
+					? '#'
+					: us > 100
+						? '!'
+						: us > 10
+							? '+'
+							: ' ';
 	return `${mark} ${us.toFixed(3)} us`.padEnd(14);
 }
 

@@ -28,7 +28,8 @@ function detail(object: Record<string, unknown>): string {
 	}
 	for (const [first, last] of bounds) {
 		const [from, to] = [object[first], object[last]];
-		if (typeof from === 'bigint' && typeof to === 'bigint') return `[${hex(from)}-${hex(to)}]`;
+		if (typeof from === 'bigint' && typeof to === 'bigint')
+			return `[${hex(from)}-${hex(to)}]`;
 	}
 	const { sec, idx } = object as { sec?: { base?: unknown }; idx?: unknown };
 	if (typeof sec?.base === 'number' && typeof idx === 'number')
@@ -49,7 +50,9 @@ export function summarise(value: unknown, depth = 2): string {
 		case 'number':
 			return number(value);
 		case 'string':
-			return JSON.stringify(value.length > 40 ? `${value.slice(0, 37)}...` : value);
+			return JSON.stringify(
+				value.length > 40 ? `${value.slice(0, 37)}...` : value,
+			);
 		case 'undefined':
 			return '';
 		case 'function':
@@ -71,7 +74,8 @@ function object(value: object, depth: number): string {
 	if (kind === 'Object' && keys.length === 1 && keys[0] === 'value' && depth > 0)
 		return `&${summarise(fields.value, depth - 1)}`;
 	const own = detail(fields);
-	if (own !== '' || depth === 0) return kind === 'Object' ? own.slice(1, -1) || '{}' : `${kind}${own}`;
+	if (own !== '' || depth === 0)
+		return kind === 'Object' ? own.slice(1, -1) || '{}' : `${kind}${own}`;
 	// struct folio is known by its page, a pci_dev by its device, an embedded object by its owner.
 	for (const inner of ['page', 'dev', 'pdev', 'range'] as const) {
 		const part = fields[inner];

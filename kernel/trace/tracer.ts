@@ -30,12 +30,19 @@ const GeneratorFunction = Object.getPrototypeOf(function* () {}).constructor as 
 
 function matches(name: string, globs: readonly string[]): boolean {
 	return globs.some((glob) => {
-		const pattern = glob.replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.');
+		const pattern = glob
+			.replace(/[.+^${}()|[\]\\]/g, '\\$&')
+			.replaceAll('*', '.*')
+			.replaceAll('?', '.');
 		return new RegExp(`^${pattern}$`).test(name);
 	});
 }
 
-function isWanted({ functions, notrace, modules }: TraceFilter, name: string, module: string): boolean {
+function isWanted(
+	{ functions, notrace, modules }: TraceFilter,
+	name: string,
+	module: string,
+): boolean {
 	if (functions !== undefined && !matches(name, functions)) return false;
 	if (notrace !== undefined && matches(name, notrace)) return false;
 	if (modules === undefined) return !module.startsWith('include/');
@@ -63,9 +70,10 @@ export class Tracer {
 	 */
 	wrap(name: string, fn: AnyFunction, module: string): AnyFunction {
 		const names = parameterNames(fn);
-		const wrapped = fn instanceof GeneratorFunction
-			? this.generatorWrapper(name, fn as AnyGenerator, module, names)
-			: this.plainWrapper(name, fn, module, names);
+		const wrapped =
+			fn instanceof GeneratorFunction
+				? this.generatorWrapper(name, fn as AnyGenerator, module, names)
+				: this.plainWrapper(name, fn, module, names);
 		Object.defineProperty(wrapped, 'name', { value: name, configurable: true });
 		Object.defineProperty(wrapped, 'length', { value: fn.length, configurable: true });
 		return wrapped;
@@ -103,8 +111,12 @@ export class Tracer {
 		const tracer = this;
 		return function* (...args) {
 			const recording = tracer.recording;
-			const event = recording === null ? null : enter(recording, name, module, names, args);
-			if (recording === null || event === null) return yield* fn.apply(this, args);
+			const event =
+				recording === null
+					? null
+					: enter(recording, name, module, names, args);
+			if (recording === null || event === null)
+				return yield* fn.apply(this, args);
 			try {
 				const result = yield* fn.apply(this, args);
 				leave(recording, event, result, false);
@@ -134,14 +146,17 @@ function enter(
 	const pid = task?.pid ?? 0;
 	let stack = stacks.get(pid);
 	if (stack === undefined) stacks.set(pid, (stack = []));
-	if (stack.length === 0 && filter.graph !== undefined && !matches(name, filter.graph)) return null;
+	if (stack.length === 0 && filter.graph !== undefined && !matches(name, filter.graph))
+		return null;
 	if (stack.length >= (filter.maxDepth ?? Infinity)) return null;
 	const event: TraceEvent = {
 		depth: stack.length,
 		name,
 		module,
 		args: args
-			.map((arg, i) => (names[i] ? `${names[i]}=${summarise(arg)}` : summarise(arg)))
+			.map((arg, i) =>
+				names[i] ? `${names[i]}=${summarise(arg)}` : summarise(arg),
+			)
 			.join(', '),
 		comm: task?.comm ?? '',
 		pid,
@@ -193,7 +208,10 @@ export function canTrace(): boolean {
 export function startTrace(filter: TraceFilter = {}): void {
 	const t = tracer('startTrace()');
 	if (t.recording !== null)
-		throw new HarnessError('startTrace()', 'a trace is running: call stopTrace() first');
+		throw new HarnessError(
+			'startTrace()',
+			'a trace is running: call stopTrace() first',
+		);
 	t.recording = { events: [], filter, wanted: new Map(), stacks: new Map(), order: 0 };
 }
 
@@ -206,7 +224,10 @@ export function startTrace(filter: TraceFilter = {}): void {
 export function stopTrace(): TraceEvent[] {
 	const t = tracer('stopTrace()');
 	if (t.recording === null)
-		throw new HarnessError('stopTrace()', 'no trace is running: call startTrace() first');
+		throw new HarnessError(
+			'stopTrace()',
+			'no trace is running: call startTrace() first',
+		);
 	const { events } = t.recording;
 	t.recording = null;
 	return events;

@@ -14,7 +14,8 @@ const root = new URL('../../', import.meta.url).href;
 
 /** Folders whose functions are traced, and what in them is the tracer's or the harness's own. */
 const traced = /^(?:include|mm|kernel|drivers|lib)\//;
-const untraced = /^(?:include\/sim|kernel\/trace|kernel\/locking\/lockdep|kernel\/sched\/(?:core|strategy|hung_task|might_sleep))/;
+const untraced =
+	/^(?:include\/sim|kernel\/trace|kernel\/locking\/lockdep|kernel\/sched\/(?:core|strategy|hung_task|might_sleep))/;
 
 const declaration = /^(?:export )?function\*? ?(\w+)/gm;
 
@@ -27,7 +28,10 @@ const declaration = /^(?:export )?function\*? ?(\w+)/gm;
 export function tracingLines(source, module) {
 	const names = new Set(Array.from(source.matchAll(declaration), ([, name]) => name));
 	return [...names]
-		.map((name) => `${name} = globalThis.__ktrace.wrap('${name}', ${name}, '${module}');`)
+		.map(
+			(name) =>
+				`${name} = globalThis.__ktrace.wrap('${name}', ${name}, '${module}');`,
+		)
 		.join('\n');
 }
 
