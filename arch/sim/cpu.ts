@@ -74,7 +74,12 @@ export class Cpu implements TrappedCpu {
 			const dirtyKnown = (access & ACCESS_WRITE) === 0 || cached.dirty;
 			if (
 				dirtyKnown &&
-				accessAllowed(access, cached.writable, cached.user, cached.noExecute)
+				accessAllowed(
+					access,
+					cached.writable,
+					cached.user,
+					cached.noExecute,
+				)
 			) {
 				return cached;
 			}

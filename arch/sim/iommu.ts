@@ -83,9 +83,11 @@ export class IommuTable {
 			const [from, to] = [first >> shift, last >> shift];
 			// Look up the range's pages or look through the entries, whichever is less.
 			if (to - from < BigInt(pages.size)) {
-				for (let page = from; page <= to; page++) if (pages.has(page)) return true;
+				for (let page = from; page <= to; page++)
+					if (pages.has(page)) return true;
 			} else {
-				for (const page of pages.keys()) if (page >= from && page <= to) return true;
+				for (const page of pages.keys())
+					if (page >= from && page <= to) return true;
 			}
 		}
 		return false;
@@ -99,7 +101,8 @@ export class IommuTable {
 			if (to - from < BigInt(pages.size)) {
 				for (let page = from; page <= to; page++) pages.delete(page);
 			} else {
-				for (const page of pages.keys()) if (page >= from && page <= to) pages.delete(page);
+				for (const page of pages.keys())
+					if (page >= from && page <= to) pages.delete(page);
 			}
 		}
 	}
@@ -200,7 +203,10 @@ export class Iommu {
 	 */
 	map(domain: IommuDomain, iova: bigint, phys: bigint, size: bigint, prot: number): bigint {
 		if (((iova | phys | size) & 4095n) !== 0n) {
-			throw new HarnessError('Iommu.map()', 'addresses and size are whole pages of 4096 bytes');
+			throw new HarnessError(
+				'Iommu.map()',
+				'addresses and size are whole pages of 4096 bytes',
+			);
 		}
 		const shifts = this.kind === 'intel' ? INTEL_PAGE_SHIFTS : AMD_PAGE_SHIFTS;
 		let done = 0n;
@@ -229,7 +235,8 @@ export class Iommu {
 		while (done < size) {
 			const at = iova + done;
 			const entry = domain.table.lookup(at);
-			if (entry === null || (at & ((1n << BigInt(entry.shift)) - 1n)) !== 0n) break;
+			if (entry === null || (at & ((1n << BigInt(entry.shift)) - 1n)) !== 0n)
+				break;
 			domain.table.remove(at, entry.shift);
 			done += 1n << BigInt(entry.shift);
 		}
@@ -263,7 +270,12 @@ export class Iommu {
 	 *
 	 * @returns the CPU physical address, or null after a fault record
 	 */
-	translate(segment: number, requesterId: number, address: bigint, write: boolean): bigint | null {
+	translate(
+		segment: number,
+		requesterId: number,
+		address: bigint,
+		write: boolean,
+	): bigint | null {
 		const domain = this.domainOf(segment, requesterId);
 		if (domain === null) {
 			if (this.domains === 'identity') return address;
@@ -272,10 +284,18 @@ export class Iommu {
 		}
 		const need = write ? IOMMU_PROT_WRITE : IOMMU_PROT_READ;
 		const cached = domain.iotlb.lookup(address);
-		if (cached !== null && (cached.prot & need) !== 0) return entryAddress(cached, address);
+		if (cached !== null && (cached.prot & need) !== 0)
+			return entryAddress(cached, address);
 		const entry = domain.table.lookup(address);
 		if (entry === null || (entry.prot & need) === 0) {
-			this.fault(segment, requesterId, domain.id, address, write, write ? 0x05 : 0x06);
+			this.fault(
+				segment,
+				requesterId,
+				domain.id,
+				address,
+				write,
+				write ? 0x05 : 0x06,
+			);
 			return null;
 		}
 		domain.iotlb.insert(address, entry);

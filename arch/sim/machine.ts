@@ -50,7 +50,10 @@ export class Machine {
 		this.description = d;
 		this.cpuModel = { vendor: d.cpu.vendor, family: d.cpu.family, model: d.cpu.model };
 		this.ram = new PhysicalRam(
-			d.ram.map(({ start, size }) => ({ start: parseHex(start), size: parseHex(size) })),
+			d.ram.map(({ start, size }) => ({
+				start: parseHex(start),
+				size: parseHex(size),
+			})),
 		);
 		this.iommu = d.iommu === null ? null : new Iommu(d.iommu.kind, d.iommu.domains);
 		this.vectors = new Vectors();
@@ -58,7 +61,8 @@ export class Machine {
 		this.fabric = new Fabric(functions.hosts, functions.byBdf, this.ram, this.iommu);
 		this.fabric.crossHostBridge = d.crossHostBridge;
 		this.cpus = [];
-		for (let id = 0; id < (d.cpus ?? CPUS_DEFAULT); id++) this.cpus.push(new Cpu(this, id));
+		for (let id = 0; id < (d.cpus ?? CPUS_DEFAULT); id++)
+			this.cpus.push(new Cpu(this, id));
 	}
 
 	/**
@@ -71,7 +75,10 @@ export class Machine {
 		if (this.ram.read(phys, into)) return { status: 'SC', data: into, hops: [] };
 		for (let done = 0; done < into.length; ) {
 			const at = phys + BigInt(done);
-			const length = Math.min(PAGE_BYTES - Number(at & 4095n), into.length - done);
+			const length = Math.min(
+				PAGE_BYTES - Number(at & 4095n),
+				into.length - done,
+			);
 			const part = into.subarray(done, done + length);
 			if (!this.ram.read(at, part)) {
 				const completion = this.fabric.cpuRead(at, part);
@@ -95,7 +102,10 @@ export class Machine {
 		if (this.ram.write(phys, from)) return { status: 'SC', hops: [] };
 		for (let done = 0; done < from.length; ) {
 			const at = phys + BigInt(done);
-			const length = Math.min(PAGE_BYTES - Number(at & 4095n), from.length - done);
+			const length = Math.min(
+				PAGE_BYTES - Number(at & 4095n),
+				from.length - done,
+			);
 			const part = from.subarray(done, done + length);
 			if (!this.ram.write(at, part)) {
 				const completion = this.fabric.cpuWrite(at, part);
@@ -145,7 +155,8 @@ function makeHierarchies(d: MachineDescription): {
 }
 
 function hostOf(hosts: readonly HostBridge[], bdf: string): HostBridge {
-	for (const host of hosts) if (bdf.startsWith(host.name) && bdf[host.name.length] === ':') return host;
+	for (const host of hosts)
+		if (bdf.startsWith(host.name) && bdf[host.name.length] === ':') return host;
 	throw new HarnessError('makeMachine()', `no host bridge has the root bus of ${bdf}`);
 }
 

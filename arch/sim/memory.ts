@@ -256,7 +256,8 @@ export class PhysicalRam {
 	 */
 	read(phys: bigint, into: Uint8Array): boolean {
 		const range = this.rangeOf(Number(phys >> PAGE_SHIFT));
-		if (range === null || phys + BigInt(into.length) > range.start + range.size) return false;
+		if (range === null || phys + BigInt(into.length) > range.start + range.size)
+			return false;
 		range.store.read(phys - range.start, into);
 		return true;
 	}
@@ -268,7 +269,8 @@ export class PhysicalRam {
 	 */
 	write(phys: bigint, from: Uint8Array): boolean {
 		const range = this.rangeOf(Number(phys >> PAGE_SHIFT));
-		if (range === null || phys + BigInt(from.length) > range.start + range.size) return false;
+		if (range === null || phys + BigInt(from.length) > range.start + range.size)
+			return false;
 		range.store.write(phys - range.start, from);
 		return true;
 	}

@@ -76,7 +76,10 @@ function listOf(shape: Shape): Shape {
 function record(needed: Record<string, Shape>, optional: Record<string, Shape> = {}): Shape {
 	return (value, path) => {
 		if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-			return { path, expected: `an object with ${Object.keys(needed).join(', ')}` };
+			return {
+				path,
+				expected: `an object with ${Object.keys(needed).join(', ')}`,
+			};
 		}
 		const fields = value as Record<string, unknown>;
 		for (const [key, shape] of Object.entries(needed)) {
@@ -88,8 +91,14 @@ function record(needed: Record<string, Shape>, optional: Record<string, Shape> =
 			if (key in needed || field === undefined) continue;
 			const shape = optional[key];
 			if (shape === undefined) {
-				const known = [...Object.keys(needed), ...Object.keys(optional)].join(', ');
-				return { path: [...path, key], expected: `one of the fields ${known}` };
+				const known = [
+					...Object.keys(needed),
+					...Object.keys(optional),
+				].join(', ');
+				return {
+					path: [...path, key],
+					expected: `one of the fields ${known}`,
+				};
 			}
 			const problem = shape(field, [...path, key]);
 			if (problem !== null) return problem;
@@ -156,7 +165,10 @@ const machineShape = record(
 		}),
 		ram: listOf(record({ start: hex, size: hex })),
 		iommu: nullOr(
-			record({ kind: oneOf('intel', 'amd'), domains: oneOf('dma', 'dma-fq', 'identity') }),
+			record({
+				kind: oneOf('intel', 'amd'),
+				domains: oneOf('dma', 'dma-fq', 'identity'),
+			}),
 		),
 		crossHostBridge: passage,
 		hostBridges: listOf(hostShape),
@@ -178,7 +190,10 @@ function treeProblem(d: MachineDescription): DescriptionProblem | null {
 		const { secondary, subordinate } = device;
 		const own = parseBdf(device.bdf)?.bus ?? 0;
 		if (secondary === undefined || subordinate === undefined) {
-			return { path, expected: 'secondary and subordinate bus numbers of the bridge' };
+			return {
+				path,
+				expected: 'secondary and subordinate bus numbers of the bridge',
+			};
 		}
 		// A bridge that nobody configured leads nowhere.
 		if (secondary === 0 && subordinate === 0) continue;
@@ -205,8 +220,12 @@ function parentProblem(
 ): string | null {
 	const own = parseBdf(device.bdf);
 	if (device.parent === null) {
-		const there = d.hostBridges.some((h) => h.domain === own?.domain && h.bus === own.bus);
-		return there ? null : `a host bridge with the root bus of ${device.bdf}, or a parent`;
+		const there = d.hostBridges.some(
+			(h) => h.domain === own?.domain && h.bus === own.bus,
+		);
+		return there
+			? null
+			: `a host bridge with the root bus of ${device.bdf}, or a parent`;
 	}
 	const parent = byBdf.get(device.parent);
 	if (parent === undefined) return `a device of this file, not ${device.parent}`;
@@ -261,16 +280,26 @@ function addressProblem(d: MachineDescription): DescriptionProblem | null {
 	for (const [i, device] of d.devices.entries()) {
 		for (const [k, bar] of device.bars.entries()) {
 			const path: Path = ['devices', i, 'bars', k];
-			const [first, bus, size] = [parseHex(bar.phys), parseHex(bar.bus), parseHex(bar.size)];
+			const [first, bus, size] = [
+				parseHex(bar.phys),
+				parseHex(bar.bus),
+				parseHex(bar.size),
+			];
 			if (size === 0n || (size & (size - 1n)) !== 0n) {
 				return { path: [...path, 'size'], expected: 'a power of two' };
 			}
 			if (bar.io === true) continue;
 			if ((bus & (size - 1n)) !== 0n) {
-				return { path: [...path, 'bus'], expected: `a multiple of the size ${bar.size}` };
+				return {
+					path: [...path, 'bus'],
+					expected: `a multiple of the size ${bar.size}`,
+				};
 			}
 			if (!bar.is64 && bus + size > 0x1_0000_0000n) {
-				return { path: [...path, 'bus'], expected: 'an address below 4 GiB: the BAR has 32 bits' };
+				return {
+					path: [...path, 'bus'],
+					expected: 'an address below 4 GiB: the BAR has 32 bits',
+				};
 			}
 			const owner = `BAR ${bar.bar} of ${device.bdf}`;
 			cpu.push({ first, last: first + size - 1n, owner, path });
@@ -288,11 +317,17 @@ function windowProblem(d: MachineDescription): DescriptionProblem | null {
 		const host = full.hostBridges.find((h) => h.domain * 256 + h.bus === root);
 		for (const [k, bar] of device.bars.entries()) {
 			if (bar.io === true) continue;
-			const [phys, bus, size] = [parseHex(bar.phys), parseHex(bar.bus), parseHex(bar.size)];
+			const [phys, bus, size] = [
+				parseHex(bar.phys),
+				parseHex(bar.bus),
+				parseHex(bar.size),
+			];
 			const reached = (host?.windows ?? []).some((w) => {
 				const [cpu, length] = [parseHex(w.cpu), parseHex(w.size)];
 				return (
-					phys >= cpu && phys + size <= cpu + length && phys - cpu + parseHex(w.bus) === bus
+					phys >= cpu &&
+					phys + size <= cpu + length &&
+					phys - cpu + parseHex(w.bus) === bus
 				);
 			});
 			if (!reached) {

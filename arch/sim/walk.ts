@@ -111,14 +111,22 @@ export function walkPageTable(
 		if (!accessAllowed(access, writable, user, noExecute)) return access | X86_PF_PROT;
 		for (let i = 0; i < used.length; i++) {
 			const words = (used[i] as Frame).u32;
-			words[usedIndex[i] as number] = (words[usedIndex[i] as number] as number) | ACCESSED;
+			words[usedIndex[i] as number] =
+				(words[usedIndex[i] as number] as number) | ACCESSED;
 		}
 		const write = (access & ACCESS_WRITE) !== 0;
 		if (write) table.u32[index] = (table.u32[index] as number) | DIRTY;
 		const pages = level === 0 ? 1 : level === 1 ? LARGE_PAGES : HUGE_PAGES;
 		// A large leaf's low PFN bits are reserved or PAT: not part of the address.
 		const pfn = Math.floor(entryPfn(low, high) / pages) * pages;
-		return new TlbEntry(pfn, pages, writable, user, noExecute, write || (low & DIRTY) !== 0);
+		return new TlbEntry(
+			pfn,
+			pages,
+			writable,
+			user,
+			noExecute,
+			write || (low & DIRTY) !== 0,
+		);
 	}
 	return access;
 }

@@ -57,7 +57,10 @@ class BridgeHulls {
 	/** A bridge has one prefetchable window: if it is needed above 4 GiB, the rest goes to the other. */
 	windows(): BridgeWindowsDescription {
 		if (this.high.first === null) {
-			return { memory: this.memory.window(), prefetchable: this.prefetchLow.window() };
+			return {
+				memory: this.memory.window(),
+				prefetchable: this.prefetchLow.window(),
+			};
 		}
 		if (this.prefetchLow.first !== null) {
 			this.memory.add(this.prefetchLow.first, this.prefetchLow.last);
@@ -89,7 +92,8 @@ function bridgeWindows(
 	byBdf: ReadonlyMap<string, DeviceDescription>,
 ): Map<string, BridgeHulls> {
 	const hulls = new Map<string, BridgeHulls>();
-	for (const device of devices) if (device.header === 1) hulls.set(device.bdf, new BridgeHulls());
+	for (const device of devices)
+		if (device.header === 1) hulls.set(device.bdf, new BridgeHulls());
 	for (const device of devices) {
 		for (const bar of device.bars) {
 			if (bar.io) continue;
@@ -120,7 +124,11 @@ function hostWindows(
 		const root = rootBusOf(device, byBdf);
 		for (const bar of device.bars) {
 			if (bar.io) continue;
-			const [cpu, bus, size] = [parseHex(bar.phys), parseHex(bar.bus), parseHex(bar.size)];
+			const [cpu, bus, size] = [
+				parseHex(bar.phys),
+				parseHex(bar.bus),
+				parseHex(bar.size),
+			];
 			bars.push({ root, cpu, bus, size });
 		}
 	}
@@ -130,7 +138,11 @@ function hostWindows(
 	const close = () => {
 		if (run === null) return;
 		const list = windows.get(run.root) ?? [];
-		list.push({ cpu: formatHex(run.cpu), bus: formatHex(run.bus), size: formatHex(run.size) });
+		list.push({
+			cpu: formatHex(run.cpu),
+			bus: formatHex(run.bus),
+			size: formatHex(run.size),
+		});
 		windows.set(run.root, list);
 	};
 	for (const bar of bars) {

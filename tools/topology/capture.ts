@@ -34,7 +34,15 @@ export interface RecordedDevice {
 	acs_ctrl: string | null;
 	sec: number;
 	iommu_domain: number | null;
-	bars: { bar: number; phys: string; bus: string; len: string; mem: number; pref: number; m64: number }[];
+	bars: {
+		bar: number;
+		phys: string;
+		bus: string;
+		len: string;
+		mem: number;
+		pref: number;
+		m64: number;
+	}[];
 }
 
 /** X86_VENDOR_* of the kernel. */
@@ -63,17 +71,28 @@ export function readRecordedDevices(folder: string): RecordedDevices {
 	try {
 		return JSON.parse(readFileSync(file, 'utf8')) as RecordedDevices;
 	} catch (error) {
-		throw new TopologyError(file, 1, `the devices of a capture as JSON (${String(error)})`);
+		throw new TopologyError(
+			file,
+			1,
+			`the devices of a capture as JSON (${String(error)})`,
+		);
 	}
 }
 
 /** Whether a folder has the text of an ACS setting. */
 export function captureStates(folder: string): ('boot' | 'sparse')[] {
-	return existsSync(join(folder, 'lspci-D-nn-vvv-sparse.txt')) ? ['boot', 'sparse'] : ['boot'];
+	return existsSync(join(folder, 'lspci-D-nn-vvv-sparse.txt'))
+		? ['boot', 'sparse']
+		: ['boot'];
 }
 
-function iommuOf({ devs }: RecordedDevices, vendor: CpuModel['vendor']): MachineDescription['iommu'] {
-	const types = devs.map((dev) => dev.iommu_domain).filter((type) => type !== null && type > 0);
+function iommuOf(
+	{ devs }: RecordedDevices,
+	vendor: CpuModel['vendor'],
+): MachineDescription['iommu'] {
+	const types = devs
+		.map((dev) => dev.iommu_domain)
+		.filter((type) => type !== null && type > 0);
 	if (types.length === 0) return null;
 	const kind = vendor === 'amd' || vendor === 'hygon' ? 'amd' : 'intel';
 	if (types.includes(3)) return { kind, domains: 'dma' };
@@ -93,7 +112,8 @@ export function readCapture(folder: string, options: CaptureOptions = {}): Machi
 	for (const dev of recorded.devs) {
 		for (const bar of dev.bars) {
 			if (bar.mem === 0) continue;
-			if (options.exactOffsets !== true && BigInt(bar.phys) === BigInt(bar.bus)) continue;
+			if (options.exactOffsets !== true && BigInt(bar.phys) === BigInt(bar.bus))
+				continue;
 			buses.set(`${dev.bdf} ${bar.bar}`, BigInt(bar.bus));
 		}
 	}

@@ -133,21 +133,38 @@ class Locator {
 	}
 }
 
-/** JSON of a value, laid out flat as far as it fits in a line of 100 columns. */
-function layOut(value: unknown, indent: string): string {
-	const flat = JSON.stringify(value, null, 1)?.replace(/\n */g, ' ') ?? 'null';
-	if (flat.length + indent.length * 4 <= 96 || typeof value !== 'object' || value === null) {
-		return flat;
-	}
-	const inner = `${indent}\t`;
+const COLUMNS = 100;
+const TAB_COLUMNS = 8;
+
+/** JSON of a value in one line. */
+function flatJson(value: unknown): string {
+	if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+	if (Array.isArray(value)) return `[${value.map(flatJson).join(', ')}]`;
+	const fields = Object.entries(value)
+		.filter(([, field]) => field !== undefined)
+		.map(([key, field]) => `${JSON.stringify(key)}: ${flatJson(field)}`);
+	return fields.length === 0 ? '{}' : `{ ${fields.join(', ')} }`;
+}
+
+/** JSON of a value, in one line where that fits after `before` columns, as the formatter lays it out. */
+function layOut(value: unknown, depth: number, before: number): string {
+	const flat = flatJson(value);
+	const room = COLUMNS - TAB_COLUMNS * depth - before - 1;
+	const short = flat.length <= room && !flat.includes('[{') && depth > 0;
+	if (short || typeof value !== 'object' || value === null) return flat;
+	const outer = '\t'.repeat(depth);
+	const inner = `${outer}\t`;
 	if (Array.isArray(value)) {
-		const lines = value.map((element) => `${inner}${layOut(element, inner)}`);
-		return `[\n${lines.join(',\n')}\n${indent}]`;
+		const lines = value.map((element) => `${inner}${layOut(element, depth + 1, 0)}`);
+		return `[\n${lines.join(',\n')}\n${outer}]`;
 	}
 	const lines = Object.entries(value)
 		.filter(([, field]) => field !== undefined)
-		.map(([key, field]) => `${inner}${JSON.stringify(key)}: ${layOut(field, inner)}`);
-	return `{\n${lines.join(',\n')}\n${indent}}`;
+		.map(([key, field]) => {
+			const name = `${JSON.stringify(key)}: `;
+			return `${inner}${name}${layOut(field, depth + 1, name.length)}`;
+		});
+	return `{\n${lines.join(',\n')}\n${outer}}`;
 }
 
 /**
@@ -156,5 +173,5 @@ function layOut(value: unknown, indent: string): string {
  * @param description - the machine
  */
 export function formatTopology(description: MachineDescription): string {
-	return `${layOut(description, '')}\n`;
+	return `${layOut(description, 0, 0)}\n`;
 }

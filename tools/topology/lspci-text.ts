@@ -142,13 +142,26 @@ export function readLspci(text: string, file: string): LspciFunction[] {
 		const header = headerPattern.exec(content);
 		if (header !== null) {
 			if (reader !== null) functions.push(reader.finish());
-			reader = new FunctionReader(file, line, header[1] as string, header[2] as string);
+			reader = new FunctionReader(
+				file,
+				line,
+				header[1] as string,
+				header[2] as string,
+			);
 		} else if (reader === null) {
-			throw new TopologyError(file, line, `lspci -vvv output, a line such as ${headerExample}`);
+			throw new TopologyError(
+				file,
+				line,
+				`lspci -vvv output, a line such as ${headerExample}`,
+			);
 		} else reader.attribute(trimmed, line);
 	}
 	if (reader === null) {
-		throw new TopologyError(file, 1, `lspci -vvv output, a line such as ${headerExample}`);
+		throw new TopologyError(
+			file,
+			1,
+			`lspci -vvv output, a line such as ${headerExample}`,
+		);
 	}
 	functions.push(reader.finish());
 	checkEnd(text, file);
@@ -196,7 +209,8 @@ class FunctionReader {
 			iommuGroup: null,
 		};
 		const parsed = parseBdf(this.fn.bdf);
-		if (parsed === null) throw new TopologyError(file, line, 'an address such as 0000:3b:00.0');
+		if (parsed === null)
+			throw new TopologyError(file, line, 'an address such as 0000:3b:00.0');
 		this.fn.bdf = formatBdf(parsed);
 		this.title(title, line);
 	}
@@ -204,8 +218,12 @@ class FunctionReader {
 	/** Class, ids, revision, programming interface. */
 	private title(title: string, line: number): void {
 		const { fn } = this;
-		const named = /^(.*?) \[([0-9a-f]{4})\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\]/i.exec(title);
-		const numeric = /^(?:Class )?([0-9a-f]{4}): ([0-9a-f]{4}):([0-9a-f]{4})/i.exec(title);
+		const named = /^(.*?) \[([0-9a-f]{4})\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\]/i.exec(
+			title,
+		);
+		const numeric = /^(?:Class )?([0-9a-f]{4}): ([0-9a-f]{4}):([0-9a-f]{4})/i.exec(
+			title,
+		);
 		const hex = (digits: string | undefined) => Number.parseInt(digits ?? '0', 16);
 		if (named !== null) {
 			fn.class = hex(named[2]) << 8;
@@ -218,11 +236,16 @@ class FunctionReader {
 		} else {
 			const words = /^([^:]+): (.+)$/.exec(title);
 			if (words === null) {
-				throw new TopologyError(this.file, line, `class, colon and name, as in ${headerExample}`);
+				throw new TopologyError(
+					this.file,
+					line,
+					`class, colon and name, as in ${headerExample}`,
+				);
 			}
 			const [, className = '', name = ''] = words;
 			fn.class = (classNames[className] ?? 0) << 8;
-			fn.vendor = vendorNames.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 0;
+			fn.vendor =
+				vendorNames.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 0;
 			fn.unknown = true;
 		}
 		fn.class |= hex(/\(prog-if ([0-9a-f]{2})\b/i.exec(title)?.[1]);
@@ -239,8 +262,10 @@ class FunctionReader {
 		else if (text.startsWith('Capabilities:')) this.capability(text);
 		else if (text.startsWith('ACSCap:')) this.acsCap = this.acsWord(text, line);
 		else if (text.startsWith('ACSCtl:')) this.acsControl = this.acsWord(text, line);
-		else if (text.startsWith('NUMA node:')) fn.numaNode = Number.parseInt(text.slice(10), 10);
-		else if (text.startsWith('IOMMU group:')) fn.iommuGroup = Number.parseInt(text.slice(12), 10);
+		else if (text.startsWith('NUMA node:'))
+			fn.numaNode = Number.parseInt(text.slice(10), 10);
+		else if (text.startsWith('IOMMU group:'))
+			fn.iommuGroup = Number.parseInt(text.slice(12), 10);
 		else if (text.startsWith('!!!')) fn.unknown = true;
 	}
 
@@ -252,9 +277,12 @@ class FunctionReader {
 				text,
 			);
 		const ports =
-			/^Region ([0-5]): (?:\[virtual\] )?I\/O ports at ([0-9a-f]+)((?: \[[^\]]*\])*)$/i.exec(text);
+			/^Region ([0-5]): (?:\[virtual\] )?I\/O ports at ([0-9a-f]+)((?: \[[^\]]*\])*)$/i.exec(
+				text,
+			);
 		if (memory === null && ports === null) {
-			if (/ at <(unassigned|ignored|broken[^>]*|invalid[^>]*)>/.test(text)) return;
+			if (/ at <(unassigned|ignored|broken[^>]*|invalid[^>]*)>/.test(text))
+				return;
 			if (/ at [0-9a-f]+ .*\[ignored\]/.test(text)) return;
 			throw new TopologyError(
 				this.file,
@@ -313,7 +341,11 @@ class FunctionReader {
 		for (const [name, bit] of acsBits) {
 			const match = new RegExp(`\\b${name}([+-])`).exec(text);
 			if (match === null) {
-				throw new TopologyError(this.file, line, `${name}+ or ${name}- among the ACS bits`);
+				throw new TopologyError(
+					this.file,
+					line,
+					`${name}+ or ${name}- among the ACS bits`,
+				);
 			}
 			if (match[1] === '+') word |= bit;
 		}
@@ -338,7 +370,11 @@ class FunctionReader {
 			);
 		}
 		if ((this.acsCap === null) !== (this.acsControl === null)) {
-			throw new TopologyError(file, lastLine, `both ACSCap: and ACSCtl: of ${fn.bdf}`);
+			throw new TopologyError(
+				file,
+				lastLine,
+				`both ACSCap: and ACSCtl: of ${fn.bdf}`,
+			);
 		}
 		if (this.acsCap !== null && this.acsControl !== null) {
 			fn.acs = { cap: this.acsCap, control: this.acsControl };

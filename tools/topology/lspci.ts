@@ -85,7 +85,12 @@ export function parseLspciTopology(
 		name: options.name ?? file,
 		cpu,
 		ram: placeRam(devices),
-		iommu: options.iommu !== undefined ? options.iommu : iommuSeen ? { kind, domains: 'dma' } : null,
+		iommu:
+			options.iommu !== undefined
+				? options.iommu
+				: iommuSeen
+					? { kind, domains: 'dma' }
+					: null,
 		crossHostBridge: 'works',
 		hostBridges,
 		devices,
@@ -162,7 +167,8 @@ class BusTree {
 			if (parseBdf(bridge.bdf)?.domain !== at.domain) continue;
 			const { secondary, subordinate } = bridge.buses;
 			if (at.bus < secondary || at.bus > subordinate) continue;
-			if (nearest === null || secondary > (nearest.buses?.secondary ?? 0)) nearest = bridge;
+			if (nearest === null || secondary > (nearest.buses?.secondary ?? 0))
+				nearest = bridge;
 		}
 		return nearest;
 	}
@@ -199,7 +205,8 @@ function makeDevice(
 			...(region.io ? { io: true } : {}),
 		})),
 	};
-	if (all.some((other) => other !== fn && other.bdf.startsWith(slot))) device.multifunction = true;
+	if (all.some((other) => other !== fn && other.bdf.startsWith(slot)))
+		device.multifunction = true;
 	if (fn.buses !== null) {
 		device.secondary = bridge ? fn.buses.secondary : 0;
 		device.subordinate = bridge ? fn.buses.subordinate : 0;
@@ -217,7 +224,8 @@ function guessHiddenTypes(devices: DeviceDescription[]): void {
 	const byBdf = new Map(devices.map((device) => [device.bdf, device]));
 	for (const device of devices) {
 		if (device.unknown !== true || device.pcieType !== -1) continue;
-		const above = device.parent === null ? null : (byBdf.get(device.parent)?.pcieType ?? -1);
+		const above =
+			device.parent === null ? null : (byBdf.get(device.parent)?.pcieType ?? -1);
 		let type: PcieType = 0;
 		if (device.header === 1) type = above === null ? 4 : above === 5 ? 6 : 5;
 		else if (above === null) type = -1;
@@ -227,7 +235,9 @@ function guessHiddenTypes(devices: DeviceDescription[]): void {
 
 function guessCpu(functions: readonly LspciFunction[]): CpuModel {
 	const amd = functions.some((fn) => fn.vendor === 0x1022 && fn.class >> 8 === 0x0600);
-	return amd ? { vendor: 'amd', family: 0x17, model: 0 } : { vendor: 'intel', family: 6, model: 0 };
+	return amd
+		? { vendor: 'amd', family: 0x17, model: 0 }
+		: { vendor: 'intel', family: 6, model: 0 };
 }
 
 /** One host bridge for each bus that no bridge leads to. */
@@ -278,7 +288,13 @@ function assignBusAddresses(
 				if (known !== null) stated = phys - known;
 				else if (phys >= FOUR_GIB) usesHigh = true;
 				else usesLow = true;
-				bar.bus = formatHex(known ?? phys - (phys >= FOUR_GIB ? high : (given ?? lowOffset)));
+				bar.bus = formatHex(
+					known ??
+						phys -
+							(phys >= FOUR_GIB
+								? high
+								: (given ?? lowOffset)),
+				);
 			}
 		}
 		const low = usesLow ? (given ?? lowOffset) : high;
@@ -314,14 +330,16 @@ function placeRam(devices: readonly DeviceDescription[]): { start: string; size:
 	const taken: [bigint, bigint][] = [];
 	for (const bar of memoryBars(devices)) {
 		const size = parseHex(bar.size);
-		for (const start of [parseHex(bar.phys), parseHex(bar.bus)]) taken.push([start, start + size]);
+		for (const start of [parseHex(bar.phys), parseHex(bar.bus)])
+			taken.push([start, start + size]);
 	}
 	taken.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
 	let low = 0x8000_0000n;
 	let high = FOUR_GIB;
 	for (const [start, end] of taken) {
 		if (start < low) low = start & ~(MIB - 1n);
-		if (end > FOUR_GIB && start < high + RAM_HIGH) high = (end + MIB - 1n) & ~(MIB - 1n);
+		if (end > FOUR_GIB && start < high + RAM_HIGH)
+			high = (end + MIB - 1n) & ~(MIB - 1n);
 	}
 	const ranges = [{ start: formatHex(high), size: formatHex(RAM_HIGH) }];
 	if (low >= MIB) ranges.unshift({ start: '0x0', size: formatHex(low) });

@@ -19,7 +19,8 @@ export function parseCpu(text: string): CpuModel | null {
 	const [vendor = '', family = '', model = '0', ...rest] = text.toLowerCase().split(':');
 	const known = cpuVendors.find((name) => name === vendor);
 	const [f, m] = [Number(family), Number(model)];
-	const whole = family !== '' && Number.isInteger(f) && Number.isInteger(m) && f >= 0 && m >= 0;
+	const whole =
+		family !== '' && Number.isInteger(f) && Number.isInteger(m) && f >= 0 && m >= 0;
 	if (known === undefined || !whole || rest.length > 0) return null;
 	return { vendor: known, family: f, model: m };
 }
@@ -29,8 +30,8 @@ const intelWithinOne: readonly number[] = [0x3c00, 0x3c01, 0x2f00, 0x2f01];
 
 /** Intel root complexes that pass peer requests on, to other host bridges too. */
 const intelAll: readonly number[] = [
-	0x2030, 0x2031, 0x2032, 0x2033, 0x2020, 0x09a2, 0x0b25, 0x0cfe, 0x11fb, 0x1212, 0x1216, 0x4940,
-	0x4942, 0x4944, 0x4946, 0x4948,
+	0x2030, 0x2031, 0x2032, 0x2033, 0x2020, 0x09a2, 0x0b25, 0x0cfe, 0x11fb, 0x1212, 0x1216,
+	0x4940, 0x4942, 0x4944, 0x4946, 0x4948,
 ];
 const nvidiaAll: readonly number[] = [0x2f95, 0x2f96, 0x2f97, 0x2f98];
 

@@ -121,7 +121,8 @@ export class ConfigSpace {
 		checkAccess('readConfig', where, size);
 		if (where + size > this.bytes.length) return 2 ** (8 * size) - 1;
 		let value = 0;
-		for (let i = size - 1; i >= 0; i--) value = value * 256 + (this.bytes[where + i] as number);
+		for (let i = size - 1; i >= 0; i--)
+			value = value * 256 + (this.bytes[where + i] as number);
 		return value;
 	}
 
@@ -218,8 +219,10 @@ export class ConfigSpace {
 		if (dword >= BARS && dword < barEnd) return this.barBits((dword - BARS) >> 2);
 		if (r.headerType === 1) {
 			if (dword === BUS_NUMBERS) return 0x00ff_ffff;
-			if (dword === MEMORY_WINDOW || dword === PREFETCH_WINDOW) return 0xfff0_fff0;
-			if (dword === PREFETCH_BASE_HIGH || dword === PREFETCH_LIMIT_HIGH) return 0xffff_ffff;
+			if (dword === MEMORY_WINDOW || dword === PREFETCH_WINDOW)
+				return 0xfff0_fff0;
+			if (dword === PREFETCH_BASE_HIGH || dword === PREFETCH_LIMIT_HIGH)
+				return 0xffff_ffff;
 		}
 		return this.capabilityBits(dword);
 	}
@@ -228,7 +231,8 @@ export class ConfigSpace {
 		for (const bar of this.registers.bars) {
 			const mask = ~(bar.size - 1n);
 			if (bar.index === index) return Number(mask & 0xffff_ffffn);
-			if (bar.is64 && bar.index + 1 === index) return Number((mask >> 32n) & 0xffff_ffffn);
+			if (bar.is64 && bar.index + 1 === index)
+				return Number((mask >> 32n) & 0xffff_ffffn);
 		}
 		return 0;
 	}
@@ -243,7 +247,8 @@ export class ConfigSpace {
 		}
 		const acs = acsOffset(r);
 		if (acs !== 0 && r.acs !== null) {
-			if (dword === acs + 4) return ((r.acs.capability & ACS_CONTROL_BITS) << 16) >>> 0;
+			if (dword === acs + 4)
+				return ((r.acs.capability & ACS_CONTROL_BITS) << 16) >>> 0;
 			const word = (dword - acs - 8) >> 2;
 			const egress = r.acs.capability & PCI_ACS_EC ? r.acs.egress.length : 0;
 			if (dword >= acs + 8 && word < egress) return 0xffff_ffff;
@@ -256,8 +261,13 @@ export class ConfigSpace {
 	private decode(dword: number): void {
 		const r = this.registers;
 		if (dword === COMMAND) r.command = this.read(COMMAND, 2);
-		else if (dword >= BARS && dword < (r.headerType === 1 ? 0x18 : 0x28)) this.decodeBars();
-		else if (r.headerType === 1 && dword >= BUS_NUMBERS && dword <= PREFETCH_LIMIT_HIGH) {
+		else if (dword >= BARS && dword < (r.headerType === 1 ? 0x18 : 0x28))
+			this.decodeBars();
+		else if (
+			r.headerType === 1 &&
+			dword >= BUS_NUMBERS &&
+			dword <= PREFETCH_LIMIT_HIGH
+		) {
 			this.decodeBridge();
 		}
 		const acs = acsOffset(r);
@@ -284,7 +294,9 @@ export class ConfigSpace {
 		r.subordinate = this.read(BUS_NUMBERS + 2, 1);
 		r.memoryBase = megabytes(MEMORY_WINDOW);
 		r.memoryLimit = megabytes(MEMORY_WINDOW + 2) | 0xf_ffffn;
-		r.prefetchBase = (BigInt(this.read(PREFETCH_BASE_HIGH, 4)) << 32n) | megabytes(PREFETCH_WINDOW);
+		r.prefetchBase =
+			(BigInt(this.read(PREFETCH_BASE_HIGH, 4)) << 32n) |
+			megabytes(PREFETCH_WINDOW);
 		r.prefetchLimit =
 			(BigInt(this.read(PREFETCH_LIMIT_HIGH, 4)) << 32n) |
 			megabytes(PREFETCH_WINDOW + 2) |

@@ -114,7 +114,10 @@ export class Fabric {
 		if (typeof requester !== 'string') return requester;
 		const fn = this.functions.get(requester);
 		if (fn !== undefined) return fn;
-		throw new HarnessError(`${call}('${requester}')`, 'this machine has no such function');
+		throw new HarnessError(
+			`${call}('${requester}')`,
+			'this machine has no such function',
+		);
 	}
 
 	private transfer(
@@ -175,7 +178,11 @@ export class Fabric {
 					return;
 				}
 				if (handling === 'violation') {
-					request.abort(ingress.bdf, 'CA', 'ACS egress control forbids this peer');
+					request.abort(
+						ingress.bdf,
+						'CA',
+						'ACS egress control forbids this peer',
+					);
 					return;
 				}
 				request.redirected = true;
@@ -189,7 +196,10 @@ export class Fabric {
 			if (!throughBridge(bridge, request)) return;
 			ingress = bridge;
 		}
-		throw new HarnessError('Fabric', `${fn.bdf} hangs below more than ${DEPTH_MAX} bridges`);
+		throw new HarnessError(
+			'Fabric',
+			`${fn.bdf} hangs below more than ${DEPTH_MAX} bridges`,
+		);
 	}
 
 	/** The root complex: translate, then RAM or out again through a host bridge. */
@@ -240,11 +250,16 @@ export class Fabric {
 			request.address = bus;
 			request.hop(host.name, 'enter');
 			const target = claimant(host.children, bus, null);
-			if (target === null) request.abort(host.name, 'UR', 'nothing on the root bus claims it');
+			if (target === null)
+				request.abort(host.name, 'UR', 'nothing on the root bus claims it');
 			else this.down(target, request);
 			return;
 		}
-		request.abort('root', 'UR', 'neither RAM nor a host bridge window is at this physical address');
+		request.abort(
+			'root',
+			'UR',
+			'neither RAM nor a host bridge window is at this physical address',
+		);
 	}
 
 	/** Why the platform does not let a peer request through; null if it does. */
@@ -257,7 +272,9 @@ export class Fabric {
 		}
 		if (from === to) return null;
 		const crosses =
-			this.crossHostBridge === 'works' && from.crossing === 'works' && to.crossing === 'works';
+			this.crossHostBridge === 'works' &&
+			from.crossing === 'works' &&
+			to.crossing === 'works';
 		if (!crosses) {
 			return `peer-to-peer does not cross from host bridge ${from.name} to ${to.name}`;
 		}
@@ -279,7 +296,11 @@ export class Fabric {
 			request.hop(fn.bdf, 'down');
 			const next = claimant(fn.children, request.address, null);
 			if (next === null) {
-				request.abort(fn.bdf, 'UR', 'inside the bridge window, but no device claims it');
+				request.abort(
+					fn.bdf,
+					'UR',
+					'inside the bridge window, but no device claims it',
+				);
 				return;
 			}
 			fn = next;
@@ -295,9 +316,17 @@ export class Fabric {
 		if (request.write || request.status !== 'SC' || !completionRedirected(port)) return;
 		request.hop(port.bdf, 'completion-redirect', 'ACS completion redirect');
 		let bridge = port.parent;
-		for (let depth = 0; bridge !== null && depth < DEPTH_MAX; depth++, bridge = bridge.parent) {
+		for (
+			let depth = 0;
+			bridge !== null && depth < DEPTH_MAX;
+			depth++, bridge = bridge.parent
+		) {
 			if (isDownstreamPort(bridge) && !forwardsUpstream(bridge)) {
-				request.abort(bridge.bdf, 'UR', 'completion lost: upstream forwarding is off');
+				request.abort(
+					bridge.bdf,
+					'UR',
+					'completion lost: upstream forwarding is off',
+				);
 				return;
 			}
 		}
@@ -313,7 +342,8 @@ function claimant(
 	except: PcieFunction | null,
 ): PcieFunction | null {
 	for (const fn of functions) {
-		if (fn !== except && (fn.forwards(address) || fn.barAt(address) !== null)) return fn;
+		if (fn !== except && (fn.forwards(address) || fn.barAt(address) !== null))
+			return fn;
 	}
 	return null;
 }
@@ -355,7 +385,11 @@ function throughBridge(bridge: PcieFunction, request: Request): boolean {
 			? forwardsUpstream(bridge)
 			: bridge.pcieType === 5 && request.redirected;
 		if (!passes) {
-			request.abort(bridge.bdf, 'UR', 'the address routes back below and nobody there claims it');
+			request.abort(
+				bridge.bdf,
+				'UR',
+				'the address routes back below and nobody there claims it',
+			);
 			return false;
 		}
 		request.redirected = true;

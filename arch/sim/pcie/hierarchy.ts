@@ -27,7 +27,12 @@ import {
 	parseHex,
 } from '../description.ts';
 import { FrameStore } from '../memory.ts';
-import { type AcsRegisters, type BarRegister, ConfigSpace, type Registers } from './config-space.ts';
+import {
+	type AcsRegisters,
+	type BarRegister,
+	ConfigSpace,
+	type Registers,
+} from './config-space.ts';
 
 /** A device model that answers accesses to a BAR itself, instead of plain memory. */
 export interface MmioHandler {
@@ -117,7 +122,9 @@ export class HostBridge {
 		this.busOffset = parseHex(d.busOffset);
 		this.windows = [];
 		for (const w of d.windows ?? []) {
-			this.windows.push(new HostWindow(parseHex(w.cpu), parseHex(w.bus), parseHex(w.size)));
+			this.windows.push(
+				new HostWindow(parseHex(w.cpu), parseHex(w.bus), parseHex(w.size)),
+			);
 		}
 		this.peerToPeer = d.peerToPeer;
 		this.crossing = d.crossing ?? 'works';
@@ -254,14 +261,16 @@ export class PcieFunction implements Registers {
 	barAt(address: bigint): Bar | null {
 		if ((this.command & PCI_COMMAND_MEMORY) === 0) return null;
 		for (const bar of this.bars) {
-			if (!bar.io && address >= bar.address && address < bar.address + bar.size) return bar;
+			if (!bar.io && address >= bar.address && address < bar.address + bar.size)
+				return bar;
 		}
 		return null;
 	}
 
 	/** Whether a bridge forwards a bus address to its secondary side. */
 	forwards(address: bigint): boolean {
-		if (this.headerType !== 1 || (this.command & PCI_COMMAND_MEMORY) === 0) return false;
+		if (this.headerType !== 1 || (this.command & PCI_COMMAND_MEMORY) === 0)
+			return false;
 		if (address >= this.memoryBase && address <= this.memoryLimit) return true;
 		return address >= this.prefetchBase && address <= this.prefetchLimit;
 	}

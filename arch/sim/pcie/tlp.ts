@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What travels through the fabric: memory requests, their hops, their completions. */
-import type { Bar } from './hierarchy.ts';
+
 import type { FrameStore } from '../memory.ts';
+import type { Bar } from './hierarchy.ts';
 
 /** Completion status: successful, unsupported request, completer abort. */
 export type CompletionStatus = 'SC' | 'UR' | 'CA';
@@ -97,7 +98,9 @@ export class Request {
 	/** Note a step. */
 	hop(at: string, action: HopAction, why?: string): void {
 		const { address } = this;
-		this.hops.push(why === undefined ? { at, action, address } : { at, action, address, why });
+		this.hops.push(
+			why === undefined ? { at, action, address } : { at, action, address, why },
+		);
 	}
 
 	/** End without success. */
