@@ -103,18 +103,18 @@ export function check_unmap(ref: dma_debug_entry): void {
 			`device driver frees DMA memory with different direction ${where(ref)} ` +
 				`[mapped with ${dirName(entry.direction)}] [unmapped with ${dirName(ref.direction)}]`,
 		);
+	if (entry.map_err_type === MAP_ERR_NOT_CHECKED)
+		err_printk(
+			ref.dev,
+			entry,
+			`device driver failed to check map error${where(ref)} [mapped as ${typeName(entry.type)}]`,
+		);
 	if (feature('dma_map_phys') && (ref.attrs ^ entry.attrs) & DEBUG_ATTRS_COMPARED)
 		err_printk(
 			ref.dev,
 			entry,
 			`device driver frees DMA memory with different attributes ${where(ref)} ` +
 				`[mapped with 0x${entry.attrs.toString(16)}] [unmapped with 0x${ref.attrs.toString(16)}]`,
-		);
-	if (entry.map_err_type === MAP_ERR_NOT_CHECKED)
-		err_printk(
-			ref.dev,
-			entry,
-			`device driver failed to check map error${where(ref)} [mapped as ${typeName(entry.type)}]`,
 		);
 	hash_bucket_del(entry);
 	active_cacheline_remove(entry);

@@ -3,7 +3,8 @@
  * What dma-debug does not follow and the harness does: ranges of the two-step API and their links.
  *
  * Guarantee: a range that is never freed, a range freed with links in it, and an unlink whose
- * direction or attributes are not the link's are reported. The kernel is silent about all of these.
+ * direction or attributes are not the link's are reported. The kernel is silent about all of these,
+ * so these reports begin with DMA-IOVA and not with DMA-API.
  */
 import { fileReport } from '../../../include/linux/bug.ts';
 import { dev_driver_string, dev_name, type device } from '../../../include/linux/device.ts';
@@ -57,7 +58,7 @@ function rangeAt(dev: device, start: dma_addr_t): iovaRange | undefined {
 }
 
 function report(kind: 'DMA-API' | 'leak', dev: device, message: string, lines: string[]): void {
-	fileReport(kind, `DMA-API: ${dev_driver_string(dev)} ${dev_name(dev)}: ${message}`, lines);
+	fileReport(kind, `DMA-IOVA: ${dev_driver_string(dev)} ${dev_name(dev)}: ${message}`, lines);
 }
 
 /** Enter a range. */
