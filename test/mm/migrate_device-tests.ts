@@ -75,7 +75,6 @@ import {
 	migrate_vma_pages,
 	migrate_vma_setup,
 } from '../../mm/migrate_device.ts';
-import { vma_lookup } from '../../mm/mmap.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import {
 	mmu_interval_notifier_insert,
@@ -122,6 +121,7 @@ import {
 	TestDevice,
 	toDevice,
 	valueOf,
+	vmaAt,
 } from './mm_world.ts';
 
 const RW = PROT_READ | PROT_WRITE;
@@ -157,7 +157,7 @@ class Stage {
 		return this.at + BigInt(i) * PAGE_SIZE;
 	}
 	vma(): vm_area_struct {
-		return vma_lookup(this.task.mm!, this.at) as vm_area_struct;
+		return vmaAt(this.task, this.at);
 	}
 	pte(i: number): bigint {
 		return pteOf(this.task, this.address(i));
@@ -618,7 +618,7 @@ TEST('F22_an_aligned_hole_is_one_compound_word', function* () {
 	const start = (big + PMD_SIZE - 1n) & ~(PMD_SIZE - 1n);
 	// A neighbour in the same table, so that the hole is that of one pmd.
 	EXPECT_EQ(null, userWrite64(s.task, start === big ? start + PMD_SIZE : start - PAGE_SIZE, 1n));
-	const vma = vma_lookup(s.task.mm!, start) as vm_area_struct;
+	const vma = vmaAt(s.task, start);
 	const flags = MIGRATE_VMA_SELECT_SYSTEM | MIGRATE_VMA_SELECT_COMPOUND;
 	const args = migration(s.dev, vma, start, start + PMD_SIZE, flags);
 	EXPECT_EQ(0, yield* s.setup(args));

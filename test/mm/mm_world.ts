@@ -302,3 +302,13 @@ export function* dropPage(p: page): Sim<void> {
 	yield* folio_unlock(page_folio(p));
 	yield* put_page(p);
 }
+
+/**
+ * The VMA of an address, without any lock.
+ *
+ * @param task - the process
+ * @param addr - the address
+ */
+export function vmaAt(task: task_struct, addr: bigint): vm_area_struct {
+	return task.mm!.vmas.find((vma) => vma.vm_start <= addr && addr < vma.vm_end)!;
+}
