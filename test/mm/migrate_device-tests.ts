@@ -6,6 +6,12 @@
  * failing step; then a process that counts in a page which is moved all the time.
  */
 import type { Machine } from '../../arch/sim/machine.ts';
+import {
+	_PAGE_PSE,
+	_PAGE_RW,
+	_PAGE_SPECIAL,
+	_PAGE_UFFD_WP,
+} from '../../include/asm/pgtable_types.ts';
 import { EINVAL } from '../../include/linux/errno.ts';
 import { dev_pagemap, MEMORY_DEVICE_PCI_P2PDMA } from '../../include/linux/memremap.ts';
 import {
@@ -44,16 +50,29 @@ import {
 	is_device_private_page,
 	set_page_count,
 } from '../../include/linux/page-flags.ts';
-import { pte_pfn, pte_present, pte_write } from '../../include/linux/pgtable.ts';
+import {
+	_PAGE_TABLE,
+	PAGE_SHARED,
+	pte_pfn,
+	pte_present,
+	pte_write,
+} from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
 import {
+	make_hwpoison_entry,
+	make_pte_marker_entry,
+	make_writable_device_private_entry,
+	PTE_MARKER_POISONED,
+	pte_swp_uffd_wp,
 	softleaf_from_pte,
 	softleaf_is_device_private,
 	softleaf_is_device_private_write,
 	softleaf_is_migration,
 	softleaf_is_migration_write,
 	softleaf_to_page,
+	softleaf_to_pmd,
+	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import { PAGE_SIZE, PMD_SIZE } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
@@ -65,7 +84,7 @@ import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { folio_unlock } from '../../mm/filemap.ts';
-import { memremap_pages, memunmap_pages } from '../../mm/memremap.ts';
+import { memremap_pages, memunmap_pages, zone_device_folio_init } from '../../mm/memremap.ts';
 import {
 	migrate_device_finalize,
 	migrate_device_pages,
@@ -116,6 +135,8 @@ import {
 	fillDst,
 	lockedRamPage,
 	migration,
+	pmdEntry,
+	pteEntry,
 	pteOf,
 	SELECT_COHERENT,
 	TestDevice,
@@ -139,7 +160,10 @@ class Stage {
 	/** First address of the eight pages. */
 	at = 0n;
 
+	profile: ProfileName = 'v7.3';
+
 	setUp(profile: ProfileName, coherent = false): void {
+		this.profile = profile;
 		this.machine = bootMm(profile);
 		this.task = createProcess('test');
 		this.dev = new TestDevice(0x100000n, coherent);
@@ -609,6 +633,157 @@ TEST_F(migrate, 'a_full_device_leaves_the_rest', function* (s) {
 	exitProcess(s.task);
 	s.task = createProcess('next');
 	for (let i = 0n; i < 14n; i++) s.dev.free.push(pfn_to_page(s.dev.base + 2n + i));
+});
+
+TEST_F(migrate, 'a_page_pinned_for_dma_is_not_even_unmapped', function* (s) {
+	s.fill(1);
+	const p = s.page(0);
+	set_page_count(p, 1 + 1024);
+	const args = s.args(0, 1);
+	EXPECT_EQ(0, yield* s.setup(args));
+	expectList([0n, 0n, 'rw', 1025], [args.src[0], args.cpages, s.state(0), p._refcount]);
+	expectList([true, false], [PageAnonExclusive(p), PageLocked(p)]);
+	set_page_count(p, 1);
+});
+
+TEST_F(migrate, 'the_uffd_bit_goes_along', function* (s) {
+	s.fill(1);
+	const entry = pteEntry(s.task, s.at)!;
+	entry.value |= _PAGE_UFFD_WP;
+	entry.value &= ~_PAGE_RW;
+	EXPECT_EQ(1, yield* toDevice(s.dev, s.task.mm!, s.at, 1));
+	expectList(['Dr', true], [s.state(0), pte_swp_uffd_wp(s.pte(0))]);
+	const args = s.args(0, 1, MIGRATE_VMA_SELECT_DEVICE_PRIVATE);
+	EXPECT_EQ(0, yield* s.setup(args));
+	EXPECT_TRUE(pte_swp_uffd_wp(s.pte(0)));
+	yield* s.finish(args);
+	EXPECT_TRUE(pte_swp_uffd_wp(s.pte(0)));
+});
+
+TEST_F(migrate, 'a_hole_stays_where_a_table_or_the_anon_vma_cannot_be_made', function* (s) {
+	for (const site of ['alloc_pages', 'anon_vma_chain_alloc'] as const) {
+		const args = s.args(0, 1);
+		EXPECT_EQ(0, yield* s.setup(args));
+		yield* fillDst(args.src, args.dst, 1, () => s.dev.alloc());
+		injectFaults().fail(site);
+		yield* s.finish(args);
+		injectFaults();
+		expectList([0n, 'none', 16], [args.src[0], s.state(0), s.dev.free.length]);
+	}
+});
+
+TEST_F(migrate, 'a_file_mapping_has_no_holes', function* (s) {
+	const vma = s.vma();
+	vma.vm_ops = {};
+	const args = s.args(0, 2);
+	EXPECT_EQ(0, yield* s.setup(args));
+	expectList([0n, 0n, 0n, 2n], [...args.src, args.cpages, args.npages]);
+	s.dev.free.length = 0;
+	vma.vm_ops = null;
+	s.fill(1);
+	vma.vm_ops = {};
+	const again = s.args(0, 2);
+	EXPECT_EQ(0, yield* s.setup(again));
+	expectList([VALID | M | W, 0n], [again.src[0]! & FLAGS, again.src[1]]);
+	yield* s.finish(again);
+	vma.vm_ops = null;
+	for (let i = 0n; i < 16n; i++) s.dev.free.push(pfn_to_page(s.dev.base + i));
+});
+
+TEST_F(migrate, 'other_entries_are_left_alone', function* (s) {
+	s.fill(2);
+	const entry = pteEntry(s.task, s.at)!;
+	const { value } = entry;
+	expectReport('Bad page map');
+	for (const other of [
+		swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_POISONED)),
+		swp_entry_to_pte(make_hwpoison_entry(0x500n)),
+		// a special entry where the VMA has none: reported, and no page
+		0x900_0000_0000n | _PAGE_SPECIAL | PAGE_SHARED,
+	]) {
+		entry.value = other;
+		const args = s.args(0, 1);
+		EXPECT_EQ(0, yield* s.setup(args));
+		EXPECT_EQ(0n, args.src[0]);
+		EXPECT_EQ(other, entry.value);
+	}
+	entry.value = value;
+	// A page that is mapped without rmap.
+	const p = s.page(1);
+	const { mapping } = p;
+	p.mapping = null;
+	EXPECT_EQ(0, yield* toDevice(s.dev, s.task.mm!, s.address(1), 1));
+	p.mapping = mapping;
+});
+
+TEST_F(migrate, 'a_large_folio_that_cannot_be_split_stays', function* (s, { profile }) {
+	s.fill(4);
+	const p = s.page(2);
+	p.compound = (1 << 1) | 1;
+	const args = s.args(0, 4);
+	EXPECT_EQ(0, yield* s.setup(args));
+	// v6.12 passes by that page only, v7.3 gives the rest of the table up.
+	expectList(['Mw', 'Mw', 'rw', profile === 'v7.3' ? 'rw' : 'Mw'], s.states(4));
+	expectList([0n, 4n], [args.src[2], args.npages]);
+	p.compound = 0;
+	yield* s.finish(args);
+	expectList(['rw', 'rw', 'rw', 'rw'], s.states(4));
+	const first = s.args(2, 4);
+	p.compound = (1 << 1) | 1;
+	EXPECT_EQ(0, yield* s.setup(first));
+	EXPECT_EQ(0n, first.src[0]);
+	p.compound = 0;
+	yield* s.finish(first);
+});
+
+TEST_F(migrate, 'a_huge_entry_stays', function* (s) {
+	s.fill(1);
+	const entry = pmdEntry(s.task, s.at);
+	const { value } = entry;
+	const huge = [_PAGE_TABLE | _PAGE_PSE | 0x400_0000n];
+	if (s.profile === 'v7.3')
+		huge.push(softleaf_to_pmd(make_writable_device_private_entry(0x100000n)));
+	for (const pmd of huge) {
+		entry.value = pmd;
+		const args = s.args(0, 2);
+		EXPECT_EQ(0, yield* s.setup(args));
+		expectList([0n, 0n, 2n], [...args.src, args.npages]);
+		EXPECT_EQ(pmd, entry.value);
+	}
+	entry.value = value;
+});
+
+TEST_F(migrate, 'a_range_meets_large_device_folios', function* (s, { profile }) {
+	if (profile === 'v6.12') {
+		// There are none: their pages would be 6.12's tails.
+		const src = new BigUint64Array(1);
+		s.dev.free[0]!.compound = -1;
+		EXPECT_EQ(0, yield* migrate_device_range(src, page_to_pfn(s.dev.free[0]!) as bigint, 1n));
+		EXPECT_EQ(0n, src[0]);
+		s.dev.free[0]!.compound = 0;
+		return;
+	}
+	const head = pfn_to_page(s.dev.base);
+	yield* zone_device_folio_init(page_folio(head), s.dev.pgmap, 2);
+	const C = MIGRATE_PFN_COMPOUND;
+	const locked = new BigUint64Array(6).fill(7n);
+	EXPECT_EQ(0, yield* migrate_device_range(locked, s.dev.base, 6n));
+	expectList([C, 0n, 0n, 0n, 0n, 0n], [...locked]);
+	yield* folio_unlock(page_folio(head));
+	// A folio that reaches past the end.
+	const src = new BigUint64Array(2).fill(7n);
+	const dst = new BigUint64Array(2);
+	EXPECT_EQ(0, yield* migrate_device_range(src, s.dev.base, 2n));
+	expectList([migrate_pfn(s.dev.base) | M | C, 0n], [...src]);
+	dst[0] = migrate_pfn(page_to_pfn((yield* lockedRamPage())!));
+	yield* migrate_device_pages(src, dst, 2n);
+	// Without a VMA it cannot be split.
+	EXPECT_EQ(migrate_pfn(s.dev.base), src[0]);
+	yield* migrate_device_finalize(src, dst, 2n);
+	EXPECT_EQ(1, head._refcount);
+	yield* put_page(head);
+	s.dev.free = s.dev.free.filter((p) => p !== head);
+	s.dev.free.push(head);
 });
 
 TEST('F22_an_aligned_hole_is_one_compound_word', function* () {

@@ -31,7 +31,7 @@ import {
 } from '../../include/linux/mm_types.ts';
 import { memoryMap, page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { is_zone_device_page } from '../../include/linux/page-flags.ts';
-import { pmd_none, type pte_t } from '../../include/linux/pgtable.ts';
+import { pmd_none, type pte_t, type table_entry } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
 	GFP_HIGHUSER_MOVABLE,
@@ -282,19 +282,38 @@ export function* evict(dev: TestDevice): Sim<int> {
 export const SELECT_COHERENT = MIGRATE_VMA_SELECT_DEVICE_COHERENT;
 
 /**
+ * The pmd of an address whose upper tables are there.
+ *
+ * @param task - the process
+ * @param addr - the address
+ */
+export function pmdEntry(task: task_struct, addr: bigint): table_entry {
+	return pmd_offset(pud_offset(pgd_offset(task.mm!, addr), addr), addr);
+}
+
+/**
  * The page-table entry of an address.
+ *
+ * @param task - the process
+ * @param addr - the address
+ * @returns null where there is no table
+ */
+export function pteEntry(task: task_struct, addr: bigint): table_entry | null {
+	const pgd = pgd_offset(task.mm!, addr);
+	if (pgd.value === 0n || pud_offset(pgd, addr).value === 0n) return null;
+	const pmd = pmdEntry(task, addr);
+	return pmd_none(pmd.value) ? null : pte_offset_kernel(pmd, addr);
+}
+
+/**
+ * The word in the page-table entry of an address.
  *
  * @param task - the process
  * @param addr - the address
  * @returns 0 where there is no table
  */
 export function pteOf(task: task_struct, addr: bigint): pte_t {
-	const pgd = pgd_offset(task.mm!, addr);
-	if (pgd.value === 0n) return 0n;
-	const pud = pud_offset(pgd, addr);
-	if (pud.value === 0n) return 0n;
-	const pmd = pmd_offset(pud, addr);
-	return pmd_none(pmd.value) ? 0n : pte_offset_kernel(pmd, addr).value;
+	return pteEntry(task, addr)?.value ?? 0n;
 }
 
 /** Unlock and put a page that no migration took. */

@@ -5,7 +5,8 @@
  * in random order against a page table of one entry whose truth is known.
  */
 import { EAGAIN, EINTR, EINVAL, ENOMEM, EOVERFLOW } from '../../include/linux/errno.ts';
-import { mm_struct } from '../../include/linux/mm_types.ts';
+import { file } from '../../include/linux/fs.ts';
+import { address_space, anon_vma, mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import {
 	MMU_NOTIFY_CLEAR,
 	MMU_NOTIFY_EXCLUSIVE,
@@ -22,13 +23,14 @@ import {
 	type mmu_notifier_subscriptions,
 } from '../../include/linux/mmu_notifier.ts';
 import { current, SIGKILL } from '../../include/linux/sched.ts';
-import { mutex } from '../../include/linux/spinlock.ts';
+import { mutex, type rw_semaphore } from '../../include/linux/spinlock.ts';
 import { UINT_MAX, ULONG_MAX } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import { mutex_lock, mutex_trylock, mutex_unlock } from '../../kernel/locking/mutex.ts';
+import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import {
@@ -869,6 +871,39 @@ TEST_F(classic, 'unregister_waits_for_a_running_callback', ({ mm }) => {
 	});
 	runThreads(randomStrategy(11));
 	expectList(['callback', 'callback ends', 'gone'], order);
+});
+
+TEST_F(classic, 'the_first_registration_waits_for_the_rmap_locks', ({ mm }) => {
+	const order: string[] = [];
+	const mapping = new address_space();
+	const av = new anon_vma();
+	mm.vmas = [
+		new vm_area_struct({ vm_mm: mm }),
+		new vm_area_struct({
+			vm_mm: mm,
+			vm_file: new file({ f_mapping: mapping }),
+			anon_vma_chain: [av],
+		}),
+	];
+	const hold = (name: string, sem: rw_semaphore) =>
+		spawn(name, function* () {
+			yield* down_write(sem);
+			spawn('register', function* () {
+				const m = new Mirror();
+				yield* insert(m, mm, 0n, 0x1000n);
+				order.push('registered');
+				yield* mmu_interval_notifier_remove(m.sub);
+			});
+			for (let i = 0; i < 40; i++) yield schedulePoint('yield', current());
+			order.push(name);
+			yield* up_write(sem);
+		});
+	hold('truncate', mapping.i_mmap_rwsem);
+	runThreads(randomStrategy(4));
+	mm.notifier_subscriptions = null;
+	hold('reclaim', av.rwsem);
+	runThreads(randomStrategy(4));
+	expectList(['truncate', 'registered', 'reclaim', 'registered'], order);
 });
 
 /**
