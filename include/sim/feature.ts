@@ -26,6 +26,9 @@ export const features = {
 		'the CPU fault on a device-private entry locks the folio, and waits when it is contended',
 	migrate_fault_page_locked:
 		'migrate_vma_setup() expects the fault page locked by the caller of migrate_to_ram()',
+	fault_maps_dirty:
+		'a read fault that maps a shared page writable maps it dirty if the page is dirty already',
+	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
 	dma_map_phys: 'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
 	dma_iova_calls: 'the two-step IOVA calls and hmm_dma_map_* exist',
@@ -59,6 +62,8 @@ const v7_3: readonly FeatureName[] = [
 	'device_exclusive_single',
 	'swap_private_trylock',
 	'migrate_fault_page_locked',
+	'fault_maps_dirty',
+	'pt_reclaim',
 	'mmu_interval_two_pass',
 	'dma_map_phys',
 	'dma_iova_calls',
