@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Replacing every entry that maps a folio by a migration entry.
+ *
+ * ```
+ *   pte             AnonExclusive   becomes
+ *   writable              1         MIGRATION_WRITE
+ *   read-only             1         MIGRATION_READ_EXCLUSIVE
+ *   read-only             0         MIGRATION_READ           young and dirty go along
+ *   DEVICE_WRITE          1         MIGRATION_WRITE
+ *   DEVICE_READ          0/1        MIGRATION_READ(_EXCLUSIVE)
+ * ```
+ */
+import { WARN_ON_ONCE } from '../../include/linux/bug.ts';
+import {
+	type address_space,
+	anon_vma,
+	type folio,
+	type page,
+	type vm_area_struct,
+} from '../../include/linux/mm_types.ts';
+import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
+import { nth_page, page_to_pfn } from '../../include/linux/mmzone.ts';
+import {
+	folio_is_device_coherent,
+	folio_is_device_private,
+	folio_is_zone_device,
+	folio_pfn,
+	folio_test_anon,
+	PageAnonExclusive,
+} from '../../include/linux/page-flags.ts';
+import {
+	pte_dirty,
+	pte_pfn,
+	pte_present,
+	type pte_t,
+	pte_write,
+	pte_young,
+} from '../../include/linux/pgtable.ts';
+import {
+	make_migration_entry_dirty,
+	make_migration_entry_young,
+	make_readable_exclusive_migration_entry,
+	make_readable_migration_entry,
+	make_writable_migration_entry,
+	pte_swp_mkuffd_wp,
+	pte_swp_uffd_wp,
+	softleaf_from_pte,
+	softleaf_is_device_private_write,
+	softleaf_to_pfn,
+	type swp_entry_t,
+	swp_entry_to_pte,
+} from '../../include/linux/swapops.ts';
+import type { bool, unsigned_long } from '../../include/linux/types.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import {
+	mmu_notifier_invalidate_range_end,
+	mmu_notifier_invalidate_range_start,
+	mmu_notifier_range_init,
+} from '../mmu_notifier.ts';
+import { folio_mark_dirty } from '../page-writeback.ts';
+import { pte_clear, ptep_clear_flush, set_pte_at } from '../pgtable.ts';
+import { folio_put } from '../swap.ts';
+import { folio_mapped, folio_remove_rmap_pte, folio_try_share_anon_rmap_pte } from './mapcount.ts';
+import {
+	folio_vma_mapped_walk,
+	PVMW_SYNC,
+	page_vma_mapped_walk,
+	page_vma_mapped_walk_done,
+	rmap_walk,
+	rmap_walk_locked,
+	vma_address_end,
+} from './walk.ts';
+
+export const TTU_SPLIT_HUGE_PMD = 0x4;
+export const TTU_SYNC = 0x10;
+export const TTU_BATCH_FLUSH = 0x40;
+/** The caller holds the rmap's semaphore. */
+export const TTU_RMAP_LOCKED = 0x80;
+
+/** The migration entry for what an entry was. */
+function migrationEntry(p: page, pteval: pte_t, writable: boolean, exclusive: boolean): pte_t {
+	const pfn = page_to_pfn(p) as bigint;
+	let entry: swp_entry_t;
+	if (writable) entry = make_writable_migration_entry(pfn);
+	else if (exclusive) entry = make_readable_exclusive_migration_entry(pfn);
+	else entry = make_readable_migration_entry(pfn);
+	if (pte_present(pteval)) {
+		if (pte_young(pteval)) entry = make_migration_entry_young(entry);
+		if (pte_dirty(pteval)) entry = make_migration_entry_dirty(entry);
+		return swp_entry_to_pte(entry);
+	}
+	const pte = swp_entry_to_pte(entry);
+	return pte_swp_uffd_wp(pteval) ? pte_swp_mkuffd_wp(pte) : pte;
+}
+
+/** Replaces the entry on which the walk stands. Returns false if the page may be pinned. */
+function* migrateEntry(pvmw: folio_vma_mapped_walk): Sim<bool> {
+	const { folio: f, vma, address } = pvmw;
+	const mm = vma.vm_mm;
+	const pte = pvmw.pte!;
+	let pteval = pte.value;
+	const present = pte_present(pteval);
+	const pfn = present ? pte_pfn(pteval) : softleaf_to_pfn(softleaf_from_pte(pteval));
+	const subpage = nth_page(f.page, Number(pfn - folio_pfn(f)));
+	const anon_exclusive = folio_test_anon(f) && PageAnonExclusive(subpage);
+	let writable: boolean;
+	if (present) {
+		pteval = yield* ptep_clear_flush(vma, address, pte);
+		if (pte_dirty(pteval)) yield* folio_mark_dirty(f);
+		writable = pte_write(pteval);
+	} else {
+		yield* pte_clear(mm, address, pte);
+		writable = softleaf_is_device_private_write(softleaf_from_pte(pteval));
+	}
+	WARN_ON_ONCE(
+		writable && folio_test_anon(f) && !anon_exclusive,
+		'writable entry of an anonymous page that is not exclusive',
+	);
+	if (anon_exclusive && folio_try_share_anon_rmap_pte(f, subpage) !== 0) {
+		yield* set_pte_at(mm, address, pte, pteval);
+		return false;
+	}
+	yield* set_pte_at(
+		mm,
+		address,
+		pte,
+		migrationEntry(subpage, pteval, writable, anon_exclusive),
+	);
+	yield* folio_remove_rmap_pte(f, subpage, vma);
+	yield* folio_put(f);
+	return true;
+}
+
+function* try_to_migrate_one(
+	f: folio,
+	vma: vm_area_struct,
+	address: unsigned_long,
+	flags: number,
+): Sim<bool> {
+	const end = vma_address_end(vma, f);
+	const pvmw = new folio_vma_mapped_walk(
+		f,
+		vma,
+		address,
+		end,
+		flags & TTU_SYNC ? PVMW_SYNC : 0,
+	);
+	const range = new mmu_notifier_range();
+	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, vma.vm_mm, address, end);
+	yield* mmu_notifier_invalidate_range_start(range);
+	let ret = true;
+	while (yield* page_vma_mapped_walk(pvmw)) {
+		ret = yield* migrateEntry(pvmw);
+		if (ret) continue;
+		yield* page_vma_mapped_walk_done(pvmw);
+		break;
+	}
+	yield* mmu_notifier_invalidate_range_end(range);
+	return ret;
+}
+
+/**
+ * Replace every entry that maps a folio by a migration entry; the CPU then waits for the migration.
+ *
+ * @param f - the folio, locked
+ * @param flags - TTU_* bits; others are refused with a warning
+ * @context Sleeps. The caller looks at folio_mapped() to learn whether it worked.
+ * @kernel mm/rmap.c
+ */
+export function* try_to_migrate(f: folio, flags: number): Sim<void> {
+	const known = TTU_RMAP_LOCKED | TTU_SPLIT_HUGE_PMD | TTU_SYNC | TTU_BATCH_FLUSH;
+	if (WARN_ON_ONCE((flags & ~known) !== 0, 'try_to_migrate() with other TTU flags')) return;
+	if (folio_is_zone_device(f) && !folio_is_device_private(f) && !folio_is_device_coherent(f))
+		return;
+	const rwc = {
+		arg: flags,
+		rmap_one: try_to_migrate_one,
+		done: (walked: folio) => !folio_mapped(walked),
+	};
+	if (flags & TTU_RMAP_LOCKED) yield* rmap_walk_locked(f, rwc);
+	else yield* rmap_walk(f, rwc);
+}
+
+/**
+ * The page cache of a folio.
+ *
+ * @param f - the folio
+ * @returns null for an anonymous folio, which has none while there is no swap
+ * @kernel mm/util.c
+ */
+export function folio_mapping(f: folio): address_space | null {
+	const { mapping } = f;
+	return mapping === null || mapping instanceof anon_vma ? null : mapping;
+}
