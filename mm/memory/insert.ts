@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** Drivers that fill page tables in themselves: pages with and PFNs without struct page. */
+import { BUG_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
+import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import {
+	is_cow_mapping,
+	VM_DONTDUMP,
+	VM_DONTEXPAND,
+	VM_IO,
+	VM_MIXEDMAP,
+	VM_PFNMAP,
+} from '../../include/linux/mm.ts';
+import {
+	type mm_struct,
+	type page,
+	page_folio,
+	type vm_area_struct,
+} from '../../include/linux/mm_types.ts';
+import { page_to_pfn } from '../../include/linux/mmzone.ts';
+import { folio_test_anon, page_count } from '../../include/linux/page-flags.ts';
+import {
+	pfn_pte,
+	type pgprot_t,
+	pte_mkspecial,
+	pte_none,
+	type pte_t,
+	type table_entry,
+} from '../../include/linux/pgtable.ts';
+import type { spinlock_t } from '../../include/linux/spinlock.ts';
+import { type int, outParam, PAGE_SIZE, type unsigned_long } from '../../include/linux/types.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import { mmap_assert_write_locked } from '../mmap_lock.ts';
+import {
+	pgd_offset,
+	pmd_alloc,
+	pte_alloc,
+	pte_offset_map_lock,
+	pte_unmap_unlock,
+	pud_alloc,
+	set_pte_at,
+} from '../pgtable.ts';
+import { folio_add_file_rmap_pte } from '../rmap.ts';
+import { folio_get } from '../swap.ts';
+import { inc_mm_counter, mm_counter_file } from './counter.ts';
+
+/** The locked entry of an address, with the tables that lead to it; null: no memory. */
+function* get_locked_pte(
+	mm: mm_struct,
+	addr: bigint,
+	ptl: { value: spinlock_t | null },
+): Sim<table_entry | null> {
+	const pud = yield* pud_alloc(mm, pgd_offset(mm, addr), addr);
+	const pmd = pud === null ? null : yield* pmd_alloc(mm, pud, addr);
+	if (pmd === null || (yield* pte_alloc(mm, pmd, addr)) !== 0) return null;
+	return yield* pte_offset_map_lock(mm, pmd, addr, ptl);
+}
+
+/** Sets an entry that must be empty; -EBUSY if it is not. */
+function* insertEntry(vma: vm_area_struct, addr: bigint, pte: pte_t, p: page | null): Sim<int> {
+	const ptl = outParam<spinlock_t | null>(null);
+	const ptep = yield* get_locked_pte(vma.vm_mm, addr, ptl);
+	if (ptep === null) return -ENOMEM;
+	let ret: int = -EBUSY;
+	if (pte_none(ptep.value)) {
+		if (p !== null) {
+			const f = page_folio(p);
+			folio_get(f);
+			inc_mm_counter(vma.vm_mm, mm_counter_file(f));
+			yield* folio_add_file_rmap_pte(f, p, vma);
+		}
+		yield* set_pte_at(vma.vm_mm, addr, ptep, pte);
+		ret = 0;
+	}
+	yield* pte_unmap_unlock(ptep, ptl.value);
+	return ret;
+}
+
+/**
+ * Map a page of a driver's.
+ *
+ * @param vma - the VMA; becomes VM_MIXEDMAP
+ * @param addr - the address
+ * @param p - the page, in use; the entry takes a reference
+ * @retval 0 mapped
+ * @retval -EFAULT the address is not in the VMA
+ * @retval -EINVAL the page is nobody's, or anonymous
+ * @retval -EBUSY something is mapped there
+ * @retval -ENOMEM no memory for tables
+ * @context Sleeps. The mmap lock is held, for writing unless the VMA is VM_MIXEDMAP already.
+ * @kernel mm/memory.c
+ */
+export function* vm_insert_page(vma: vm_area_struct, addr: unsigned_long, p: page): Sim<int> {
+	if (addr < vma.vm_start || addr >= vma.vm_end) return -EFAULT;
+	if (page_count(p) === 0 || folio_test_anon(page_folio(p))) return -EINVAL;
+	if ((vma.vm_flags & VM_MIXEDMAP) === 0n) {
+		mmap_assert_write_locked(vma.vm_mm);
+		BUG_ON(
+			(vma.vm_flags & VM_PFNMAP) !== 0n,
+			'vm_insert_page() into a VM_PFNMAP mapping',
+		);
+		vma.vm_flags |= VM_MIXEDMAP;
+	}
+	return yield* insertEntry(vma, addr, pfn_pte(page_to_pfn(p), vma.vm_page_prot), p);
+}
+
+/**
+ * Map a PFN that need not have a struct page: nobody counts it.
+ *
+ * @param vma - VM_PFNMAP or VM_MIXEDMAP mapping
+ * @param addr - the address
+ * @param pfn - what to map
+ * @retval 0 mapped
+ * @retval -EFAULT the address is not in the VMA
+ * @retval -EBUSY something is mapped there
+ * @retval -ENOMEM no memory for tables
+ * @context Sleeps. The mmap lock is held.
+ */
+export function* insertPfn(vma: vm_area_struct, addr: unsigned_long, pfn: bigint): Sim<int> {
+	WARN_ON_ONCE(
+		(vma.vm_flags & (VM_PFNMAP | VM_MIXEDMAP)) === 0n,
+		'PFN in a mapping of pages',
+	);
+	if (addr < vma.vm_start || addr >= vma.vm_end) return -EFAULT;
+	return yield* insertEntry(vma, addr, pte_mkspecial(pfn_pte(pfn, vma.vm_page_prot)), null);
+}
+
+/**
+ * Map a range of PFNs, as a driver's mmap() does.
+ *
+ * @param vma - the VMA; becomes VM_IO and VM_PFNMAP
+ * @param addr - first address
+ * @param pfn - first PFN
+ * @param size - bytes
+ * @param prot - protection bits
+ * @retval 0 mapped
+ * @retval -EINVAL not aligned, or a part of a private mapping that may be written to
+ * @retval -ENOMEM no memory for tables
+ * @context Sleeps. The mmap lock is held for writing.
+ * @kernel mm/memory.c
+ */
+export function* remap_pfn_range(
+	vma: vm_area_struct,
+	addr: unsigned_long,
+	pfn: unsigned_long,
+	size: unsigned_long,
+	prot: pgprot_t,
+): Sim<int> {
+	mmap_assert_write_locked(vma.vm_mm);
+	if ((addr & 4095n) !== 0n) return -EINVAL;
+	const end = addr + ((size + 4095n) & ~4095n);
+	if (is_cow_mapping(vma.vm_flags)) {
+		if (addr !== vma.vm_start || end !== vma.vm_end) return -EINVAL;
+		// so that vm_normal_page() can tell copies from what was mapped
+		vma.vm_pgoff = pfn;
+	}
+	vma.vm_flags |= VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP;
+	for (let at = addr; at < end; at += PAGE_SIZE) {
+		const pte = pte_mkspecial(pfn_pte(pfn + ((at - addr) >> 12n), prot));
+		const err = yield* insertEntry(vma, at, pte, null);
+		BUG_ON(err === -EBUSY, 'remap_pfn_range() over something mapped');
+		if (err !== 0) return err;
+	}
+	return 0;
+}
