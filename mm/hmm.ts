@@ -81,15 +81,13 @@ import {
 	pci_p2pdma_map_state,
 } from '../include/linux/pci-p2pdma.ts';
 import {
-	type pmd_t,
-	type pte_t,
-	type pud_t,
 	pmd_bad,
 	pmd_devmap,
 	pmd_none,
 	pmd_pfn,
 	pmd_present,
 	pmd_protnone,
+	type pmd_t,
 	pmd_trans_huge,
 	pmd_write,
 	pte_devmap,
@@ -98,11 +96,13 @@ import {
 	pte_present,
 	pte_protnone,
 	pte_special,
+	type pte_t,
 	pte_write,
 	pud_devmap,
 	pud_leaf,
 	pud_pfn,
 	pud_present,
+	type pud_t,
 	pud_write,
 	table_entry,
 } from '../include/linux/pgtable.ts';
@@ -205,7 +205,9 @@ const NS_PER_JIFFY = 1_000_000n;
  * @kernel mm/hmm.c
  */
 export function HMM_PFN_INOUT_FLAGS(): bigint {
-	return feature('hmm_dma_flags') ? HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS : 0n;
+	return feature('hmm_dma_flags')
+		? HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS
+		: 0n;
 }
 
 /** Place of an address in the range's array. */
@@ -279,7 +281,8 @@ export function* hmm_vma_fault(
 		fault_flags |= FAULT_FLAG_WRITE;
 	}
 	for (let at = addr; at < end; at += PAGE_SIZE)
-		if ((yield* handle_mm_fault(vma, at, fault_flags, null)) & VM_FAULT_ERROR) return -EFAULT;
+		if ((yield* handle_mm_fault(vma, at, fault_flags, null)) & VM_FAULT_ERROR)
+			return -EFAULT;
 	return -EBUSY;
 }
 
@@ -306,7 +309,8 @@ export function* hmm_record_fault(
 	const hmm_walk = walk.private as hmm_vma_walk;
 
 	WARN_ON_ONCE(required_fault === 0);
-	if (!feature('hmm_deferred_fault')) return yield* hmm_vma_fault(addr, end, required_fault, walk);
+	if (!feature('hmm_deferred_fault'))
+		return yield* hmm_vma_fault(addr, end, required_fault, walk);
 	hmm_walk.last = addr;
 	hmm_walk.end = end;
 	hmm_walk.required_fault = required_fault;
@@ -486,7 +490,12 @@ export function hmm_private_dma_pfn(
 		if (op(nth_page(p, Number(nr) - 1), last) !== 0) return -EOPNOTSUPP;
 		if (!isP2pPfn(last.value)) return -EINVAL;
 		if (last.value !== first.value + nr - 1n) return -EOPNOTSUPP;
-		if (!zone_device_pages_have_same_pgmap(pfn_to_page(first.value), pfn_to_page(last.value)))
+		if (
+			!zone_device_pages_have_same_pgmap(
+				pfn_to_page(first.value),
+				pfn_to_page(last.value),
+			)
+		)
 			return -EINVAL;
 	}
 
@@ -597,7 +606,11 @@ export function* hmm_vma_handle_pte(
 					// Somebody else's: its P2P page, if the caller's device can reach that.
 					const alias = outParam(0n);
 					if (hmm_private_dma_pfn(hmm_walk, p, 1n, alias) === 0) {
-						required_fault = hmm_pte_need_fault(hmm_walk, pfn_req_flags, cpu_flags);
+						required_fault = hmm_pte_need_fault(
+							hmm_walk,
+							pfn_req_flags,
+							cpu_flags,
+						);
 						if (required_fault) break fault;
 						new_pfn_flags = alias.value | cpu_flags;
 						break out;
@@ -606,7 +619,11 @@ export function* hmm_vma_handle_pte(
 
 				required_fault = hmm_pte_need_fault(hmm_walk, pfn_req_flags, 0n);
 				if (!required_fault) break out;
-				if (isPrivate || softleaf_is_swap(entry) || softleaf_is_device_exclusive(entry))
+				if (
+					isPrivate ||
+					softleaf_is_swap(entry) ||
+					softleaf_is_device_exclusive(entry)
+				)
 					break fault;
 				if (softleaf_is_migration(entry)) {
 					yield* pte_unmap(ptep);
@@ -682,7 +699,8 @@ export function* hmm_vma_handle_absent_pmd(
 		const nr = BigInt(folio_nr_pages(page_folio(p)));
 		if (hmm_private_dma_pfn(hmm_walk, p, nr, alias) === 0) {
 			required_fault = hmm_range_need_fault(hmm_walk, start, end, cpu_flags);
-			if (required_fault) return yield* hmm_record_fault(start, end, required_fault, walk);
+			if (required_fault)
+				return yield* hmm_record_fault(start, end, required_fault, walk);
 			const pfn = alias.value + ((start & ~PMD_MASK) >> PAGE_SHIFT);
 			return fillWords(range, start, end, pfn | cpu_flags, 1n);
 		}
@@ -771,8 +789,7 @@ function* walkPtes(
 	const count = Number((end - start) >> PAGE_SHIFT);
 	const word = wordIndex(range, start);
 
-	if (preemptible())
-		yield schedulePoint('pte-read', table, 'entries', first.index, count);
+	if (preemptible()) yield schedulePoint('pte-read', table, 'entries', first.index, count);
 	for (let n = 0; n < count; n++) {
 		n += hmm_fill_present(range, table, first.index + n, word + n, count - n);
 		if (n === count) break;
@@ -944,7 +961,10 @@ export function* hmm_do_fault(mm: mm_struct, hmm_walk: hmm_vma_walk): Sim<int> {
 	for (let addr = hmm_walk.last; addr < end; addr += PAGE_SIZE) {
 		const fault: vm_fault_t = yield* handle_mm_fault(vma, addr, fault_flags, null);
 		if (fault & (VM_FAULT_COMPLETED | VM_FAULT_RETRY)) {
-			WARN_ON_ONCE(locked === null, 'a fault handler dropped the mmap lock unasked');
+			WARN_ON_ONCE(
+				locked === null,
+				'a fault handler dropped the mmap lock unasked',
+			);
 			if (locked !== null) locked.value = false;
 			return HMM_FAULT_UNLOCKED;
 		}
@@ -978,7 +998,8 @@ export function* hmm_range_fault_locked(range: hmm_range, locked: out<boolean> |
 		if (mmu_interval_check_retry(range.notifier, range.notifier_seq)) return -EBUSY;
 		ret = yield* walk_page_range(mm, hmm_walk.last, range.end, hmm_walk_ops, hmm_walk);
 		if (ret === HMM_FAULT_PENDING) ret = yield* hmm_do_fault(mm, hmm_walk);
-		if (ret === HMM_FAULT_UNLOCKED) return fatal_signal_pending(current()) ? -EINTR : -EBUSY;
+		if (ret === HMM_FAULT_UNLOCKED)
+			return fatal_signal_pending(current()) ? -EINTR : -EBUSY;
 	} while (ret === -EBUSY);
 	return ret;
 }

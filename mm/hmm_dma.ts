@@ -41,11 +41,11 @@ import {
 } from '../include/linux/hmm.ts';
 import type { hmm_dma_map } from '../include/linux/hmm-dma.ts';
 import {
-	type p2pdma_provider,
-	pci_p2pdma_bus_addr_map,
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_NONE,
 	PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+	type p2pdma_provider,
+	pci_p2pdma_bus_addr_map,
 	type pci_p2pdma_map_state,
 } from '../include/linux/pci-p2pdma.ts';
 import { type dma_addr_t, type int, PAGE_SIZE, type size_t } from '../include/linux/types.ts';
@@ -178,16 +178,38 @@ export function hmm_dma_map_pfn(
 	error: {
 		if (dma_use_iova(state)) {
 			const size = map.dma_entry_size;
-			if (dma_iova_link(dev, state, paddr, offset, size, DMA_BIDIRECTIONAL, attrs)) break error;
+			if (
+				dma_iova_link(
+					dev,
+					state,
+					paddr,
+					offset,
+					size,
+					DMA_BIDIRECTIONAL,
+					attrs,
+				)
+			)
+				break error;
 			if (dma_iova_sync(dev, state, offset, size)) {
 				dma_iova_unlink(dev, state, offset, size, DMA_BIDIRECTIONAL, attrs);
 				break error;
 			}
 			dma_addr = state.addr + offset;
 		} else {
-			if (WARN_ON_ONCE(dma_need_unmap(dev) && map.dma_list === null, 'map without dma_list'))
+			if (
+				WARN_ON_ONCE(
+					dma_need_unmap(dev) && map.dma_list === null,
+					'map without dma_list',
+				)
+			)
 				break error;
-			dma_addr = dma_map_phys(dev, paddr, map.dma_entry_size, DMA_BIDIRECTIONAL, attrs);
+			dma_addr = dma_map_phys(
+				dev,
+				paddr,
+				map.dma_entry_size,
+				DMA_BIDIRECTIONAL,
+				attrs,
+			);
 			if (dma_mapping_error(dev, dma_addr)) break error;
 			if (dma_need_unmap(dev)) dmaList(map, 'hmm_dma_map_pfn')[i] = dma_addr;
 		}

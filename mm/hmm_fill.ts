@@ -78,7 +78,8 @@ function fillRun(
 		const old = words[w + HIGH]!;
 		const asked = (old & mask) | defaults;
 		// Only a write request can be unsatisfied by an entry that is present.
-		if ((asked & WRITE_HIGH) !== 0 && (asked & VALID_HIGH) !== 0 && (low & RW) === 0) return n;
+		if ((asked & WRITE_HIGH) !== 0 && (asked & VALID_HIGH) !== 0 && (low & RW) === 0)
+			return n;
 		words[w] = (low >>> 12) | (high << 20);
 		words[w + HIGH] =
 			((high >>> 12) & 0xff) | (old & sticky) | VALID_HIGH | ((low & RW) << 29);

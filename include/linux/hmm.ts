@@ -13,8 +13,8 @@
 import { feature } from '../sim/world.ts';
 import type { device } from './device.ts';
 import type { page } from './mm_types.ts';
-import { pfn_to_page } from './mmzone.ts';
 import type { mmu_interval_notifier } from './mmu_notifier.ts';
+import { pfn_to_page } from './mmzone.ts';
 import type { phys_addr_t, unsigned_int, unsigned_long } from './types.ts';
 
 export const HMM_PFN_VALID = 1n << 63n;

@@ -2,12 +2,12 @@
 /** Flags of a VMA, protection bits of mmap(), and what faults turn into. */
 import { EFAULT, EHWPOISON, ENOMEM } from './errno.ts';
 import {
-	type vm_area_struct,
 	VM_FAULT_HWPOISON,
 	VM_FAULT_HWPOISON_LARGE,
 	VM_FAULT_OOM,
 	VM_FAULT_SIGBUS,
 	VM_FAULT_SIGSEGV,
+	type vm_area_struct,
 } from './mm_types.ts';
 import type { int, pgoff_t, unsigned_long, vm_fault_t, vm_flags_t } from './types.ts';
 

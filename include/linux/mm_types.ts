@@ -62,7 +62,10 @@ export class page {
 	}
 	get index(): pgoff_t {
 		const { index } = this.sec;
-		return BigInt(index[2 * this.idx + 1]!) * 0x1_0000_0000n + BigInt(index[2 * this.idx]!);
+		return (
+			BigInt(index[2 * this.idx + 1]!) * 0x1_0000_0000n +
+			BigInt(index[2 * this.idx]!)
+		);
 	}
 	set index(v: pgoff_t) {
 		const { index } = this.sec;
@@ -71,16 +74,21 @@ export class page {
 	}
 	/** An address_space, an anon_vma, or null. */
 	get mapping(): address_space | anon_vma | null {
-		return (this.sec.mapping?.[this.idx] as address_space | anon_vma | undefined) ?? null;
+		return (
+			(this.sec.mapping?.[this.idx] as address_space | anon_vma | undefined) ??
+			null
+		);
 	}
 	set mapping(v: address_space | anon_vma | null) {
-		if (v !== null || this.sec.mapping !== null) (this.sec.mapping ??= [])[this.idx] = v;
+		if (v !== null || this.sec.mapping !== null)
+			(this.sec.mapping ??= [])[this.idx] = v;
 	}
 	get private(): unknown {
 		return this.sec.private_?.[this.idx] ?? null;
 	}
 	set private(v: unknown) {
-		if (v !== null || this.sec.private_ !== null) (this.sec.private_ ??= [])[this.idx] = v;
+		if (v !== null || this.sec.private_ !== null)
+			(this.sec.private_ ??= [])[this.idx] = v;
 	}
 	get zone_device_data(): unknown {
 		return this.sec.zone_device_data?.[this.idx] ?? null;
@@ -207,11 +215,7 @@ export interface vm_operations_struct {
 	open?(vma: vm_area_struct): void;
 	close?(vma: vm_area_struct): void;
 	fault?(vmf: vm_fault): Sim<vm_fault_t>;
-	map_pages?(
-		vmf: vm_fault,
-		start_pgoff: pgoff_t,
-		end_pgoff: pgoff_t,
-	): Sim<vm_fault_t>;
+	map_pages?(vmf: vm_fault, start_pgoff: pgoff_t, end_pgoff: pgoff_t): Sim<vm_fault_t>;
 	page_mkwrite?(vmf: vm_fault): Sim<vm_fault_t>;
 }
 

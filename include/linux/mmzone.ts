@@ -131,7 +131,8 @@ export class memory_map {
 		const [range] = this.ranges.splice(at, 1);
 		if (range === undefined) return;
 		for (const [key, section] of this.sections)
-			if (section.base >= range.start && section.base < range.end) this.sections.delete(key);
+			if (section.base >= range.start && section.base < range.end)
+				this.sections.delete(key);
 	}
 
 	/**
@@ -146,7 +147,12 @@ export class memory_map {
 		if (there !== undefined) return there;
 		const range = this.find(pfn);
 		if (range === null) return null;
-		const section = new mem_section(this, key * PAGES_PER_SECTION, range.pgmap, range.idle);
+		const section = new mem_section(
+			this,
+			key * PAGES_PER_SECTION,
+			range.pgmap,
+			range.idle,
+		);
 		this.sections.set(key, section);
 		return section;
 	}
@@ -186,7 +192,8 @@ export function pfn_valid(pfn: unsigned_long): boolean {
  */
 export function pfn_to_page(pfn: unsigned_long): page {
 	const found = memoryMap().page(Number(pfn));
-	if (found === null) throw new RangeError(`pfn_to_page: pfn 0x${pfn.toString(16)} has no struct page`);
+	if (found === null)
+		throw new RangeError(`pfn_to_page: pfn 0x${pfn.toString(16)} has no struct page`);
 	return found;
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Flags of struct page, the kind of a page, and what a compound page says of itself. */
 import {
+	type dev_pagemap,
 	MEMORY_DEVICE_COHERENT,
 	MEMORY_DEVICE_FS_DAX,
 	MEMORY_DEVICE_PCI_P2PDMA,
 	MEMORY_DEVICE_PRIVATE,
-	type dev_pagemap,
 } from './memremap.ts';
 import { anon_vma, type folio, type page, page_folio } from './mm_types.ts';
 import { page_to_pfn } from './mmzone.ts';

@@ -54,8 +54,7 @@ const PRESENT_OR_NONE = x86._PAGE_PRESENT | x86._PAGE_PROTNONE;
 export const PAGE_NONE: pgprot_t = x86._PAGE_PROTNONE | x86._PAGE_ACCESSED;
 export const PAGE_READONLY: pgprot_t =
 	x86._PAGE_PRESENT | x86._PAGE_USER | x86._PAGE_ACCESSED | x86._PAGE_NX;
-export const PAGE_READONLY_EXEC: pgprot_t =
-	x86._PAGE_PRESENT | x86._PAGE_USER | x86._PAGE_ACCESSED;
+export const PAGE_READONLY_EXEC: pgprot_t = x86._PAGE_PRESENT | x86._PAGE_USER | x86._PAGE_ACCESSED;
 export const PAGE_SHARED: pgprot_t = PAGE_READONLY | x86._PAGE_RW;
 export const PAGE_SHARED_EXEC: pgprot_t = PAGE_READONLY_EXEC | x86._PAGE_RW;
 export const PAGE_COPY: pgprot_t = PAGE_READONLY;
@@ -146,7 +145,11 @@ export function pte_mkspecial(pte: pte_t): pte_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_modify(pte: pte_t, prot: pgprot_t): pte_t {
-	return (pte & _PAGE_CHG_MASK) | (prot & ~_PAGE_CHG_MASK & WORD) | (prot & x86._PAGE_ACCESSED);
+	return (
+		(pte & _PAGE_CHG_MASK) |
+		(prot & ~_PAGE_CHG_MASK & WORD) |
+		(prot & x86._PAGE_ACCESSED)
+	);
 }
 /** @kernel include/linux/pgtable.h */
 export function pte_same(a: pte_t, b: pte_t): boolean {
@@ -234,11 +237,7 @@ export function pgd_none(pgd: pgd_t): boolean {
 
 /** Bits of an entry that points to a page table (_PAGE_TABLE). */
 export const _PAGE_TABLE =
-	x86._PAGE_PRESENT |
-	x86._PAGE_RW |
-	x86._PAGE_USER |
-	x86._PAGE_ACCESSED |
-	x86._PAGE_DIRTY;
+	x86._PAGE_PRESENT | x86._PAGE_RW | x86._PAGE_USER | x86._PAGE_ACCESSED | x86._PAGE_DIRTY;
 
 /** @kernel include/linux/pgtable.h */
 export function pgd_index(address: unsigned_long): number {

@@ -78,8 +78,7 @@ export function swp_entry_to_pte(entry: swp_entry_t): pte_t {
 }
 /** The entry in a word that is neither none nor present; software bits of the word are dropped. */
 function wordToEntry(word: bigint): swp_entry_t {
-	const offset =
-		~(word >> x86.SWP_OFFSET_FIRST_BIT) & ((1n << x86.SWP_OFFSET_BITS) - 1n);
+	const offset = ~(word >> x86.SWP_OFFSET_FIRST_BIT) & ((1n << x86.SWP_OFFSET_BITS) - 1n);
 	return swp_entry(Number(word >> 59n), offset);
 }
 /** @kernel include/linux/swapops.h */
@@ -217,7 +216,10 @@ export function softleaf_is_uffd_wp_marker(entry: softleaf_t): boolean {
 }
 /** @kernel include/linux/leafops.h */
 export function softleaf_is_poison_marker(entry: softleaf_t): boolean {
-	return softleaf_is_marker(entry) && (softleaf_to_marker(entry) & PTE_MARKER_POISONED) !== 0n;
+	return (
+		softleaf_is_marker(entry) &&
+		(softleaf_to_marker(entry) & PTE_MARKER_POISONED) !== 0n
+	);
 }
 /** @kernel include/linux/leafops.h */
 export function softleaf_is_guard_marker(entry: softleaf_t): boolean {

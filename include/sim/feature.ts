@@ -14,7 +14,8 @@ export const features = {
 	hmm_dma_flags:
 		'the HMM word has DMA_MAPPED, P2PDMA and P2PDMA_BUS (kept on every store) and its order at bit 53 instead of 56',
 	hmm_pmd_private: 'hmm_range_fault() understands device-private entries at PMD level',
-	devmap_entries: 'page-table entries have a devmap bit, and only devmap pud leaves are looked at',
+	devmap_entries:
+		'page-table entries have a devmap bit, and only devmap pud leaves are looked at',
 	pte_markers_empty: 'hmm_range_fault() treats every pte marker as an empty entry',
 	zone_device_zero_refcount:
 		'idle pages of P2PDMA and FS_DAX pagemaps have reference count 0 instead of 1',
@@ -30,12 +31,14 @@ export const features = {
 		'a read fault that maps a shared page writable maps it dirty if the page is dirty already',
 	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
-	dma_map_phys: 'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
+	dma_map_phys:
+		'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
 	dma_iova_calls: 'the two-step IOVA calls and hmm_dma_map_* exist',
 	dma_direct_bounces_p2p: 'dma-direct bounces a P2P segment like RAM instead of refusing it',
 	p2pdma_provider: 'P2P memory has a provider for each BAR, usable without struct pages',
 	p2pdma_map_none: 'enum pci_p2pdma_map_type has NONE, so its later values moved by one',
-	p2pdma_whitelist_2025: 'the host-bridge whitelist has the DSA, IAX, QAT, Google and NVIDIA rows',
+	p2pdma_whitelist_2025:
+		'the host-bridge whitelist has the DSA, IAX, QAT, Google and NVIDIA rows',
 	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
 	p2p_op_dma_dev:
 		'proposed: hmm_range.dma_dev and the op device_private_dma_pfn turn a device-private page into its P2P page',

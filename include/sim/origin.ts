@@ -44,8 +44,14 @@ export function traceFrames(trace: Error): Frame[] {
 		if (place === null) continue;
 		const [, path = '', row = ''] = place;
 		if (path.startsWith('include/sim/') || path === 'include/linux/bug.ts') continue;
-		const name = /at (?:async )?(?:Object\.|Module\.)?([^\s(]+)(?: \[as [^\]]+\])? \(/.exec(line);
-		frames.push({ name: (name?.[1] ?? 'anonymous').replace(/\.next$/, ''), at: `${path}:${row}` });
+		const name =
+			/at (?:async )?(?:Object\.|Module\.)?([^\s(]+)(?: \[as [^\]]+\])? \(/.exec(
+				line,
+			);
+		frames.push({
+			name: (name?.[1] ?? 'anonymous').replace(/\.next$/, ''),
+			at: `${path}:${row}`,
+		});
 	}
 	return frames;
 }

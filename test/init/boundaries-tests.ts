@@ -57,7 +57,10 @@ TEST('F16_no_driver_is_loaded_with_another', () => {
 	const gpu = closure(filesOf('drivers/gpu'));
 	ASSERT_TRUE(nic.size > 20 && gpu.size > 20);
 	EXPECT_STREQ([...nic].filter((path) => path.startsWith('drivers/gpu')).join(' '), '');
-	EXPECT_STREQ([...gpu].filter((path) => path.startsWith('drivers/infiniband')).join(' '), '');
+	EXPECT_STREQ(
+		[...gpu].filter((path) => path.startsWith('drivers/infiniband')).join(' '),
+		'',
+	);
 });
 
 TEST('F16_the_core_knows_no_driver', () => {

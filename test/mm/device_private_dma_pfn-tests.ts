@@ -16,6 +16,7 @@ import {
 	HMM_PFN_WRITE,
 	hmm_pfn_to_page,
 } from '../../include/linux/hmm.ts';
+import type { dev_pagemap_ops } from '../../include/linux/memremap.ts';
 import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
@@ -25,7 +26,6 @@ import {
 	page_pgmap,
 } from '../../include/linux/page-flags.ts';
 import { pci_name, to_pci_dev } from '../../include/linux/pci.ts';
-import type { dev_pagemap_ops } from '../../include/linux/memremap.ts';
 import { world } from '../../include/sim/world.ts';
 import { mmapAnonymous, userMprotect, userRead, userWrite } from '../../mm/syscalls.ts';
 import {
@@ -134,26 +134,30 @@ TEST_F(private_dma_pfn, 'F22_owner_match_wins_over_the_op', ({ w, address }) => 
 	EXPECT_EQ(w.gpu0.counters.opCalls, 0);
 });
 
-TEST_F(private_dma_pfn, 'F22_an_op_that_says_no_migrates_that_page_and_no_other', ({ w, address }) => {
-	const { device_private_dma_pfn: op } = w.gpu0.chunks[0]!.pagemap.ops!;
-	let refused = 0n;
-	replaceOp(w, (p, pfn) => {
-		// The third page has no alias.
-		if (page_to_pfn(p) === BigInt(w.gpu0.chunks[0]!.firstPfn + 2)) {
-			refused++;
-			return -95;
-		}
-		return op!(p, pfn);
-	});
-	const { ret, pfns } = w.rangeFault(address, PAGES, {
-		dma_dev: w.pdev('NIC0').dev,
-		default_flags: FAULT,
-	});
-	ASSERT_EQ(ret, 0);
-	EXPECT_EQ(kinds(pfns), 'alias alias ram alias alias alias alias alias');
-	EXPECT_EQ(w.gpu0.counters.migrateToRam, 1);
-	EXPECT_TRUE(refused > 0n);
-});
+TEST_F(
+	private_dma_pfn,
+	'F22_an_op_that_says_no_migrates_that_page_and_no_other',
+	({ w, address }) => {
+		const { device_private_dma_pfn: op } = w.gpu0.chunks[0]!.pagemap.ops!;
+		let refused = 0n;
+		replaceOp(w, (p, pfn) => {
+			// The third page has no alias.
+			if (page_to_pfn(p) === BigInt(w.gpu0.chunks[0]!.firstPfn + 2)) {
+				refused++;
+				return -95;
+			}
+			return op!(p, pfn);
+		});
+		const { ret, pfns } = w.rangeFault(address, PAGES, {
+			dma_dev: w.pdev('NIC0').dev,
+			default_flags: FAULT,
+		});
+		ASSERT_EQ(ret, 0);
+		EXPECT_EQ(kinds(pfns), 'alias alias ram alias alias alias alias alias');
+		EXPECT_EQ(w.gpu0.counters.migrateToRam, 1);
+		EXPECT_TRUE(refused > 0n);
+	},
+);
 
 TEST_F(private_dma_pfn, 'F22_an_op_that_answers_nonsense_is_as_no_op', ({ w, address }) => {
 	expectReport(/answered with a page that is not P2PDMA/);
@@ -241,25 +245,29 @@ TEST_F(private_dma_pfn, 'without_dma_dev_a_hole_drags_every_private_page_to_ram'
 	EXPECT_EQ(w.gpu0.counters.migrateToRam, 6);
 });
 
-TEST_F(private_dma_pfn, 'F31_write_request_on_a_read_only_entry_is_never_a_writable_alias', ({ w, address }) => {
-	const length = BigInt(PAGES) * PAGE;
-	ASSERT_EQ(userMprotect(w.task, address, length, PROT_READ), 0);
-	const dma_dev = w.pdev('NIC0').dev;
-	// A VMA without write permission: an error before anything moves.
-	const denied = w.rangeFault(address, PAGES, { dma_dev, default_flags: WRITE });
-	EXPECT_EQ(denied.ret, -EPERM);
-	EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
+TEST_F(
+	private_dma_pfn,
+	'F31_write_request_on_a_read_only_entry_is_never_a_writable_alias',
+	({ w, address }) => {
+		const length = BigInt(PAGES) * PAGE;
+		ASSERT_EQ(userMprotect(w.task, address, length, PROT_READ), 0);
+		const dma_dev = w.pdev('NIC0').dev;
+		// A VMA without write permission: an error before anything moves.
+		const denied = w.rangeFault(address, PAGES, { dma_dev, default_flags: WRITE });
+		EXPECT_EQ(denied.ret, -EPERM);
+		EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
 
-	ASSERT_EQ(userMprotect(w.task, address, length, PROT_READ | PROT_WRITE), 0);
-	const read = w.rangeFault(address, PAGES, { dma_dev, default_flags: FAULT });
-	ASSERT_EQ(read.ret, 0);
-	EXPECT_EQ(kinds(read.pfns), eight('alias'));
-	for (const word of read.pfns) EXPECT_EQ(word & HMM_PFN_WRITE, 0n);
-	const write = w.rangeFault(address, PAGES, { dma_dev, default_flags: WRITE });
-	ASSERT_EQ(write.ret, 0);
-	EXPECT_EQ(kinds(write.pfns), eight('ram'));
-	for (const word of write.pfns) EXPECT_TRUE((word & HMM_PFN_WRITE) !== 0n);
-});
+		ASSERT_EQ(userMprotect(w.task, address, length, PROT_READ | PROT_WRITE), 0);
+		const read = w.rangeFault(address, PAGES, { dma_dev, default_flags: FAULT });
+		ASSERT_EQ(read.ret, 0);
+		EXPECT_EQ(kinds(read.pfns), eight('alias'));
+		for (const word of read.pfns) EXPECT_EQ(word & HMM_PFN_WRITE, 0n);
+		const write = w.rangeFault(address, PAGES, { dma_dev, default_flags: WRITE });
+		ASSERT_EQ(write.ret, 0);
+		EXPECT_EQ(kinds(write.pfns), eight('ram'));
+		for (const word of write.pfns) EXPECT_TRUE((word & HMM_PFN_WRITE) !== 0n);
+	},
+);
 
 TEST_F(private_dma_pfn, 'F31_owner_path_returns_read_only_without_an_error', ({ w, address }) => {
 	ASSERT_EQ(userMprotect(w.task, address, BigInt(PAGES) * PAGE, PROT_READ), 0);
@@ -273,18 +281,28 @@ TEST_F(private_dma_pfn, 'F31_owner_path_returns_read_only_without_an_error', ({ 
 });
 
 TEST_F(private_dma_pfn, 'F27_a_requester_on_no_pci_bus_is_not_supported', ({ w, address }) => {
-	const { ret, pfns } = w.rangeFault(address, PAGES, { dma_dev: w.soc0, default_flags: FAULT });
+	const { ret, pfns } = w.rangeFault(address, PAGES, {
+		dma_dev: w.soc0,
+		default_flags: FAULT,
+	});
 	ASSERT_EQ(ret, 0);
 	EXPECT_EQ(kinds(pfns), eight('ram'));
 	EXPECT_EQ(w.gpu0.counters.migrateToRam, PAGES);
 });
 
-TEST_F(private_dma_pfn, 'F27_a_platform_child_of_a_pci_device_is_not_supported', ({ w, address }) => {
-	const child = { ...w.soc0, parent: w.pdev('NIC0').dev };
-	const { ret, pfns } = w.rangeFault(address, PAGES, { dma_dev: child, default_flags: FAULT });
-	ASSERT_EQ(ret, 0);
-	EXPECT_EQ(kinds(pfns), eight('ram'));
-});
+TEST_F(
+	private_dma_pfn,
+	'F27_a_platform_child_of_a_pci_device_is_not_supported',
+	({ w, address }) => {
+		const child = { ...w.soc0, parent: w.pdev('NIC0').dev };
+		const { ret, pfns } = w.rangeFault(address, PAGES, {
+			dma_dev: child,
+			default_flags: FAULT,
+		});
+		ASSERT_EQ(ret, 0);
+		EXPECT_EQ(kinds(pfns), eight('ram'));
+	},
+);
 
 TEST_F(private_dma_pfn, 'a_provider_reaches_itself', ({ w, address }) => {
 	const { ret, pfns } = w.rangeFault(address, PAGES, { dma_dev: w.pdev('GPU0').dev });
@@ -305,15 +323,19 @@ TEST_F(private_dma_pfn, 'F11_an_alias_leads_to_provider_bar_and_offset', ({ w, a
 	ASSERT_TRUE((pfns[0]! & HMM_PFN_FLAGS()) !== 0n);
 });
 
-TEST_F(private_dma_pfn, 'a_cpu_touch_after_the_alias_was_given_brings_the_page_home', ({ w, address }) => {
-	const request = { dma_dev: w.pdev('NIC0').dev, default_flags: FAULT };
-	w.rangeFault(address, PAGES, request);
-	ASSERT_TRUE(userRead(w.task, address + PAGE, 8) instanceof Uint8Array);
-	const { ret, pfns } = w.rangeFault(address, PAGES, request);
-	ASSERT_EQ(ret, 0);
-	EXPECT_EQ(kinds(pfns), 'alias ram alias alias alias alias alias alias');
-	EXPECT_FALSE(kinds(pfns).includes('private'));
-});
+TEST_F(
+	private_dma_pfn,
+	'a_cpu_touch_after_the_alias_was_given_brings_the_page_home',
+	({ w, address }) => {
+		const request = { dma_dev: w.pdev('NIC0').dev, default_flags: FAULT };
+		w.rangeFault(address, PAGES, request);
+		ASSERT_TRUE(userRead(w.task, address + PAGE, 8) instanceof Uint8Array);
+		const { ret, pfns } = w.rangeFault(address, PAGES, request);
+		ASSERT_EQ(ret, 0);
+		EXPECT_EQ(kinds(pfns), 'alias ram alias alias alias alias alias alias');
+		EXPECT_FALSE(kinds(pfns).includes('private'));
+	},
+);
 
 function turnOff(): void {
 	const w = world();

@@ -20,9 +20,9 @@ import {
 } from '../../drivers/gpu/refgpu/index.ts';
 import {
 	deregMr,
+	RNIC_ACCESS_ALL,
 	type Rnic,
 	type RnicMr,
-	RNIC_ACCESS_ALL,
 	regMr,
 	rnicProbe,
 	rnicRemove,
@@ -139,7 +139,11 @@ export class StandardWorld {
 
 	/** Map `pages` pages and store a pattern into them. */
 	mapPages(pages: int, seed = 1): { address: bigint; bytes: Uint8Array } {
-		const address = mmapAnonymous(this.task, BigInt(pages) * PAGE, PROT_READ | PROT_WRITE);
+		const address = mmapAnonymous(
+			this.task,
+			BigInt(pages) * PAGE,
+			PROT_READ | PROT_WRITE,
+		);
 		const bytes = patternBytes(pages * 4096, seed);
 		userWrite(this.task, address, bytes);
 		return { address, bytes };
@@ -148,13 +152,17 @@ export class StandardWorld {
 	/** Move pages into GPU0's VRAM; how many are there then. */
 	toVram(address: bigint, pages: int, gpu: RefGpu = this.gpu0): int {
 		const end = address + BigInt(pages) * PAGE;
-		return run(() => migrateToVram(gpu, this.task.mm!, address, end), { task: this.task });
+		return run(() => migrateToVram(gpu, this.task.mm!, address, end), {
+			task: this.task,
+		});
 	}
 
 	/** Register pages with a NIC, on demand. */
 	register(nic: Rnic, address: bigint, pages: int): RnicMr {
 		const length = BigInt(pages) * PAGE;
-		const mr = run(() => regMr(nic, address, length, RNIC_ACCESS_ALL), { task: this.task });
+		const mr = run(() => regMr(nic, address, length, RNIC_ACCESS_ALL), {
+			task: this.task,
+		});
 		if (IS_ERR(mr)) throw new Error(`regMr() returned ${mr}`);
 		this.mrs.push(mr);
 		return mr;
@@ -201,7 +209,8 @@ export class StandardWorld {
 	/** Let everybody go, so that the check at the end of the test finds nothing. */
 	close(): void {
 		for (const mr of this.mrs.splice(0))
-			if (mr.nic.mrs.get(mr.key.key) === mr) run(() => deregMr(mr), { task: this.task });
+			if (mr.nic.mrs.get(mr.key.key) === mr)
+				run(() => deregMr(mr), { task: this.task });
 		for (const nic of this.nics.splice(0)) run(() => rnicRemove(nic));
 		run(() => refgpuRemove(this.gpu0));
 		exitProcess(this.task);

@@ -6,7 +6,7 @@
  * topology file that makes no sense.
  */
 import { parseArgs } from 'node:util';
-import { HarnessError } from '../../include/sim/report.ts';
+import type { CpuModel } from '../../arch/sim/description.ts';
 import { parseCpu, readTopology, TopologyError } from '../topology/index.ts';
 import { type DemoMachine, demoMachine, demoMachineNames } from './machines.ts';
 import { runMachine } from './pair.ts';
@@ -52,11 +52,21 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'
 /** The user's mistake, in one line. */
 class UsageError extends Error {}
 
+/** `intel:6`, `amd:0x19`. */
+function cpuFrom(text: string): CpuModel {
+	const cpu = parseCpu(text);
+	if (cpu === null)
+		throw new UsageError(`--cpu ${text}: expected VENDOR:FAMILY, for example amd:0x19`);
+	return cpu;
+}
+
 /** Which machines are run. */
 function pick(values: Values): DemoMachine[] {
 	if (values.topology !== undefined) {
-		const cpu = values.cpu === undefined ? {} : { cpu: parseCpu(values.cpu) };
-		const description = readTopology(values.topology, cpu);
+		const description = readTopology(
+			values.topology,
+			values.cpu === undefined ? {} : { cpu: cpuFrom(values.cpu) },
+		);
 		return [
 			{
 				description,
@@ -77,7 +87,7 @@ function pick(values: Values): DemoMachine[] {
 
 function withCpu(machine: DemoMachine, cpu: string | undefined): DemoMachine {
 	if (cpu === undefined) return machine;
-	return { ...machine, description: { ...machine.description, cpu: parseCpu(cpu) } };
+	return { ...machine, description: { ...machine.description, cpu: cpuFrom(cpu) } };
 }
 
 /** Run all pairs of the machines. */
@@ -144,8 +154,7 @@ export async function main(argv: string[]): Promise<number> {
 		const users =
 			error instanceof TopologyError ||
 			error instanceof CastError ||
-			error instanceof UsageError ||
-			(error instanceof HarnessError && error.message.startsWith('parseCpu'));
+			error instanceof UsageError;
 		if (!parse && !users) throw error;
 		process.stderr.write(`kproto demo: ${(error as Error).message}\n`);
 		return 2;

@@ -14,9 +14,9 @@ import { type RefGpu, refgpuProbe, refgpuRemove } from '../../drivers/gpu/refgpu
 import { migrateToVram } from '../../drivers/gpu/refgpu/migrate.ts';
 import {
 	deregMr,
+	RNIC_ACCESS_ALL,
 	type Rnic,
 	type RnicMr,
-	RNIC_ACCESS_ALL,
 	rdmaReadResponder,
 	rdmaWriteResponder,
 	regMr,
@@ -42,7 +42,13 @@ import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
 import { boot, shutdown } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
-import { createProcess, exitProcess, mmapAnonymous, userRead, userWrite } from '../../mm/syscalls.ts';
+import {
+	createProcess,
+	exitProcess,
+	mmapAnonymous,
+	userRead,
+	userWrite,
+} from '../../mm/syscalls.ts';
 import type { AddressKind, PairResult, Path } from './result.ts';
 import type { Cast } from './roles.ts';
 
@@ -79,7 +85,8 @@ function differences(a: Uint8Array, b: Uint8Array | object | null): number {
 /** Whether some bridge is above both. */
 function haveCommonBridge(a: pci_dev, b: pci_dev): boolean {
 	const above = new Set<pci_dev>();
-	for (let dev: pci_dev | null = a; dev !== null; dev = pci_upstream_bridge(dev)) above.add(dev);
+	for (let dev: pci_dev | null = a; dev !== null; dev = pci_upstream_bridge(dev))
+		above.add(dev);
 	for (let dev: pci_dev | null = b; dev !== null; dev = pci_upstream_bridge(dev))
 		if (above.has(dev)) return true;
 	return false;
@@ -158,7 +165,11 @@ function clearStage({ gpu, nic, task, mr }: Stage): void {
  * @param gpuBdf - function that plays the GPU
  * @param nicBdf - function that plays the NIC
  */
-export function runPair(description: MachineDescription, gpuBdf: string, nicBdf: string): PairResult {
+export function runPair(
+	description: MachineDescription,
+	gpuBdf: string,
+	nicBdf: string,
+): PairResult {
 	const stage = setStage(description, gpuBdf, nicBdf);
 	const { gpu, nic, task, address, mr, written } = stage;
 	const fresh = pattern(written[0]! * 257 + 5);

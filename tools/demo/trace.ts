@@ -39,12 +39,15 @@ export const notes: Readonly<Record<string, string>> = {
 };
 
 /** The pair that is traced: one that stays in place below a switch, if there is one. */
-function pickPair(results: readonly MachineResult[]): { machine: MachineResult; pair: PairResult } | null {
+function pickPair(
+	results: readonly MachineResult[],
+): { machine: MachineResult; pair: PairResult } | null {
 	const order: readonly Path[] = ['switch', 'switch, ACS redirect', 'host bridge', 'refused'];
 	for (const path of order)
 		for (const machine of results)
 			for (const pair of machine.pairs)
-				if (pair.path === path && (pair.kept > 0 || path === 'refused')) return { machine, pair };
+				if (pair.path === path && (pair.kept > 0 || path === 'refused'))
+					return { machine, pair };
 	return null;
 }
 
@@ -54,7 +57,11 @@ function runTraced(machine: DemoMachine, pair: PairResult): TracedRun | null {
 		process.execPath,
 		['--import', 'tsx', '--import', path('../trace/register.js'), path('traced.ts')],
 		{
-			input: JSON.stringify({ description: machine.description, gpu: pair.gpu, nic: pair.nic }),
+			input: JSON.stringify({
+				description: machine.description,
+				gpu: pair.gpu,
+				nic: pair.nic,
+			}),
 			encoding: 'utf8',
 			maxBuffer: 1 << 24,
 			cwd: path('../..'),
@@ -78,7 +85,9 @@ function renderRun({ calls, hops, status }: TracedRun): string[] {
 	});
 	lines.push('', '  The NIC issues the read; hop by hop:');
 	for (const { at, action, address, why } of hops)
-		lines.push(`    ${at.padEnd(14)} ${action.padEnd(22)} ${address}${why === null ? '' : `  ${why}`}`);
+		lines.push(
+			`    ${at.padEnd(14)} ${action.padEnd(22)} ${address}${why === null ? '' : `  ${why}`}`,
+		);
 	lines.push(`  Completion: ${status}`);
 	return lines;
 }

@@ -8,11 +8,7 @@
  */
 import { WARN_ON } from '../../../include/linux/bug.ts';
 import { ENOMEM } from '../../../include/linux/errno.ts';
-import {
-	dev_pagemap,
-	MEMORY_DEVICE_PRIVATE,
-	type range,
-} from '../../../include/linux/memremap.ts';
+import { dev_pagemap, MEMORY_DEVICE_PRIVATE, type range } from '../../../include/linux/memremap.ts';
 import type { folio, page } from '../../../include/linux/mm_types.ts';
 import { nth_page, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { folio_nr_pages } from '../../../include/linux/page-flags.ts';
@@ -80,7 +76,8 @@ export function* addChunk(gpu: RefGpu): Sim<int> {
 	gpu.chunks.push(chunk);
 	yield* spin_lock(gpu.lock);
 	// Handed out from the end: the lowest page first.
-	for (let i = pages - 1; i >= 0; i--) gpu.freePages.push(pfn_to_page(BigInt(chunk.firstPfn + i)));
+	for (let i = pages - 1; i >= 0; i--)
+		gpu.freePages.push(pfn_to_page(BigInt(chunk.firstPfn + i)));
 	yield* spin_unlock(gpu.lock);
 	return 0;
 }

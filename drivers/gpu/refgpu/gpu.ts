@@ -9,9 +9,10 @@
  *   alias    window.firstPfn + (VRAM page - window.firstVramPage)
  * ```
  */
-import type { pci_dev } from '../../../include/linux/pci.ts';
+
 import type { dev_pagemap, dev_pagemap_ops, range } from '../../../include/linux/memremap.ts';
 import type { page } from '../../../include/linux/mm_types.ts';
+import type { pci_dev } from '../../../include/linux/pci.ts';
 import { mutex, spinlock_t } from '../../../include/linux/spinlock.ts';
 import type { int } from '../../../include/linux/types.ts';
 import type { GpuSilicon } from './silicon.ts';

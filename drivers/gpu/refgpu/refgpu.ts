@@ -10,6 +10,7 @@
  * ```
  */
 import type { Machine } from '../../../arch/sim/machine.ts';
+import { DMA_BIT_MASK } from '../../../include/linux/dma-mapping.ts';
 import { EBUSY } from '../../../include/linux/errno.ts';
 import type { dev_pagemap_ops } from '../../../include/linux/memremap.ts';
 import { type pci_dev, pci_name, pci_resource_len } from '../../../include/linux/pci.ts';
@@ -17,6 +18,7 @@ import type { int } from '../../../include/linux/types.ts';
 import { HarnessError } from '../../../include/sim/report.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import { feature, world } from '../../../include/sim/world.ts';
+import { dma_set_mask_and_coherent } from '../../../kernel/dma/mapping.ts';
 import { devres_release_all } from '../../base/devres.ts';
 import { freeFolio, freePage, removeChunks } from './dmem.ts';
 import { RefGpu } from './gpu.ts';
@@ -53,7 +55,10 @@ function showVram(pdev: pci_dev, bar: int, silicon: GpuSilicon): void {
 	const fn = (world().machine as Machine).function(pci_name(pdev));
 	const register = fn?.bars.find(({ index }) => index === bar);
 	if (register === undefined)
-		throw new HarnessError('refgpuProbe()', `${pci_name(pdev)} is not a function of the machine`);
+		throw new HarnessError(
+			'refgpuProbe()',
+			`${pci_name(pdev)} is not a function of the machine`,
+		);
 	register.backing = { store: silicon.vram, offset: 0n };
 }
 
@@ -64,13 +69,18 @@ function showVram(pdev: pci_dev, bar: int, silicon: GpuSilicon): void {
  * @param options - sizes
  */
 export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGpu> {
+	dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
 	const bar = vramBar(pdev);
 	const barSize = bar < 0 ? 0n : pci_resource_len(pdev, bar);
 	const vramSize = options.vramSize ?? (barSize > 0n ? barSize : VRAM_WITHOUT_BAR);
 	const silicon = new GpuSilicon(pci_name(pdev), vramSize);
 	if (bar >= 0) showVram(pdev, bar, silicon);
 
-	const gpu = new RefGpu(pdev, silicon, feature('p2p_op_dma_dev') ? pagemapOpsP2p : pagemapOps);
+	const gpu = new RefGpu(
+		pdev,
+		silicon,
+		feature('p2p_op_dma_dev') ? pagemapOpsP2p : pagemapOps,
+	);
 	const shown = vramSize < barSize ? vramSize : barSize;
 	const windowSize = options.windowSize ?? shown;
 	// Without a window every page is still usable by this GPU; it just has no alias.

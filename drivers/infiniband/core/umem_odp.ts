@@ -12,12 +12,7 @@
  * ib_umem_odp_unmap_dma_pages().
  */
 import { WARN_ON } from '../../../include/linux/bug.ts';
-import {
-	EFAULT,
-	EINVAL,
-	ENOMEM,
-	EOVERFLOW,
-} from '../../../include/linux/errno.ts';
+import { EFAULT, EINVAL, ENOMEM, EOVERFLOW } from '../../../include/linux/errno.ts';
 import {
 	HMM_PFN_DMA_MAPPED,
 	HMM_PFN_ERROR,
@@ -37,20 +32,13 @@ import { current } from '../../../include/linux/sched.ts';
 import {
 	type errno,
 	type int,
-
 	PAGE_SHIFT,
-
 	type size_t,
-	type u64,
 	ULONG_MAX,
+	type u64,
 	type unsigned_long,
 } from '../../../include/linux/types.ts';
-import {
-	ib_umem_end,
-	ib_umem_odp,
-
-	ib_umem_start,
-} from '../../../include/rdma/ib_umem_odp.ts';
+import { ib_umem_end, ib_umem_odp, ib_umem_start } from '../../../include/rdma/ib_umem_odp.ts';
 import {
 	IB_ACCESS_HUGETLB,
 	IB_ACCESS_ON_DEMAND,
@@ -63,6 +51,7 @@ import type { Sim } from '../../../include/sim/schedule.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { lockdep_assert_held } from '../../../kernel/locking/lockdep.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
+import { mmdrop, mmget_not_zero, mmgrab, mmput } from '../../../mm/exec_mm.ts';
 import { hmm_range_fault_unlocked_timeout } from '../../../mm/hmm.ts';
 import { hmm_dma_map_alloc, hmm_dma_map_free, hmm_dma_unmap_pfn } from '../../../mm/hmm_dma.ts';
 import {
@@ -71,16 +60,12 @@ import {
 	mmu_interval_read_retry,
 } from '../../../mm/mmu_notifier.ts';
 import { set_page_dirty } from '../../../mm/page-writeback.ts';
-import { mmdrop, mmget_not_zero, mmgrab, mmput } from '../../../mm/exec_mm.ts';
 
 /** Size of a huge page of hugetlb, as a shift. */
 const HPAGE_SHIFT = 21;
 
 /** Set up the words, the DMA map and the notifier of a range. */
-function* ib_init_umem_odp(
-	umem_odp: ib_umem_odp,
-	ops: mmu_interval_notifier_ops,
-): Sim<int> {
+function* ib_init_umem_odp(umem_odp: ib_umem_odp, ops: mmu_interval_notifier_ops): Sim<int> {
 	const dev = umem_odp.umem.ibdev;
 	const unit = 1n << BigInt(umem_odp.page_shift);
 	const start = umem_odp.umem.address & ~(unit - 1n);
@@ -240,7 +225,11 @@ export function* ib_umem_odp_release(umem_odp: ib_umem_odp): Sim<void> {
 
 	if (!umem_odp.is_implicit_odp) {
 		yield* mutex_lock(umem_odp.umem_mutex);
-		yield* ib_umem_odp_unmap_dma_pages(umem_odp, ib_umem_start(umem_odp), ib_umem_end(umem_odp));
+		yield* ib_umem_odp_unmap_dma_pages(
+			umem_odp,
+			ib_umem_start(umem_odp),
+			ib_umem_end(umem_odp),
+		);
 		yield* mutex_unlock(umem_odp.umem_mutex);
 		// Not under the mutex: it waits for invalidations, and those take it.
 		yield* mmu_interval_notifier_remove(umem_odp.notifier);
@@ -303,7 +292,10 @@ export function* ib_umem_odp_map_dma_and_lock(
 
 	let ret: int;
 	for (;;) {
-		ret = yield* hmm_range_fault_unlocked_timeout(range, BigInt(HMM_RANGE_DEFAULT_TIMEOUT));
+		ret = yield* hmm_range_fault_unlocked_timeout(
+			range,
+			BigInt(HMM_RANGE_DEFAULT_TIMEOUT),
+		);
 		if (ret) {
 			yield* mmput(mm);
 			return ret;
@@ -360,7 +352,10 @@ export function* ib_umem_odp_unmap_dma_pages(
 		const idx = (addr - start) >> BigInt(umem_odp.page_shift);
 		const i = Number(idx);
 
-		if (!ib_uses_virt_dma(dev) && hmm_dma_unmap_pfn(dev.dma_device!, umem_odp.map, idx)) {
+		if (
+			!ib_uses_virt_dma(dev) &&
+			hmm_dma_unmap_pfn(dev.dma_device!, umem_odp.map, idx)
+		) {
 			// The device may have written: the page's content is newer than its file or swap slot.
 			if (pfn_list[i]! & HMM_PFN_WRITE)
 				yield* set_page_dirty(compound_head(hmm_pfn_to_page(pfn_list[i]!)));

@@ -5,6 +5,8 @@
  * mirror entry is empty, or leads through the fabric to the bytes that the CPU sees, and grants no
  * more than the CPU's entry.
  */
+
+import { vramOffset } from '../../../drivers/gpu/refgpu/gpu.ts';
 import {
 	type Rnic,
 	type RnicMr,
@@ -12,7 +14,6 @@ import {
 	rdmaWriteResponder,
 } from '../../../drivers/infiniband/hw/rnic/rnic.ts';
 import { MTT_READ, MTT_WRITE } from '../../../drivers/infiniband/hw/rnic/silicon.ts';
-import { vramOffset } from '../../../drivers/gpu/refgpu/gpu.ts';
 import { MADV_DONTNEED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../../include/linux/mm.ts';
 import type { mm_struct } from '../../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../../include/linux/mmzone.ts';
@@ -35,13 +36,7 @@ import { run } from '../../../kernel/sched/core.ts';
 import { Prng } from '../../../kernel/sched/strategy.ts';
 import { pageFrame } from '../../../mm/page_alloc.ts';
 import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../../mm/pgtable.ts';
-import {
-	userMadvise,
-	userMmap,
-	userMprotect,
-	userRead,
-	userWrite,
-} from '../../../mm/syscalls.ts';
+import { userMadvise, userMmap, userMprotect, userRead, userWrite } from '../../../mm/syscalls.ts';
 import { ASSERT_EQ, ASSERT_TRUE, EXPECT_EQ, TEST } from '../../kselftest_harness.ts';
 import { PAGE, StandardWorld } from '../../support/standard.ts';
 
@@ -85,10 +80,16 @@ function judgeMirror(w: StandardWorld, nic: Rnic, mr: RnicMr, address: bigint): 
 		const view = cpuView(w, w.task.mm!, address + BigInt(i) * PAGE);
 		const where = `${nic.ibdev.name} page ${i}`;
 		if (view.bytes === null) return `${where}: mapped for the NIC, not for the CPU`;
-		if (entry & MTT_WRITE && !view.writable) return `${where}: writable for the NIC only`;
-		const got = w.machine.fabric.read(nic.pdev.dev.init_name, entry & ~(MTT_READ | MTT_WRITE), 16);
+		if (entry & MTT_WRITE && !view.writable)
+			return `${where}: writable for the NIC only`;
+		const got = w.machine.fabric.read(
+			nic.pdev.dev.init_name,
+			entry & ~(MTT_READ | MTT_WRITE),
+			16,
+		);
 		if (got.status !== 'SC') return `${where}: ${got.status}`;
-		if (Buffer.compare(got.data!, view.bytes) !== 0) return `${where}: other bytes than the CPU's`;
+		if (Buffer.compare(got.data!, view.bytes) !== 0)
+			return `${where}: other bytes than the CPU's`;
 	}
 	return '';
 }
@@ -115,10 +116,19 @@ TEST('F9_three_mirrors_are_never_stale', () => {
 				userRead(task, at, 8);
 				break;
 			case 1:
-				userWrite(task, at + BigInt(below(16)), new Uint8Array(8).fill(step));
+				userWrite(
+					task,
+					at + BigInt(below(16)),
+					new Uint8Array(8).fill(step),
+				);
 				break;
 			case 2:
-				userMprotect(task, at, length, below(2) ? PROT_READ : PROT_READ | PROT_WRITE);
+				userMprotect(
+					task,
+					at,
+					length,
+					below(2) ? PROT_READ : PROT_READ | PROT_WRITE,
+				);
 				break;
 			case 3:
 				userMadvise(task, at, length, MADV_DONTNEED);
@@ -132,19 +142,33 @@ TEST('F9_three_mirrors_are_never_stale', () => {
 				break;
 			case 7: {
 				const { key } = mrs[which]!.key;
-				run(() => rdmaReadResponder(nics[which]!, key, at, Number(length)), { task });
+				run(
+					() =>
+						rdmaReadResponder(
+							nics[which]!,
+							key,
+							at,
+							Number(length),
+						),
+					{ task },
+				);
 				break;
 			}
 			default: {
 				const { key } = mrs[which]!.key;
 				const bytes = new Uint8Array(Number(length)).fill(step);
-				run(() => rdmaWriteResponder(nics[which]!, key, at, bytes), { task });
+				run(() => rdmaWriteResponder(nics[which]!, key, at, bytes), {
+					task,
+				});
 			}
 		}
 		for (let i = 0; i < nics.length && verdict === ''; i++) {
 			verdict = judgeMirror(w, nics[i]!, mrs[i]!, address);
 			if (verdict !== '') verdict = `step ${step}: ${verdict}`;
-			mirrored += mrs[i]!.key.mtt.reduce((n, entry) => n + (entry === 0n ? 0 : 1), 0);
+			mirrored += mrs[i]!.key.mtt.reduce(
+				(n, entry) => n + (entry === 0n ? 0 : 1),
+				0,
+			);
 		}
 	}
 	ASSERT_EQ(verdict, '');

@@ -6,22 +6,62 @@
  * drivers, and the addresses that the NIC put on its bus.
  */
 import { refgpuRemove } from '../../../drivers/gpu/refgpu/index.ts';
-import { deregMr, type Rnic, type RnicMr, rdmaReadResponder, rdmaWriteResponder } from '../../../drivers/infiniband/hw/rnic/rnic.ts';
+import {
+	deregMr,
+	type Rnic,
+	type RnicMr,
+	rdmaReadResponder,
+	rdmaWriteResponder,
+} from '../../../drivers/infiniband/hw/rnic/rnic.ts';
 import { calc_map_type_and_dist } from '../../../drivers/pci/p2pdma/distance.ts';
 import { DMA_MAPPING_ERROR } from '../../../include/linux/dma-mapping.ts';
-import { HMM_PFN_DMA_MAPPED, HMM_PFN_FLAGS, HMM_PFN_P2PDMA, HMM_PFN_P2PDMA_BUS, HMM_PFN_VALID, HMM_PFN_WRITE, hmm_pfn_to_page } from '../../../include/linux/hmm.ts';
+import {
+	HMM_PFN_DMA_MAPPED,
+	HMM_PFN_FLAGS,
+	HMM_PFN_P2PDMA,
+	HMM_PFN_P2PDMA_BUS,
+	HMM_PFN_VALID,
+	HMM_PFN_WRITE,
+	hmm_pfn_to_page,
+} from '../../../include/linux/hmm.ts';
 import { hmm_dma_map } from '../../../include/linux/hmm-dma.ts';
 import { PROT_READ, PROT_WRITE } from '../../../include/linux/mm.ts';
 import { page_to_pfn, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { is_pci_p2pdma_page, page_ref_count } from '../../../include/linux/page-flags.ts';
-import { PCI_P2PDMA_MAP_BUS_ADDR, PCI_P2PDMA_MAP_NOT_SUPPORTED, PCI_P2PDMA_MAP_THRU_HOST_BRIDGE, pci_p2pdma_map_state } from '../../../include/linux/pci-p2pdma.ts';
+import {
+	PCI_P2PDMA_MAP_BUS_ADDR,
+	PCI_P2PDMA_MAP_NOT_SUPPORTED,
+	PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+	pci_p2pdma_map_state,
+} from '../../../include/linux/pci-p2pdma.ts';
 import { outParam } from '../../../include/linux/types.ts';
-import { IB_WC_REM_ACCESS_ERR, IB_WC_REM_OP_ERR, IB_WC_SUCCESS } from '../../../include/rdma/ib_verbs.ts';
+import {
+	IB_WC_REM_ACCESS_ERR,
+	IB_WC_REM_OP_ERR,
+	IB_WC_SUCCESS,
+} from '../../../include/rdma/ib_verbs.ts';
 import { shutdown } from '../../../init/main.ts';
 import { run } from '../../../kernel/sched/core.ts';
-import { hmm_dma_map_alloc, hmm_dma_map_free, hmm_dma_map_pfn, hmm_dma_unmap_pfn } from '../../../mm/hmm_dma.ts';
+import {
+	hmm_dma_map_alloc,
+	hmm_dma_map_free,
+	hmm_dma_map_pfn,
+	hmm_dma_unmap_pfn,
+} from '../../../mm/hmm_dma.ts';
 import { userMprotect, userMunmap, userRead, userWrite } from '../../../mm/syscalls.ts';
-import { ASSERT_EQ, ASSERT_NE, ASSERT_TRUE, EXPECT_EQ, EXPECT_FALSE, EXPECT_NE, EXPECT_TRUE, FIXTURE, FIXTURE_SETUP, FIXTURE_TEARDOWN, TEST_F } from '../../kselftest_harness.ts';
+import {
+	ASSERT_EQ,
+	ASSERT_NE,
+	ASSERT_TRUE,
+	EXPECT_EQ,
+	EXPECT_FALSE,
+	EXPECT_NE,
+	EXPECT_TRUE,
+	FIXTURE,
+	FIXTURE_SETUP,
+	FIXTURE_TEARDOWN,
+	TEST_F,
+} from '../../kselftest_harness.ts';
 import { labelled, PAGE, patternBytes, portAbove, StandardWorld } from '../../support/standard.ts';
 
 const PAGES = 8;
@@ -44,7 +84,10 @@ FIXTURE_TEARDOWN(p2p_odp, (self) => {
 });
 
 /** Replace the fixture's world by one that is set up otherwise. */
-function reboot(self: Self, options: ConstructorParameters<typeof StandardWorld>[0]): StandardWorld {
+function reboot(
+	self: Self,
+	options: ConstructorParameters<typeof StandardWorld>[0],
+): StandardWorld {
 	self.w.close();
 	// The first world of a test is shut down here; what it has to report counts as well.
 	shutdownEmpty();
@@ -57,14 +100,21 @@ function shutdownEmpty(): void {
 	ASSERT_EQ(reports.length, 0);
 }
 
-
 function readAll(w: StandardWorld, nic: Rnic, mr: RnicMr, address: bigint): Uint8Array {
-	const { status, data } = run(() => rdmaReadResponder(nic, mr.key.key, address, BYTES), { task: w.task });
+	const { status, data } = run(() => rdmaReadResponder(nic, mr.key.key, address, BYTES), {
+		task: w.task,
+	});
 	ASSERT_EQ(status, IB_WC_SUCCESS);
 	return data;
 }
 
-function writeAll(w: StandardWorld, nic: Rnic, mr: RnicMr, address: bigint, bytes: Uint8Array): number {
+function writeAll(
+	w: StandardWorld,
+	nic: Rnic,
+	mr: RnicMr,
+	address: bigint,
+	bytes: Uint8Array,
+): number {
 	return run(() => rdmaWriteResponder(nic, mr.key.key, address, bytes), { task: w.task });
 }
 
@@ -73,7 +123,10 @@ function same(a: Uint8Array, b: unknown): boolean {
 }
 
 /** Pages in VRAM, registered with one NIC. */
-function stage(w: StandardWorld, label: string): { nic: Rnic; mr: RnicMr; address: bigint; bytes: Uint8Array } {
+function stage(
+	w: StandardWorld,
+	label: string,
+): { nic: Rnic; mr: RnicMr; address: bigint; bytes: Uint8Array } {
 	const { address, bytes } = w.mapPages(PAGES);
 	ASSERT_EQ(w.toVram(address, PAGES), PAGES);
 	const nic = w.nic(label);
@@ -97,7 +150,9 @@ TEST_F(p2p_odp, 'F3_below_a_switch_the_nic_uses_the_bus_address', ({ w }) => {
 	EXPECT_TRUE((word & HMM_PFN_P2PDMA_BUS) !== 0n);
 	EXPECT_TRUE((word & HMM_PFN_P2PDMA) === 0n);
 	const phys = page_to_pfn(hmm_pfn_to_page(word)) << 12n;
-	const bar = labelled(w.machine.description, 'GPU0').bars.find(({ bar: n }) => n === w.gpu0.window!.bar)!;
+	const bar = labelled(w.machine.description, 'GPU0').bars.find(
+		({ bar: n }) => n === w.gpu0.window!.bar,
+	)!;
 	ASSERT_NE(BigInt(bar.bus), BigInt(bar.phys));
 	EXPECT_EQ(mr.key.mtt[0]! & ~3n, phys + BigInt(bar.bus) - BigInt(bar.phys));
 });
@@ -130,7 +185,10 @@ TEST_F(p2p_odp, 'F6_an_address_makes_sense_to_one_device_only', ({ w }) => {
 	EXPECT_NE(bus, phys);
 	// Each with the other's address: nobody answers, or not with these bytes.
 	const first = bytes.subarray(0, 64);
-	const wrong = [w.machine.fabric.read(nic0.pdev.dev.init_name, phys, 64), w.machine.fabric.read(nic1.pdev.dev.init_name, bus, 64)];
+	const wrong = [
+		w.machine.fabric.read(nic0.pdev.dev.init_name, phys, 64),
+		w.machine.fabric.read(nic1.pdev.dev.init_name, bus, 64),
+	];
 	EXPECT_EQ(wrong[1]!.status, 'UR');
 	EXPECT_TRUE(wrong.every(({ status, data }) => status !== 'SC' || same(first, data)));
 });
@@ -183,10 +241,14 @@ TEST_F(p2p_odp, 'F24_only_unreachable_pages_migrate', (self) => {
 	const nic = w.nic('NIC0');
 	const mr = w.register(nic, at, PAGES);
 
-	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, at, BYTES), { task: w.task });
+	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, at, BYTES), {
+		task: w.task,
+	});
 	ASSERT_EQ(status, IB_WC_SUCCESS);
 	EXPECT_EQ(w.gpu0.counters.migrateToRam, 4);
-	const kept = [...mr.umem.map.pfn_list!].filter((word) => is_pci_p2pdma_page(hmm_pfn_to_page(word)));
+	const kept = [...mr.umem.map.pfn_list!].filter((word) =>
+		is_pci_p2pdma_page(hmm_pfn_to_page(word)),
+	);
 	EXPECT_EQ(kept.length, 4);
 });
 
@@ -225,7 +287,9 @@ TEST_F(p2p_odp, 'F25_munmap_leaves_the_nic_nothing_to_reach', ({ w }) => {
 	ASSERT_EQ(userMunmap(w.task, address, BigInt(BYTES)), 0);
 	EXPECT_TRUE(mr.key.mtt.every((word) => word === 0n));
 	EXPECT_EQ(mr.umem.npages, 0);
-	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, address, BYTES), { task: w.task });
+	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, address, BYTES), {
+		task: w.task,
+	});
 	EXPECT_EQ(status, IB_WC_REM_ACCESS_ERR);
 });
 
@@ -277,13 +341,17 @@ TEST_F(p2p_odp, 'F31_read_only_entry_gives_the_nic_no_write_access', ({ w }) => 
 TEST_F(p2p_odp, 'F7_without_the_acs_check_the_fabric_faults', (self) => {
 	const w = reboot(self, {
 		machine: (d) => {
-			for (const label of ['GPU0', 'NIC0']) portAbove(d, label).acs!.control = ACS_SV | ACS_RR;
+			for (const label of ['GPU0', 'NIC0'])
+				portAbove(d, label).acs!.control = ACS_SV | ACS_RR;
 		},
 	});
 	const gpu = w.pdev('GPU0');
 	const nic = w.nic('NIC0');
 	const dist = outParam(0);
-	ASSERT_EQ(calc_map_type_and_dist(gpu, nic.pdev, dist, false), PCI_P2PDMA_MAP_THRU_HOST_BRIDGE);
+	ASSERT_EQ(
+		calc_map_type_and_dist(gpu, nic.pdev, dist, false),
+		PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+	);
 	// What a kernel without the check would say: the bus address.
 	const { bar, firstPfn } = w.gpu0.window!;
 	const d = labelled(w.machine.description, 'GPU0').bars.find(({ bar: n }) => n === bar)!;
@@ -296,13 +364,18 @@ TEST_F(p2p_odp, 'F7_the_physical_address_below_a_switch_is_not_the_bus_address',
 	const { nic, mr, address } = stage(w, 'NIC0');
 	readAll(w, nic, mr, address);
 	const dist = outParam(0);
-	ASSERT_EQ(calc_map_type_and_dist(w.pdev('GPU0'), nic.pdev, dist, false), PCI_P2PDMA_MAP_BUS_ADDR);
+	ASSERT_EQ(
+		calc_map_type_and_dist(w.pdev('GPU0'), nic.pdev, dist, false),
+		PCI_P2PDMA_MAP_BUS_ADDR,
+	);
 	ASSERT_EQ(dist.value, 4);
 	// A NIC whose table holds the physical address goes up to the root; make the root refuse it.
 	w.machine.fabric.hosts[0]!.peerToPeer = 'aborts';
 	const phys = page_to_pfn(hmm_pfn_to_page(mr.umem.map.pfn_list![0]!)) << 12n;
 	mr.key.mtt[0] = phys | 3n;
-	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, address, 64), { task: w.task });
+	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, address, 64), {
+		task: w.task,
+	});
 	EXPECT_EQ(status, IB_WC_REM_OP_ERR);
 	EXPECT_EQ(nic.silicon.faults.length, 1);
 	mr.key.mtt[0] = 0n;
@@ -310,18 +383,23 @@ TEST_F(p2p_odp, 'F7_the_physical_address_below_a_switch_is_not_the_bus_address',
 
 TEST_F(p2p_odp, 'F7_refused_pair_is_not_supported', ({ w }) => {
 	const dist = outParam(0);
-	EXPECT_EQ(calc_map_type_and_dist(w.pdev('GPU0'), w.pdev('NIC2'), dist, false), PCI_P2PDMA_MAP_NOT_SUPPORTED);
+	EXPECT_EQ(
+		calc_map_type_and_dist(w.pdev('GPU0'), w.pdev('NIC2'), dist, false),
+		PCI_P2PDMA_MAP_NOT_SUPPORTED,
+	);
 	ASSERT_TRUE(dist.value > 0);
 });
 
 TEST_F(p2p_odp, 'unloading_the_gpu_takes_its_pages_from_the_nic_first', ({ w }) => {
 	const { nic, mr, address, bytes } = stage(w, 'NIC0');
 	readAll(w, nic, mr, address);
-	ASSERT_EQ(run(() => refgpuRemove(w.gpu0)), 0);
+	ASSERT_EQ(
+		run(() => refgpuRemove(w.gpu0)),
+		0,
+	);
 	EXPECT_TRUE(mr.key.mtt.every((word) => word === 0n));
 	// Evicted, not lost.
 	ASSERT_TRUE(same(bytes, readAll(w, nic, mr, address)));
 	EXPECT_TRUE(same(bytes, userRead(w.task, address, BYTES)));
 	userWrite(w.task, address, bytes);
 });
-

@@ -15,12 +15,15 @@
  * ```
  */
 import { DMA_MAPPING_ERROR } from '../../../../include/linux/dma-mapping.ts';
-import { EAGAIN, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EPERM } from '../../../../include/linux/errno.ts';
 import {
-	HMM_PFN_DMA_MAPPED,
-	HMM_PFN_VALID,
-	HMM_PFN_WRITE,
-} from '../../../../include/linux/hmm.ts';
+	EAGAIN,
+	EFAULT,
+	EINVAL,
+	ENOENT,
+	EOPNOTSUPP,
+	EPERM,
+} from '../../../../include/linux/errno.ts';
+import { HMM_PFN_DMA_MAPPED, HMM_PFN_VALID, HMM_PFN_WRITE } from '../../../../include/linux/hmm.ts';
 import {
 	MMU_NOTIFIER_RANGE_BLOCKABLE,
 	type mmu_interval_notifier,
@@ -29,7 +32,11 @@ import {
 } from '../../../../include/linux/mmu_notifier.ts';
 import { pci_p2pdma_map_state } from '../../../../include/linux/pci-p2pdma.ts';
 import type { int, u64, unsigned_long } from '../../../../include/linux/types.ts';
-import { type ib_umem_odp, ib_umem_end, ib_umem_start } from '../../../../include/rdma/ib_umem_odp.ts';
+import {
+	ib_umem_end,
+	type ib_umem_odp,
+	ib_umem_start,
+} from '../../../../include/rdma/ib_umem_odp.ts';
 import {
 	IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH,
 	IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT,
@@ -47,7 +54,6 @@ import { MTT_READ, MTT_WRITE, type PageFault } from './silicon.ts';
 const PF_FLAGS_SNAPSHOT = 1;
 /** Do not ask for write access even where the region is writable. */
 const PF_FLAGS_DOWNGRADE = 2;
-
 
 /**
  * Map the words of a part for DMA and make the entries of the NIC's table.
@@ -106,7 +112,8 @@ export function* pagefaultRealMr(mr: RnicMr, user_va: u64, bcnt: u64, flags: int
 	// umem_mutex is held: no invalidation comes between the words and the table.
 	const shift = BigInt(umem.page_shift);
 	const first = Number((user_va - ib_umem_start(umem)) >> shift);
-	const ret = umem.private === null ? -EFAULT : yield* populateTable(mr, first, np, downgrade);
+	const ret =
+		umem.private === null ? -EFAULT : yield* populateTable(mr, first, np, downgrade);
 	yield* mutex_unlock(umem.umem_mutex);
 	if (ret) return ret;
 	return np;
@@ -178,12 +185,7 @@ export const rnicMnOps: mmu_interval_notifier_ops = Object.freeze({ invalidate: 
  * @retval -EINVAL outside of the region
  * @returns an errno of the fault otherwise
  */
-export function* adviseMr(
-	mr: RnicMr | null,
-	advice: int,
-	address: u64,
-	length: u64,
-): Sim<int> {
+export function* adviseMr(mr: RnicMr | null, advice: int, address: u64, length: u64): Sim<int> {
 	let flags = 0;
 
 	switch (advice) {

@@ -5,12 +5,21 @@
  * It knows user memory through ib_umem_odp and its own PCI function; it has never heard of a GPU.
  * On-demand paging is in odp.ts, the hardware in silicon.ts.
  */
-import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
+
 import type { Machine } from '../../../../arch/sim/machine.ts';
+import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
+import { DMA_BIT_MASK } from '../../../../include/linux/dma-mapping.ts';
 import { IS_ERR } from '../../../../include/linux/err.ts';
 import { ENOENT } from '../../../../include/linux/errno.ts';
 import type { pci_dev } from '../../../../include/linux/pci.ts';
-import type { dma_addr_t, errno, int, size_t, u64, unsigned_long } from '../../../../include/linux/types.ts';
+import type {
+	dma_addr_t,
+	errno,
+	int,
+	size_t,
+	u64,
+	unsigned_long,
+} from '../../../../include/linux/types.ts';
 import type { ib_umem_odp } from '../../../../include/rdma/ib_umem_odp.ts';
 import {
 	IB_ACCESS_LOCAL_WRITE,
@@ -22,13 +31,21 @@ import {
 	ib_odp_counters,
 	type ib_wc_status,
 } from '../../../../include/rdma/ib_verbs.ts';
-import type { Sim } from '../../../../include/sim/schedule.ts';
 import { HarnessError } from '../../../../include/sim/report.ts';
+import type { Sim } from '../../../../include/sim/schedule.ts';
 import { world } from '../../../../include/sim/world.ts';
+import { dma_set_mask_and_coherent } from '../../../../kernel/dma/mapping.ts';
 import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
 import { ib_umem_odp_get, ib_umem_odp_release } from '../../core/umem_odp.ts';
 import { adviseMr, pagefaultMr, rnicMnOps } from './odp.ts';
-import { type DmaPort, type MemoryKey, type PageFault, type PageFaultHandler, RnicSilicon, type Transfer } from './silicon.ts';
+import {
+	type DmaPort,
+	type MemoryKey,
+	type PageFault,
+	type PageFaultHandler,
+	RnicSilicon,
+	type Transfer,
+} from './silicon.ts';
 
 /** The NIC's way into the fabric. */
 class RnicPort implements DmaPort {
@@ -62,7 +79,13 @@ export class RnicMr {
 	 * @param address - first byte
 	 * @param length - bytes
 	 */
-	constructor(nic: Rnic, umem: ib_umem_odp, key: MemoryKey, address: unsigned_long, length: size_t) {
+	constructor(
+		nic: Rnic,
+		umem: ib_umem_odp,
+		key: MemoryKey,
+		address: unsigned_long,
+		length: size_t,
+	) {
 		this.nic = nic;
 		this.umem = umem;
 		this.key = key;
@@ -82,7 +105,10 @@ export class Rnic implements PageFaultHandler {
 	/** @param pdev - its PCI function */
 	constructor(pdev: pci_dev) {
 		this.pdev = pdev;
-		this.ibdev = new ib_device({ name: `rnic-${pdev.dev.init_name}`, dma_device: pdev.dev });
+		this.ibdev = new ib_device({
+			name: `rnic-${pdev.dev.init_name}`,
+			dma_device: pdev.dev,
+		});
 		this.ibdev.container = this;
 		this.silicon = new RnicSilicon(new RnicPort(pdev.dev.init_name));
 	}
@@ -104,6 +130,7 @@ export class Rnic implements PageFaultHandler {
  * @param pdev - its PCI function
  */
 export function* rnicProbe(pdev: pci_dev): Sim<Rnic> {
+	dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
 	const nic = new Rnic(pdev);
 	nic.silicon.faultHandler = nic;
 	pdev.dev.driver_data = nic;
@@ -241,7 +268,12 @@ export interface WorkRequest {
 export function* postSend(nic: Rnic, peer: Rnic, wr: WorkRequest): Sim<ib_wc_status> {
 	if (wr.length <= 0) throw new HarnessError('postSend()', 'length must be positive');
 	if (wr.opcode === 'RDMA_READ') {
-		const { status, data } = yield* rdmaReadResponder(peer, wr.rkey, wr.raddr, wr.length);
+		const { status, data } = yield* rdmaReadResponder(
+			peer,
+			wr.rkey,
+			wr.raddr,
+			wr.length,
+		);
 		if (status !== IB_WC_SUCCESS) return status;
 		return yield* nic.silicon.write(wr.lkey, wr.laddr, data, false);
 	}
@@ -252,4 +284,7 @@ export function* postSend(nic: Rnic, peer: Rnic, wr: WorkRequest): Sim<ib_wc_sta
 
 /** Access flags of a region that peers may read and write on demand. */
 export const RNIC_ACCESS_ALL =
-	IB_ACCESS_ON_DEMAND | IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_WRITE;
+	IB_ACCESS_ON_DEMAND |
+	IB_ACCESS_LOCAL_WRITE |
+	IB_ACCESS_REMOTE_READ |
+	IB_ACCESS_REMOTE_WRITE;

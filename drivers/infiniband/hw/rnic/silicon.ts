@@ -214,13 +214,17 @@ export class RnicSilicon {
 
 		this.lastAddresses = [];
 		if (key === undefined || !mayAccess(key, write, remote)) return refused;
-		if (iova < key.iova || iova + BigInt(bytes.length) > key.iova + key.length) return refused;
+		if (iova < key.iova || iova + BigInt(bytes.length) > key.iova + key.length)
+			return refused;
 
 		const unit = 1 << key.pageShift;
 		for (let done = 0; done < bytes.length; ) {
 			const at = iova + BigInt(done);
 			const offset = Number(at & BigInt(unit - 1));
-			const part = bytes.subarray(done, Math.min(bytes.length, done + unit - offset));
+			const part = bytes.subarray(
+				done,
+				Math.min(bytes.length, done + unit - offset),
+			);
 			const status = yield* this.movePage(key, at, offset, part, write, remote);
 			if (status !== IB_WC_SUCCESS) return status;
 			done += part.length;
@@ -245,7 +249,13 @@ export class RnicSilicon {
 				yield schedulePoint('read', key.mtt, 'entries', key.index(iova), 1);
 			if (!key.live) return remote ? IB_WC_REM_ACCESS_ERR : IB_WC_LOC_PROT_ERR;
 			const entry = key.mtt[key.index(iova)]!;
-			if (entry & needed) return this.issue((entry & ~MTT_FLAGS) + BigInt(offset), bytes, write, failed);
+			if (entry & needed)
+				return this.issue(
+					(entry & ~MTT_FLAGS) + BigInt(offset),
+					bytes,
+					write,
+					failed,
+				);
 			if (this.faultHandler === null) return failed;
 			const fault = { key: key.key, iova, length: bytes.length, write };
 			const err = yield* this.faultHandler.pageFault(fault);
