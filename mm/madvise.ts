@@ -20,7 +20,7 @@ import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import { PAGE_MASK, PAGE_SIZE, type int, type size_t, type unsigned_long, type vm_flags_t } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { vmaIndex } from './find_vma.ts';
-import { zap_page_range_single } from './memory.ts';
+import { zapDontneed } from './memory.ts';
 import {
 	mmap_read_lock,
 	mmap_read_unlock,
@@ -45,7 +45,7 @@ function* madvise_dontneed_single_vma(
 	end: bigint,
 ): Sim<int> {
 	if ((vma.vm_flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0n) return -EINVAL;
-	yield* zap_page_range_single(vma, start, end - start, null);
+	yield* zapDontneed(vma, start, end - start);
 	return 0;
 }
 
