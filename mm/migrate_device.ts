@@ -45,4 +45,8 @@ export {
 	migrate_device_pfns,
 	migrate_device_range,
 } from './migrate_device/range.ts';
-export { migrate_vma_finalize, migrate_vma_pages, migrate_vma_setup } from './migrate_device/vma.ts';
+export {
+	migrate_vma_finalize,
+	migrate_vma_pages,
+	migrate_vma_setup,
+} from './migrate_device/vma.ts';

@@ -32,6 +32,8 @@
  *
  * @kernel mm/mmu_notifier.c
  */
+
+export { reportNotifiersLeft } from './mmu_notifier/contract.ts';
 export {
 	mmu_interval_check_retry,
 	mmu_interval_notifier_insert,
@@ -67,7 +69,6 @@ export {
 	mmu_notifier_synchronize,
 	mmu_notifier_unregister,
 } from './mmu_notifier/register.ts';
-export { reportNotifiersLeft } from './mmu_notifier/contract.ts';
 export {
 	mmu_notifier_subscriptions_destroy,
 	mmu_notifier_subscriptions_init,

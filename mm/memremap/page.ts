@@ -13,17 +13,22 @@
  */
 import { BUG_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import {
+	type dev_pagemap,
 	MEMORY_DEVICE_COHERENT,
 	MEMORY_DEVICE_FS_DAX,
 	MEMORY_DEVICE_GENERIC,
 	MEMORY_DEVICE_PCI_P2PDMA,
 	MEMORY_DEVICE_PRIVATE,
-	type dev_pagemap,
 } from '../../include/linux/memremap.ts';
 import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { nth_page } from '../../include/linux/mmzone.ts';
 import {
 	ClearPageAnonExclusive,
+	folio_nr_pages,
+	folio_test_anon,
+	folio_test_large,
+	is_zone_device_page,
+	PageLocked,
 	PG_dirty,
 	PG_large_rmappable,
 	PG_locked,
@@ -31,11 +36,6 @@ import {
 	PG_referenced,
 	PG_uptodate,
 	PG_writeback,
-	PageLocked,
-	folio_nr_pages,
-	folio_test_anon,
-	folio_test_large,
-	is_zone_device_page,
 	page_ref_count,
 	set_page_count,
 } from '../../include/linux/page-flags.ts';
@@ -46,7 +46,7 @@ import {
 } from '../../include/linux/percpu-refcount.ts';
 import type { int, unsigned_int } from '../../include/linux/types.ts';
 import { takeOrigin } from '../../include/sim/origin.ts';
-import { type Sim, preemptible, touch, waitPoint } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, touch, waitPoint } from '../../include/sim/schedule.ts';
 import { feature, world } from '../../include/sim/world.ts';
 import { wake_up_var } from '../../kernel/sched/wait.ts';
 import { prep_compound_page } from '../page_alloc.ts';
@@ -87,9 +87,11 @@ export function* free_zone_device_folio(f: folio): Sim<void> {
 		yield* freeWithPageFree(pgmap, f);
 		return;
 	}
-	if (folio_test_anon(f)) for (let i = 0; i < nr; i++) ClearPageAnonExclusive(nth_page(f.page, i));
+	if (folio_test_anon(f))
+		for (let i = 0; i < nr; i++) ClearPageAnonExclusive(nth_page(f.page, i));
 	// A stale mapping would make the next owner believe that the page is anonymous.
-	if (pgmap.type !== MEMORY_DEVICE_FS_DAX && pgmap.type !== MEMORY_DEVICE_GENERIC) f.mapping = null;
+	if (pgmap.type !== MEMORY_DEVICE_FS_DAX && pgmap.type !== MEMORY_DEVICE_GENERIC)
+		f.mapping = null;
 
 	switch (pgmap.type) {
 		case MEMORY_DEVICE_PRIVATE:
@@ -130,7 +132,13 @@ export function put_devmap_managed_folio_refs(f: folio, refs: int): boolean {
 /** v7.3: whatever an earlier folio left in the pages of a new one. */
 function resetPages(first: page, pgmap: dev_pagemap, order: unsigned_int): void {
 	const stale =
-		PG_locked | PG_referenced | PG_uptodate | PG_dirty | PG_lru | PG_writeback | PG_large_rmappable;
+		PG_locked |
+		PG_referenced |
+		PG_uptodate |
+		PG_dirty |
+		PG_lru |
+		PG_writeback |
+		PG_large_rmappable;
 	for (let i = 0; i < 1 << order; i++) {
 		const p = nth_page(first, i);
 		p.flags &= ~stale;

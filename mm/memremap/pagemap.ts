@@ -8,17 +8,17 @@
  *   memunmap_pages   kill ref ── put the idle pages' refs ── wait for 0 ── unplug
  * ```
  */
-import { WARN_ON, WARN_ON_ONCE, fileReport } from '../../include/linux/bug.ts';
+import { fileReport, WARN_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { completion, init_completion } from '../../include/linux/completion.ts';
 import type { device } from '../../include/linux/device.ts';
 import { EEXIST, EINVAL, ENOMEM, ENXIO } from '../../include/linux/errno.ts';
 import {
+	type dev_pagemap,
 	MEMORY_DEVICE_COHERENT,
 	MEMORY_DEVICE_FS_DAX,
 	MEMORY_DEVICE_GENERIC,
 	MEMORY_DEVICE_PCI_P2PDMA,
 	MEMORY_DEVICE_PRIVATE,
-	type dev_pagemap,
 	type range,
 } from '../../include/linux/memremap.ts';
 import { memoryMap } from '../../include/linux/mmzone.ts';
@@ -32,10 +32,10 @@ import {
 	percpu_ref_put_many,
 	percpu_ref_tryget_live,
 } from '../../include/linux/percpu-refcount.ts';
-import { GFP_KERNEL, type errno, type int, type unsigned_long } from '../../include/linux/types.ts';
+import { type errno, GFP_KERNEL, type int, type unsigned_long } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { formatTrace } from '../../include/sim/origin.ts';
-import { type Sim, preemptible, schedulePoint } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { synchronize_rcu } from '../../kernel/rcu/tree.ts';
 import { complete, wait_for_completion } from '../../kernel/sched/completion.ts';
@@ -74,7 +74,9 @@ function pfn_end(pgmap: dev_pagemap, range_id: int): bigint {
 
 /** How many references a range takes when it is set up: one a page, or one a compound page. */
 function pfn_len(pgmap: dev_pagemap, range_id: int): number {
-	return Number((pfn_end(pgmap, range_id) - pfn_first(pgmap, range_id)) >> pgmap.vmemmap_shift);
+	return Number(
+		(pfn_end(pgmap, range_id) - pfn_first(pgmap, range_id)) >> pgmap.vmemmap_shift,
+	);
 }
 
 /**
@@ -94,7 +96,9 @@ export function countsPagesInUse(pgmap: dev_pagemap): boolean {
 export function idleCount(pgmap: dev_pagemap): int {
 	if (countsPagesInUse(pgmap)) return 0;
 	if (!feature('zone_device_zero_refcount')) return 1;
-	return pgmap.type === MEMORY_DEVICE_FS_DAX || pgmap.type === MEMORY_DEVICE_PCI_P2PDMA ? 0 : 1;
+	return pgmap.type === MEMORY_DEVICE_FS_DAX || pgmap.type === MEMORY_DEVICE_PCI_P2PDMA
+		? 0
+		: 1;
 }
 
 /**
@@ -127,7 +131,8 @@ export function* memunmap_pages(pgmap: dev_pagemap): Sim<void> {
 	const ref = pgmap.ref as percpu_ref;
 	percpu_ref_kill(ref);
 	if (!countsPagesInUse(pgmap))
-		for (let i = 0; i < pgmap.nr_range; i++) percpu_ref_put_many(ref, pfn_len(pgmap, i));
+		for (let i = 0; i < pgmap.nr_range; i++)
+			percpu_ref_put_many(ref, pfn_len(pgmap, i));
 	yield* wait_for_completion(pgmap.done as completion);
 	percpu_ref_exit(ref);
 	for (let i = 0; i < pgmap.nr_range; i++) yield* pageunmap_range(pgmap, i);
@@ -138,7 +143,8 @@ function intersects(r: range, ram: boolean): boolean {
 	const first = Number(r.start >> 12n);
 	const last = Number(r.end >> 12n);
 	for (const other of memoryMap().ranges)
-		if (other.start <= last && other.end > first && (other.pgmap === null) === ram) return true;
+		if (other.start <= last && other.end > first && (other.pgmap === null) === ram)
+			return true;
 	return false;
 }
 
@@ -148,7 +154,12 @@ function add_pages(pgmap: dev_pagemap, r: range): int {
 	const start = r.start >> 12n;
 	const end = (r.end + 1n) >> 12n;
 	const misaligned = (start | end) & (PAGES_PER_SUBSECTION - 1n);
-	if (WARN_ON(misaligned !== 0n, `Misaligned add_pages start: ${hex(start)} end: ${hex(end - 1n)}`))
+	if (
+		WARN_ON(
+			misaligned !== 0n,
+			`Misaligned add_pages start: ${hex(start)} end: ${hex(end - 1n)}`,
+		)
+	)
 		return -EINVAL;
 	if (intersects(r, false)) return -EEXIST;
 	memoryMap().add({
@@ -215,7 +226,8 @@ function checkType(pgmap: dev_pagemap): boolean {
 		case MEMORY_DEVICE_PRIVATE:
 			return checkPrivate(pgmap);
 		case MEMORY_DEVICE_COHERENT:
-			if (WARN_ON(!hasFreeOp(pgmap), `Missing ${freeOpName()} method`)) return false;
+			if (WARN_ON(!hasFreeOp(pgmap), `Missing ${freeOpName()} method`))
+				return false;
 			return !WARN_ON(pgmap.owner === null, 'Missing owner');
 		case MEMORY_DEVICE_FS_DAX:
 		case MEMORY_DEVICE_GENERIC:
@@ -294,10 +306,7 @@ function devm_memremap_pages_release(data: unknown): Sim<void> {
  * @context Process context. Sleeps.
  * @kernel mm/memremap.c
  */
-export function* devm_memremap_pages(
-	dev: device,
-	pgmap: dev_pagemap,
-): Sim<unsigned_long | errno> {
+export function* devm_memremap_pages(dev: device, pgmap: dev_pagemap): Sim<unsigned_long | errno> {
 	const ret = yield* memremap_pages(pgmap, dev.numa_node);
 	if (typeof ret === 'number') return ret;
 	// devm_add_action_or_reset(), written out: mm does not import drivers/base.
@@ -377,11 +386,17 @@ export function reportPagemapsLeft(): number {
 			for (let at = 0; at < section.refcount.length; at++) {
 				const count = section.refcount[at]!;
 				if (count === idle || lines.length > 32) continue;
-				lines.push(`page pfn ${hex(BigInt(section.base + at))} count ${count}, taken at:`);
+				lines.push(
+					`page pfn ${hex(BigInt(section.base + at))} count ${count}, taken at:`,
+				);
 				lines.push(...formatTrace(section.origins?.[at] ?? null));
 			}
 		}
-		fileReport('leak', `pagemap still mapped: pfns ${hex(BigInt(start))}-${hex(BigInt(end - 1))}`, lines);
+		fileReport(
+			'leak',
+			`pagemap still mapped: pfns ${hex(BigInt(start))}-${hex(BigInt(end - 1))}`,
+			lines,
+		);
 	}
 	return left;
 }

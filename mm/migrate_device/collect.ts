@@ -13,6 +13,8 @@
  *   any other                0
  * ```
  */
+
+import { EAGAIN } from '../../include/linux/errno.ts';
 import type { migrate_vma } from '../../include/linux/migrate.ts';
 import {
 	MIGRATE_PFN_COMPOUND,
@@ -32,15 +34,15 @@ import {
 	page_folio,
 	type vm_area_struct,
 } from '../../include/linux/mm_types.ts';
-import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { MMU_NOTIFY_MIGRATE, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
+import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
-	PageAnonExclusive,
-	PageCompound,
 	folio_test_anon,
 	folio_test_large,
 	is_device_coherent_page,
 	is_zone_device_page,
+	PageAnonExclusive,
+	PageCompound,
 	page_pgmap,
 } from '../../include/linux/page-flags.ts';
 import { type mm_walk, type mm_walk_ops, PGWALK_RDLOCK } from '../../include/linux/pagewalk.ts';
@@ -75,12 +77,11 @@ import {
 } from '../../include/linux/swapops.ts';
 import {
 	type int,
+	outParam,
 	PAGE_SIZE,
 	PMD_SIZE,
-	outParam,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
-import { EAGAIN } from '../../include/linux/errno.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { folio_trylock, folio_unlock } from '../filemap.ts';
@@ -271,7 +272,11 @@ function* collectPage(
 
 /** Whether a candidate is a large folio that 7.3 splits before it goes on. */
 function mustSplit(found: page | null): found is page {
-	return feature('device_private_thp') && found !== null && folio_test_large(page_folio(found));
+	return (
+		feature('device_private_thp') &&
+		found !== null &&
+		folio_test_large(page_folio(found))
+	);
 }
 
 /** Whether a candidate is passed by: without rmap it cannot be moved; 6.12 has no large folios. */
@@ -299,7 +304,13 @@ function* collectEntries(
 		if (found !== null)
 			word = unmovable(found)
 				? 0n
-				: yield* collectPage(c, addr, new table_entry(table, pfn, index), found, mpfn);
+				: yield* collectPage(
+						c,
+						addr,
+						new table_entry(table, pfn, index),
+						found,
+						mpfn,
+					);
 		append(c.migrate, word);
 	}
 	return { addr: end, split: null };

@@ -18,14 +18,9 @@ import { MIGRATE_PFN_COMPOUND, MIGRATE_PFN_MIGRATE } from '../../include/linux/m
 import type { folio, mm_struct, page } from '../../include/linux/mm_types.ts';
 import type { mm_walk } from '../../include/linux/pagewalk.ts';
 import { pmd_none, type table_entry } from '../../include/linux/pgtable.ts';
-import {
-	softleaf_from_pmd,
-	softleaf_is_migration,
-} from '../../include/linux/swapops.ts';
 import { HPAGE_PMD_NR, type int, type unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
-import { softleaf_entry_wait_on_locked } from '../filemap.ts';
 import { pmd_lock, pmdIsHuge } from '../pgtable.ts';
 import { migrate_vma_collect_skip } from './words.ts';
 
@@ -84,11 +79,7 @@ export function* migrate_vma_collect_huge_pmd(
 		yield* spin_unlock(ptl);
 		return -EAGAIN;
 	}
-	const entry = softleaf_from_pmd(pmd);
-	if (softleaf_is_migration(entry)) {
-		yield* softleaf_entry_wait_on_locked(entry, ptl);
-		return -EAGAIN;
-	}
+	// A migration entry is passed by like any other that is not the owner's private one.
 	yield* spin_unlock(ptl);
 	return migrate_vma_collect_skip(start, end, walk.private as migrate_vma);
 }

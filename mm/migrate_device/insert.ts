@@ -10,8 +10,8 @@
 import {
 	MIGRATE_PFN_COMPOUND,
 	MIGRATE_PFN_MIGRATE,
-	type migrate_vma,
 	migrate_pfn_to_page,
+	type migrate_vma,
 } from '../../include/linux/migrate.ts';
 import { VM_UFFD_MISSING, VM_WRITE, vma_is_anonymous } from '../../include/linux/mm.ts';
 import {
@@ -24,10 +24,10 @@ import {
 } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
-	PG_uptodate,
 	folio_is_device_coherent,
 	folio_is_device_private,
 	folio_is_zone_device,
+	PG_uptodate,
 } from '../../include/linux/page-flags.ts';
 import {
 	pfn_pte,
@@ -66,7 +66,7 @@ import {
 	pud_alloc,
 	set_pte_at,
 } from '../pgtable.ts';
-import { RMAP_EXCLUSIVE, anon_vma_prepare, folio_add_new_anon_rmap } from '../rmap.ts';
+import { anon_vma_prepare, folio_add_new_anon_rmap, RMAP_EXCLUSIVE } from '../rmap.ts';
 import { folio_add_lru_vma, folio_get } from '../swap.ts';
 import { migrate_vma_insert_huge_pmd_page } from './huge.ts';
 
@@ -79,7 +79,8 @@ function* allocPmd(mm: mm_struct, addr: unsigned_long): Sim<table_entry | null> 
 /** What is needed besides the tables: the anon_vma, and the charge. */
 function* prepare(vma: vm_area_struct, pmdp: table_entry): Sim<boolean> {
 	const pmd = pmdp.value;
-	if (!pmd_none(pmd) && (pmd_trans_huge(pmd) || pmd_leaf(pmd) || pmd_devmap(pmd))) return false;
+	if (!pmd_none(pmd) && (pmd_trans_huge(pmd) || pmd_leaf(pmd) || pmd_devmap(pmd)))
+		return false;
 	if (yield* pte_alloc(vma.vm_mm, pmdp)) return false;
 	if (yield* anon_vma_prepare(vma)) return false;
 	return !shouldFail('mem_cgroup_charge');
@@ -91,11 +92,14 @@ function newEntry(vma: vm_area_struct, f: folio, p: page): pte_t | null {
 	const writable = (vma.vm_flags & VM_WRITE) !== 0n;
 	if (folio_is_device_private(f))
 		return swp_entry_to_pte(
-			writable ? make_writable_device_private_entry(pfn) : make_readable_device_private_entry(pfn),
+			writable
+				? make_writable_device_private_entry(pfn)
+				: make_readable_device_private_entry(pfn),
 		);
 	if (folio_is_zone_device(f) && !folio_is_device_coherent(f)) {
 		const { once } = world();
-		if (!once.has('migrate_vma_insert_page')) pr_warn('Unsupported ZONE_DEVICE page type.');
+		if (!once.has('migrate_vma_insert_page'))
+			pr_warn('Unsupported ZONE_DEVICE page type.');
 		once.add('migrate_vma_insert_page');
 		return null;
 	}
@@ -128,7 +132,12 @@ function* mapLocked(
 }
 
 /** Map a page at an empty address; false: it was not, and stays the driver's. */
-function* insert(vma: vm_area_struct, addr: unsigned_long, p: page, pmdp: table_entry): Sim<boolean> {
+function* insert(
+	vma: vm_area_struct,
+	addr: unsigned_long,
+	p: page,
+	pmdp: table_entry,
+): Sim<boolean> {
 	const f = page_folio(p);
 	if (!(yield* prepare(vma, pmdp))) return false;
 	f.flags |= PG_uptodate;

@@ -4,8 +4,8 @@ import { BUG_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import {
 	MIGRATE_PFN_COMPOUND,
 	MIGRATE_PFN_MIGRATE,
-	type migrate_vma,
 	migrate_pfn_to_page,
+	type migrate_vma,
 } from '../../include/linux/migrate.ts';
 import {
 	address_space,
@@ -16,11 +16,11 @@ import {
 } from '../../include/linux/mm_types.ts';
 import { MMU_NOTIFY_MIGRATE, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
 import {
-	PG_writeback,
 	folio_is_device_coherent,
 	folio_is_device_private,
 	folio_is_zone_device,
 	folio_nr_pages,
+	PG_writeback,
 } from '../../include/linux/page-flags.ts';
 import { PAGE_SIZE } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -105,7 +105,8 @@ function* matchSizes(w: pages_walk, i: number, f: folio): Sim<number> {
 	const largeDst = (dst[i]! & MIGRATE_PFN_COMPOUND) !== 0n;
 	if (large && !largeDst) {
 		const nr = folio_nr_pages(f);
-		if (migrate !== null && !(yield* migrate_vma_split_unmapped_folio(migrate, i))) return nr;
+		if (migrate !== null && !(yield* migrate_vma_split_unmapped_folio(migrate, i)))
+			return nr;
 		src[i]! &= ~(MIGRATE_PFN_MIGRATE | MIGRATE_PFN_COMPOUND);
 		return 0;
 	}

@@ -15,7 +15,7 @@ import {
 } from '../../include/linux/migrate.ts';
 import { page_folio } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
-import { PageTail, folio_nr_pages } from '../../include/linux/page-flags.ts';
+import { folio_nr_pages, PageTail } from '../../include/linux/page-flags.ts';
 import type { int, unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
@@ -84,10 +84,7 @@ export function* migrate_device_range(
  * @kernel mm/migrate_device.c
  * @since v6.15
  */
-export function* migrate_device_pfns(
-	src_pfns: BigUint64Array,
-	npages: unsigned_long,
-): Sim<int> {
+export function* migrate_device_pfns(src_pfns: BigUint64Array, npages: unsigned_long): Sim<int> {
 	const n = Number(npages);
 	for (let i = 0; i < n; ) i += yield* lockAt(src_pfns, i, src_pfns[i]!, n);
 	yield* migrate_device_unmap(src_pfns, n, null);

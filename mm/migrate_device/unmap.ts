@@ -19,11 +19,11 @@ import {
 } from '../../include/linux/migrate.ts';
 import { address_space, type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import {
-	PG_private,
 	folio_is_zone_device,
 	folio_nr_pages,
 	folio_ref_count,
 	folio_test_lru,
+	PG_private,
 } from '../../include/linux/page-flags.ts';
 import type { unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';

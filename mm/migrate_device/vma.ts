@@ -2,9 +2,9 @@
 /** Migration of a range of a VMA. */
 import { EINVAL } from '../../include/linux/errno.ts';
 import type { migrate_vma } from '../../include/linux/migrate.ts';
-import { VM_SPECIAL, is_vm_hugetlb_page } from '../../include/linux/mm.ts';
+import { is_vm_hugetlb_page, VM_SPECIAL } from '../../include/linux/mm.ts';
 import type { vm_area_struct } from '../../include/linux/mm_types.ts';
-import { PageLocked, is_device_private_page } from '../../include/linux/page-flags.ts';
+import { is_device_private_page, PageLocked } from '../../include/linux/page-flags.ts';
 import { type int, PAGE_MASK } from '../../include/linux/types.ts';
 import { HarnessError } from '../../include/sim/report.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -58,7 +58,11 @@ export function* migrate_vma_setup(args: migrate_vma): Sim<int> {
 	args.npages = 0n;
 	yield* migrate_vma_collect(args);
 	if (args.cpages !== 0n)
-		args.cpages = yield* migrate_device_unmap(src, Number(args.npages), args.fault_page);
+		args.cpages = yield* migrate_device_unmap(
+			src,
+			Number(args.npages),
+			args.fault_page,
+		);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
  * - mmu_interval_read_retry() runs under the same lock.
  */
 import { fileReport } from '../../include/linux/bug.ts';
+import { lockdep_map } from '../../include/linux/lockdep.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import {
 	MMU_NOTIFY_EXCLUSIVE,
@@ -16,7 +17,6 @@ import {
 	type mmu_interval_notifier,
 	type mmu_notifier_range,
 } from '../../include/linux/mmu_notifier.ts';
-import { lockdep_map } from '../../include/linux/lockdep.ts';
 import { current, type held_lock } from '../../include/linux/sched.ts';
 import type { unsigned_long } from '../../include/linux/types.ts';
 import { formatTrace } from '../../include/sim/origin.ts';
@@ -103,7 +103,8 @@ export function checkAnswer(
 	if (interval_sub.invalidate_seq === cur_seq) return;
 	const { event, owner } = range;
 	if (event === MMU_NOTIFY_RELEASE) return;
-	if ((event === MMU_NOTIFY_MIGRATE || event === MMU_NOTIFY_EXCLUSIVE) && owner !== null) return;
+	if ((event === MMU_NOTIFY_MIGRATE || event === MMU_NOTIFY_EXCLUSIVE) && owner !== null)
+		return;
 	fileReport('mmu_notifier', 'BUG: invalidate callback without mmu_interval_set_seq()', [
 		`${interval(interval_sub)}, event ${eventNames[event]}: readers will not retry`,
 	]);
@@ -122,10 +123,14 @@ export function reportNotifiersLeft(mm: mm_struct): number {
 	const { itree, deferred_list, list } = subscriptions;
 	const intervals = new Set([...itree, ...deferred_list]);
 	for (const interval_sub of intervals)
-		fileReport('leak', `mmu_interval_notifier still inserted: ${interval(interval_sub)}`, [
-			`mm of ${mm.owner_comm}, inserted at:`,
-			...formatTrace(interval_sub.origin),
-		]);
+		fileReport(
+			'leak',
+			`mmu_interval_notifier still inserted: ${interval(interval_sub)}`,
+			[
+				`mm of ${mm.owner_comm}, inserted at:`,
+				...formatTrace(interval_sub.origin),
+			],
+		);
 	for (const _subscription of list)
 		fileReport('leak', `mmu_notifier still registered on the mm of ${mm.owner_comm}`);
 	return intervals.size + list.length;

@@ -25,8 +25,8 @@ import { pr_info } from '../../include/linux/printk.ts';
 import {
 	type int,
 	outParam,
-	type unsigned_int,
 	ULONG_MAX,
+	type unsigned_int,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -110,9 +110,7 @@ export function mmu_notifier_range_init_owner(
 }
 
 /** Second pass of those that asked for one, in the order in which they were called. */
-function* mn_itree_finish_pass(
-	finish_passes: readonly mmu_interval_notifier_finish[],
-): Sim<void> {
+function* mn_itree_finish_pass(finish_passes: readonly mmu_interval_notifier_finish[]): Sim<void> {
 	for (const finish of finish_passes) {
 		const ops = (finish.notifier as mmu_interval_notifier).ops;
 		yield* ops!.invalidate_finish!(finish);
@@ -209,7 +207,8 @@ function* mn_itree_invalidate(
 	let interval_sub = yield* mn_itree_inv_start_range(subscriptions, range, cur_seq);
 	if (!blockable) non_block_start();
 	for (; interval_sub !== null; interval_sub = mn_itree_inv_next(interval_sub, range)) {
-		if (yield* callInterval(interval_sub, range, cur_seq.value, finish_passes)) continue;
+		if (yield* callInterval(interval_sub, range, cur_seq.value, finish_passes))
+			continue;
 		if (WARN_ON(blockable, 'a notifier may not refuse')) continue;
 		err = -EAGAIN;
 		break;
@@ -242,7 +241,10 @@ function* mn_hlist_invalidate_range_start(
 		);
 		WARN_ON(blockable || _ret !== -EAGAIN, 'a notifier may only refuse to block');
 		// It cannot know that its start failed, so it must have no end.
-		WARN_ON(ops.invalidate_range_end !== undefined, 'a notifier that may refuse has an end');
+		WARN_ON(
+			ops.invalidate_range_end !== undefined,
+			'a notifier that may refuse has an end',
+		);
 		ret = _ret;
 	}
 	if (ret)
@@ -331,9 +333,7 @@ export function* mmu_notifier_invalidate_range_start(range: mmu_notifier_range):
  * @context The OOM reaper.
  * @kernel include/linux/mmu_notifier.h
  */
-export function* mmu_notifier_invalidate_range_start_nonblock(
-	range: mmu_notifier_range,
-): Sim<int> {
+export function* mmu_notifier_invalidate_range_start_nonblock(range: mmu_notifier_range): Sim<int> {
 	const map = __mmu_notifier_invalidate_range_start_map();
 	let ret = 0;
 	lock_map_acquire(map);
@@ -390,7 +390,8 @@ export function mmu_notifier_clear_flush_young(
 ): boolean {
 	let young = false;
 	for (const subscription of mm.notifier_subscriptions?.list ?? [])
-		if (subscription.ops?.clear_flush_young?.(subscription, mm, start, end)) young = true;
+		if (subscription.ops?.clear_flush_young?.(subscription, mm, start, end))
+			young = true;
 	return young;
 }
 

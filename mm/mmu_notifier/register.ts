@@ -86,7 +86,8 @@ export function* __mmu_notifier_register(
 	if (
 		WARN_ON_ONCE(
 			ops?.arch_invalidate_secondary_tlbs !== undefined &&
-				(ops.invalidate_range_start !== undefined || ops.invalidate_range_end !== undefined),
+				(ops.invalidate_range_start !== undefined ||
+					ops.invalidate_range_end !== undefined),
 			'both arch_invalidate_secondary_tlbs and start or end',
 		)
 	)
@@ -124,10 +125,7 @@ export function* __mmu_notifier_register(
  * @context Process context, without mmap_lock. Sleeps.
  * @kernel mm/mmu_notifier.c
  */
-export function* mmu_notifier_register(
-	subscription: mmu_notifier | null,
-	mm: mm_struct,
-): Sim<int> {
+export function* mmu_notifier_register(subscription: mmu_notifier | null, mm: mm_struct): Sim<int> {
 	yield* mmap_write_lock(mm);
 	const ret = yield* __mmu_notifier_register(subscription, mm);
 	yield* mmap_write_unlock(mm);
@@ -201,10 +199,7 @@ export function* mmu_notifier_get_locked(
  * @context Process context. Sleeps.
  * @kernel include/linux/mmu_notifier.h
  */
-export function* mmu_notifier_get(
-	ops: mmu_notifier_ops,
-	mm: mm_struct,
-): Sim<mmu_notifier | errno> {
+export function* mmu_notifier_get(ops: mmu_notifier_ops, mm: mm_struct): Sim<mmu_notifier | errno> {
 	yield* mmap_write_lock(mm);
 	const ret = yield* mmu_notifier_get_locked(ops, mm);
 	yield* mmap_write_unlock(mm);

@@ -7,9 +7,10 @@
  * Mechanism: readers are numbered in the order of entry; a wait is over when the oldest reader
  * inside is newer. The reader that ends a wait runs the callbacks: there is no thread for them.
  */
+
+import type { int } from '../../include/linux/types.ts';
 import { type Sim, touch, waitPoint } from '../../include/sim/schedule.ts';
 import { perWorld, world } from '../../include/sim/world.ts';
-import type { int } from '../../include/linux/types.ts';
 import { might_sleep } from '../../kernel/sched/might_sleep.ts';
 
 /** Something that waits for the readers that were inside when it was queued. */

@@ -220,7 +220,10 @@ TEST_F(pagemap, 'a_conflict_at_the_first_or_last_page_is_enomem', function* () {
 	const before = first.ref!.count;
 	expectReport('Conflicting mapping in same section');
 	for (const place of [pfns(A + 512n, 1024n), pfns(A - 512n, 1024n)])
-		EXPECT_EQ(-ENOMEM, yield* memremap_pages(newPgmap(MEMORY_DEVICE_GENERIC, [place]), 0));
+		EXPECT_EQ(
+			-ENOMEM,
+			yield* memremap_pages(newPgmap(MEMORY_DEVICE_GENERIC, [place]), 0),
+		);
 	EXPECT_EQ(before, first.ref!.count);
 	// A conflict in the middle is found only when the pages are plugged.
 	const around = newPgmap(MEMORY_DEVICE_GENERIC, [pfns(A - 512n, 2048n)]);

@@ -24,10 +24,10 @@ import {
 	type mm_struct,
 	type page,
 	page_folio,
-	type vm_area_struct,
-	type vm_fault,
 	VM_FAULT_OOM,
 	VM_FAULT_SIGBUS,
+	type vm_area_struct,
+	type vm_fault,
 } from '../../include/linux/mm_types.ts';
 import { memoryMap, page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { is_zone_device_page } from '../../include/linux/page-flags.ts';
@@ -35,14 +35,14 @@ import { pmd_none, type pte_t, type table_entry } from '../../include/linux/pgta
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
 	GFP_HIGHUSER_MOVABLE,
-	PAGE_SIZE,
 	type int,
+	PAGE_SIZE,
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import { boot, type BootOptions } from '../../init/main.ts';
+import { type BootOptions, boot } from '../../init/main.ts';
 import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
 import { memremap_pages, memunmap_pages, zone_device_page_init } from '../../mm/memremap.ts';
 import {
@@ -152,7 +152,10 @@ const deviceOps: dev_pagemap_ops = {
 /** The value in a page, wherever it is. */
 export function valueOf(p: page): bigint {
 	if (is_zone_device_page(p)) return deviceOf(p).memory.get(page_to_pfn(p)) ?? 0n;
-	return new DataView(pageFrame(p).u8.buffer, pageFrame(p).u8.byteOffset).getBigUint64(0, true);
+	return new DataView(pageFrame(p).u8.buffer, pageFrame(p).u8.byteOffset).getBigUint64(
+		0,
+		true,
+	);
 }
 
 /**

@@ -6,7 +6,12 @@
  */
 import { EAGAIN, EINTR, EINVAL, ENOMEM, EOVERFLOW } from '../../include/linux/errno.ts';
 import { file } from '../../include/linux/fs.ts';
-import { address_space, anon_vma, mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
+import {
+	address_space,
+	anon_vma,
+	mm_struct,
+	vm_area_struct,
+} from '../../include/linux/mm_types.ts';
 import {
 	MMU_NOTIFY_CLEAR,
 	MMU_NOTIFY_EXCLUSIVE,
@@ -26,9 +31,9 @@ import { current, SIGKILL } from '../../include/linux/sched.ts';
 import { mutex, type rw_semaphore } from '../../include/linux/spinlock.ts';
 import { UINT_MAX, ULONG_MAX } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
+import type { ProfileName } from '../../include/sim/feature.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
 import { mutex_lock, mutex_trylock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { runThreads, spawn } from '../../kernel/sched/core.ts';
@@ -400,10 +405,7 @@ TEST_F(interval, 'the_first_insert_is_ended_by_a_signal', function* ({ mm }) {
 		yield* mmu_interval_notifier_insert_locked(m.sub, mm, 0n, 0x1000n, mirrorOps),
 	);
 	current().pending.delete(SIGKILL);
-	EXPECT_EQ(
-		0,
-		yield* mmu_interval_notifier_insert_locked(m.sub, mm, 0n, 0x1000n, mirrorOps),
-	);
+	EXPECT_EQ(0, yield* mmu_interval_notifier_insert_locked(m.sub, mm, 0n, 0x1000n, mirrorOps));
 	yield* mmap_write_unlock(mm);
 	yield* mmu_interval_notifier_remove(m.sub);
 });
@@ -413,10 +415,7 @@ TEST_F(interval, 'insert_locked_asserts_the_mmap_lock', function* ({ mm }) {
 	yield* insert(m, mm, 0n, 0x1000n);
 	yield* mmu_interval_notifier_remove(m.sub);
 	expectReport('mmap_lock');
-	EXPECT_EQ(
-		0,
-		yield* mmu_interval_notifier_insert_locked(m.sub, mm, 0n, 0x1000n, mirrorOps),
-	);
+	EXPECT_EQ(0, yield* mmu_interval_notifier_insert_locked(m.sub, mm, 0n, 0x1000n, mirrorOps));
 	yield* mmu_interval_notifier_remove(m.sub);
 });
 
@@ -527,16 +526,20 @@ TEST_F(interval, 'a_retry_check_without_the_lock_is_reported', function* ({ mm }
 	yield* mmu_interval_notifier_remove(m.sub);
 });
 
-TEST_F(interval, 'read_begin_under_the_lock_of_the_callback_is_a_lockdep_circle', function* ({ mm }) {
-	const m = new Mirror();
-	yield* insert(m, mm, 0n, 0x1000n);
-	yield* invalidate(rangeOf(mm, 0n, 0x1000n));
-	expectReport('possible circular locking dependency detected');
-	yield* mutex_lock(m.lock);
-	yield* mmu_interval_read_begin(m.sub);
-	yield* mutex_unlock(m.lock);
-	yield* mmu_interval_notifier_remove(m.sub);
-});
+TEST_F(
+	interval,
+	'read_begin_under_the_lock_of_the_callback_is_a_lockdep_circle',
+	function* ({ mm }) {
+		const m = new Mirror();
+		yield* insert(m, mm, 0n, 0x1000n);
+		yield* invalidate(rangeOf(mm, 0n, 0x1000n));
+		expectReport('possible circular locking dependency detected');
+		yield* mutex_lock(m.lock);
+		yield* mmu_interval_read_begin(m.sub);
+		yield* mutex_unlock(m.lock);
+		yield* mmu_interval_notifier_remove(m.sub);
+	},
+);
 
 TEST_F(interval, 'an_invalidation_without_notifiers_costs_no_state', function* ({ mm }) {
 	yield* invalidate(rangeOf(mm, 0n, 0x1000n));
@@ -591,7 +594,10 @@ function* insertTwoPass(mm: mm_struct, names: readonly string[]): Sim<Mirror[]> 
 		const m = new Mirror();
 		m.lock.name = name;
 		mirrors.push(m);
-		ASSERT_EQ(0, yield* mmu_interval_notifier_insert(m.sub, mm, 0n, 0x1000n, twoPassOps));
+		ASSERT_EQ(
+			0,
+			yield* mmu_interval_notifier_insert(m.sub, mm, 0n, 0x1000n, twoPassOps),
+		);
 	}
 	return mirrors;
 }
@@ -600,7 +606,9 @@ TEST_F(interval, 'two_passes_run_in_call_order', function* ({ mm }, { profile })
 	const mirrors = yield* insertTwoPass(mm, ['a', 'quick', 'b']);
 	yield* invalidate(rangeOf(mm, 0n, 0x1000n));
 	expectList(
-		profile === 'v7.3' ? ['start a', 'start quick', 'start b', 'finish a', 'finish b'] : [],
+		profile === 'v7.3'
+			? ['start a', 'start quick', 'start b', 'finish a', 'finish b']
+			: [],
 		twoPass.order,
 	);
 	for (const m of mirrors) EXPECT_EQ(1, m.heard.length);
@@ -758,7 +766,9 @@ TEST_F(classic, 'secondary_tlb_hook_excludes_start_and_end', function* ({ mm }) 
 	const hook = (_n: mmu_notifier, _mm: mm_struct, start: bigint, end: bigint): void => {
 		flushed = `${start}-${end}`;
 	};
-	const bad = new mmu_notifier({ ops: { ...startOps, arch_invalidate_secondary_tlbs: hook } });
+	const bad = new mmu_notifier({
+		ops: { ...startOps, arch_invalidate_secondary_tlbs: hook },
+	});
 	expectReport('both arch_invalidate_secondary_tlbs and start or end');
 	EXPECT_EQ(-EINVAL, yield* mmu_notifier_register(bad, mm));
 	const good = new mmu_notifier({ ops: { arch_invalidate_secondary_tlbs: hook } });
@@ -854,7 +864,8 @@ TEST_F(classic, 'unregister_waits_for_a_running_callback', ({ mm }) => {
 		ops: {
 			*invalidate_range_start() {
 				order.push('callback');
-				for (let i = 0; i < 40; i++) yield schedulePoint('yield', current());
+				for (let i = 0; i < 40; i++)
+					yield schedulePoint('yield', current());
 				order.push('callback ends');
 				return 0;
 			},
@@ -994,11 +1005,8 @@ TEST('range_init_leaves_the_owner_out', () => {
 	const range = new mmu_notifier_range();
 	const mm = newMm();
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, mm, 1n, 2n);
-	expectList([MMU_NOTIFY_CLEAR, 0, 1n, 2n, null], [
-		range.event,
-		range.flags,
-		range.start,
-		range.end,
-		range.owner,
-	]);
+	expectList(
+		[MMU_NOTIFY_CLEAR, 0, 1n, 2n, null],
+		[range.event, range.flags, range.start, range.end, range.owner],
+	);
 });
