@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * The page cache of a shmem file: finding and making folios, and truncation.
+ *
+ * Guarantee: a folio in `i_pages` is up to date and has the cache's reference; a hole has none and is
+ * filled with zeros by whoever touches it. Truncation unmaps first, then drops folios, then unmaps
+ * again: a fault in between may have copied one privately.
+ */
+import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import type { inode } from '../../include/linux/fs.ts';
+import { type address_space, type folio, page_folio } from '../../include/linux/mm_types.ts';
+import { PG_dirty, PG_locked, PG_swapbacked, PG_uptodate } from '../../include/linux/page-flags.ts';
+import {
+	__GFP_ZERO,
+	GFP_HIGHUSER_MOVABLE,
+	type int,
+	type loff_t,
+	type out,
+	type pgoff_t,
+} from '../../include/linux/types.ts';
+import { shouldFail } from '../../include/sim/fault_injection.ts';
+import { type Sim, touch } from '../../include/sim/schedule.ts';
+import { filemap_lock_folio, folio_lock, folio_unlock } from '../filemap.ts';
+import { unmap_mapping_folio, unmap_mapping_range } from '../memory.ts';
+import { alloc_pages, pageFrame } from '../page_alloc.ts';
+import { folio_mark_dirty } from '../page-writeback.ts';
+import { folio_mapped } from '../rmap.ts';
+import { folio_add_lru, folio_get, folio_put } from '../swap.ts';
+
+/** Do not allocate; a hole is no folio. */
+export const SGP_READ = 0;
+/** Allocate within i_size. */
+export const SGP_CACHE = 2;
+/** Allocate, also beyond i_size. */
+export const SGP_WRITE = 3;
+/** What shmem_get_folio() does about holes. */
+export type sgp_type = 0 | 2 | 3;
+
+/** A new folio in the cache, locked, zeroed, with a reference for the caller; null: no memory. */
+function* addFolio(mapping: address_space, index: pgoff_t): Sim<folio | null> {
+	if (shouldFail('shmem_alloc_folio')) return null;
+	const p = yield* alloc_pages(GFP_HIGHUSER_MOVABLE | __GFP_ZERO, 0);
+	if (p === null) return null;
+	const f = page_folio(p);
+	if (mapping.i_pages.has(Number(index))) {
+		// somebody was faster
+		yield* folio_put(f);
+		return yield* filemap_lock_folio(mapping, index);
+	}
+	f.flags |= PG_locked | PG_swapbacked | PG_uptodate;
+	f.mapping = mapping;
+	f.index = index;
+	folio_get(f);
+	touch('write', mapping, 'i_pages');
+	mapping.i_pages.set(Number(index), f);
+	folio_add_lru(f);
+	return f;
+}
+
+/**
+ * The folio of a page of a shmem file.
+ *
+ * @param i - the inode
+ * @param index - the page
+ * @param foliop - out: the folio, locked and with a reference; null for a hole and SGP_READ
+ * @param sgp - what is done about a hole
+ * @retval 0 foliop is set
+ * @retval -EINVAL beyond the end of the file, unless SGP_WRITE
+ * @retval -ENOMEM no memory
+ * @context Sleeps.
+ * @deviates no write_end: there are no large folios to choose
+ * @kernel mm/shmem.c
+ */
+export function* shmem_get_folio(
+	i: inode,
+	index: pgoff_t,
+	foliop: out<folio | null>,
+	sgp: sgp_type,
+): Sim<int> {
+	const mapping = i.i_mapping;
+	foliop.value = null;
+	for (;;) {
+		if (sgp <= SGP_CACHE && index << 12n >= i.i_size) return -EINVAL;
+		let f = yield* filemap_lock_folio(mapping, index);
+		if (f === null) {
+			if (sgp === SGP_READ) return 0;
+			f = yield* addFolio(mapping, index);
+			if (f === null) return -ENOMEM;
+		}
+		if (f.mapping === mapping && (sgp === SGP_WRITE || index << 12n < i.i_size)) {
+			foliop.value = f;
+			return 0;
+		}
+		// truncated meanwhile: a folio beyond the end must not stay
+		if (f.mapping === mapping) yield* truncate_inode_folio(mapping, f);
+		yield* folio_unlock(f);
+		yield* folio_put(f);
+	}
+}
+
+/**
+ * Take a folio out of the page cache, and out of whatever maps it.
+ *
+ * @param mapping - page cache
+ * @param f - the folio, locked, with a reference of the caller's
+ * @retval 0 gone
+ * @retval -5 it is not of this page cache any more
+ * @context Sleeps.
+ * @kernel mm/truncate.c
+ */
+export function* truncate_inode_folio(mapping: address_space, f: folio): Sim<int> {
+	if (f.mapping !== mapping) return -5;
+	if (folio_mapped(f)) yield* unmap_mapping_folio(f);
+	touch('write', mapping, 'i_pages');
+	mapping.i_pages.delete(Number(f.index));
+	f.mapping = null;
+	f.flags &= ~PG_dirty;
+	// the cache's reference
+	yield* folio_put(f);
+	return 0;
+}
+
+/**
+ * Drop the folios of a range, and zero the parts of pages at its ends.
+ *
+ * @param i - the inode
+ * @param lstart - first byte
+ * @param lend - last byte; -1: everything behind lstart
+ * @context Sleeps.
+ * @kernel mm/shmem.c
+ */
+export function* shmem_truncate_range(i: inode, lstart: loff_t, lend: loff_t): Sim<void> {
+	const mapping = i.i_mapping;
+	const first = Number((lstart + 4095n) >> 12n);
+	const behind = lend < 0n ? Number.MAX_SAFE_INTEGER : Number((lend + 1n) >> 12n);
+	yield* zeroPart(mapping, lstart, lend);
+	const indices = [...mapping.i_pages.keys()].sort((a, b) => a - b);
+	for (const index of indices) {
+		if (index < first || index >= behind) continue;
+		const f = mapping.i_pages.get(index);
+		if (f === undefined) continue;
+		folio_get(f);
+		yield* folio_lock(f);
+		yield* truncate_inode_folio(mapping, f);
+		yield* folio_unlock(f);
+		yield* folio_put(f);
+	}
+}
+
+/** Zeroes what a range covers of the page in which it begins, if it begins inside of one. */
+function* zeroPart(mapping: address_space, lstart: loff_t, lend: loff_t): Sim<void> {
+	const from = Number(lstart & 4095n);
+	if (from === 0) return;
+	const f = yield* filemap_lock_folio(mapping, lstart >> 12n);
+	if (f === null) return;
+	const samePage = lend >= 0n && lend >> 12n === lstart >> 12n;
+	pageFrame(f.page).u8.fill(0, from, samePage ? Number(lend & 4095n) + 1 : 4096);
+	yield* folio_mark_dirty(f);
+	yield* folio_unlock(f);
+	yield* folio_put(f);
+}
+
+/**
+ * Set the size of a shmem file: the size's part of shmem_setattr().
+ *
+ * @param i - the inode
+ * @param newsize - bytes
+ * @context Sleeps.
+ */
+export function* shmemSetSize(i: inode, newsize: loff_t): Sim<void> {
+	const oldsize = i.i_size;
+	touch('write', i, 'i_size');
+	i.i_size = newsize;
+	if (newsize >= oldsize) return;
+	const holebegin = (newsize + 4095n) & ~4095n;
+	if (oldsize > holebegin) yield* unmap_mapping_range(i.i_mapping, holebegin, 0n, true);
+	yield* shmem_truncate_range(i, newsize, -1n);
+	// private copies that a fault made meanwhile
+	if (oldsize > holebegin) yield* unmap_mapping_range(i.i_mapping, holebegin, 0n, true);
+}
