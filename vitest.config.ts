@@ -15,10 +15,7 @@ export default defineConfig({
 		execArgv: ['--import', 'tsx'],
 		experimental: { viteModuleRunner: false, nodeLoader: false },
 		// a fork ends before V8 writes what it counted
-		setupFiles:
-			process.env['NODE_V8_COVERAGE'] === undefined
-				? []
-				: ['test/setup/coverage.ts'],
+		setupFiles: process.env['NODE_V8_COVERAGE'] ? ['test/setup/coverage.ts'] : [],
 		expect: { requireAssertions: true },
 		testTimeout: 30_000,
 		hookTimeout: 30_000,

@@ -353,6 +353,7 @@ class Trial<Self, Variant> {
 	async perform(): Promise<void> {
 		setVerdict(this.verdict);
 		await this.bodies();
+		this.verdict.sumUp();
 		await this.checkWorld();
 		setVerdict(null);
 	}

@@ -39,10 +39,15 @@ export class SkipStop extends Error {}
 /** Matches a report's title or text. */
 export type ReportPattern = string | RegExp;
 
+/** Failed EXPECTs of one test that are shown: what fails in a loop must leave the screen readable. */
+const shownFailures = 10;
+
 /** One test while it runs. */
 export class Verdict {
 	readonly test: string;
 	asserted = false;
+	/** Failed assertions, shown or not. */
+	failed = 0;
 	/** Lines to print; any makes the test fail. */
 	failures: string[] = [];
 	/** Reports that the test has to provoke. */
@@ -55,12 +60,18 @@ export class Verdict {
 
 	/** Record a failure at a place, in the layout of kselftest's `__TH_LOG()`. */
 	fail(message: string, stack: string): void {
+		if (++this.failed > shownFailures) return;
 		const [top, ...callers] = treePlaces(stack);
 		const where = top === undefined ? '' : `${top.path}:${top.line}:`;
 		this.failures.push(`${where}${this.test}:${message}`);
 		for (const { path, line } of callers)
-			if (path.startsWith('test/'))
-				this.failures.push(`  called from ${path}:${line}`);
+			if (path.startsWith('test/')) this.failures.push(`  called from ${path}:${line}`);
+	}
+
+	/** Say how many failures were not shown, if any. */
+	sumUp(): void {
+		const hidden = this.failed - shownFailures;
+		if (hidden > 0) this.failures.push(`${this.test}: ${hidden} more failures are not shown`);
 	}
 
 	/**

@@ -70,7 +70,7 @@ function vitestOptions(options: Options, dir: string): CliOptions {
 		provide: { kselftestFilters: options.filters, kselftestSpeeds: options.speeds },
 		passWithNoTests: true,
 		watch: options.watch,
-		...(process.env['NODE_V8_COVERAGE'] === undefined ? bundled(dir) : {}),
+		...(process.env['NODE_V8_COVERAGE'] ? {} : bundled(dir)),
 	};
 }
 

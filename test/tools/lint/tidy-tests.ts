@@ -6,16 +6,16 @@
  */
 import { fileURLToPath } from 'node:url';
 import { Project, ts } from 'ts-morph';
-import type { Rule } from '../../tools/lint/rule.ts';
-import { deterministic } from '../../tools/lint/rules/deterministic.ts';
-import { flavour } from '../../tools/lint/rules/flavour.ts';
-import { rules } from '../../tools/lint/rules/index.ts';
-import { noModuleState } from '../../tools/lint/rules/no_module_state.ts';
-import { register } from '../../tools/lint/rules/register.ts';
-import { spdx } from '../../tools/lint/rules/spdx.ts';
-import { yieldStar } from '../../tools/lint/rules/yield_star.ts';
-import { openProject, tidy, tidyReport } from '../../tools/lint/tidy.ts';
-import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST } from '../kselftest_harness.ts';
+import type { Rule } from '../../../tools/lint/rule.ts';
+import { deterministic } from '../../../tools/lint/rules/deterministic.ts';
+import { flavour } from '../../../tools/lint/rules/flavour.ts';
+import { rules } from '../../../tools/lint/rules/index.ts';
+import { noModuleState } from '../../../tools/lint/rules/no_module_state.ts';
+import { register } from '../../../tools/lint/rules/register.ts';
+import { spdx } from '../../../tools/lint/rules/spdx.ts';
+import { yieldStar } from '../../../tools/lint/rules/yield_star.ts';
+import { openProject, tidy, tidyReport } from '../../../tools/lint/tidy.ts';
+import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST } from '../../kselftest_harness.ts';
 
 /** What every sample may use. */
 const prelude = `
@@ -166,7 +166,7 @@ TEST('findings_are_told_as_checkpatch_does', () => {
 TEST(
 	'the_tree_is_tidy',
 	() => {
-		const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+		const root = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 		const tidiness = tidy(openProject(root), root, rules);
 		for (const finding of tidyReport(tidiness).slice(0, -1)) EXPECT_STREQ('', finding);
 		EXPECT_EQ(0, tidiness.findings.length);
