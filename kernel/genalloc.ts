@@ -11,7 +11,7 @@
  *   chunk   |####....##........|      used = [0,4) [8,10)     first gap of 4 blocks: 4
  * ```
  */
-import { BUG_ON } from '../include/linux/bug.ts';
+import { BUG_ON, oops } from '../include/linux/bug.ts';
 import { ENOMEM } from '../include/linux/errno.ts';
 import { gen_pool, gen_pool_chunk, type gen_pool_extent } from '../include/linux/genalloc.ts';
 import type { int, out, phys_addr_t, size_t, unsigned_long } from '../include/linux/types.ts';
@@ -218,7 +218,7 @@ export function gen_pool_free_owner(
 	const nr = Number((size + (1n << order) - 1n) >> order);
 	const where = `[0x${addr.toString(16)}, 0x${(addr + size).toString(16)})`;
 	const chunk = pool.chunks.find((c) => addr >= c.start_addr && addr <= c.end_addr);
-	if (chunk === undefined) return BUG_ON(true, `gen_pool_free: ${where} is not of this pool`);
+	if (chunk === undefined) oops(`gen_pool_free: ${where} is not of this pool`);
 	BUG_ON(addr + size - 1n > chunk.end_addr, `gen_pool_free: ${where} leaves its chunk`);
 	const start = Number((addr - chunk.start_addr) >> order);
 	const cleared = clearBlocks(chunk.used, start, start + nr);
