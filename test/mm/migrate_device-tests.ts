@@ -88,6 +88,7 @@ import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { folio_unlock } from '../../mm/filemap.ts';
+import { forkProcess } from '../../mm/fork.ts';
 import { memremap_pages, memunmap_pages, zone_device_folio_init } from '../../mm/memremap.ts';
 import {
 	migrate_device_finalize,
@@ -820,6 +821,54 @@ TEST_F(migrate, 'finalize_without_pages_leaves_migration_entries', function* (s)
 	s.task = createProcess('next');
 });
 
+TEST_F(migrate, 'a_page_shared_by_fork_moves_in_both_processes', function* (s) {
+	s.fill(1);
+	const child = forkProcess(s.task) as task_struct;
+	const heard: number[] = [];
+	const lock = new mutex('mirror->lock');
+	const sub = new mmu_interval_notifier();
+	yield* mmu_interval_notifier_insert(sub, child.mm!, s.at, PAGE_SIZE, {
+		*invalidate(notifier, range, cur_seq) {
+			heard.push(range.event);
+			yield* mutex_lock(lock);
+			mmu_interval_set_seq(notifier, cur_seq);
+			yield* mutex_unlock(lock);
+			return true;
+		},
+	});
+	EXPECT_EQ(1, yield* toDevice(s.dev, s.task.mm!, s.at, 1));
+	expectList(['Dr'], s.states(1));
+	expectList([2, 2], [s.page(0)._refcount, s.page(0)._mapcount + 1]);
+	EXPECT_EQ(s.pte(0), pteOf(child, s.at));
+	// The child is told by the rmap walk, of a CLEAR; its own fault is a MIGRATE.
+	expectList([1], heard);
+	EXPECT_EQ(100n, userRead64(child, s.at));
+	expectList([1, 6], heard);
+	EXPECT_EQ('r', s.state(0));
+	EXPECT_EQ(s.pte(0) & ~0x60n, pteOf(child, s.at) & ~0x60n);
+	EXPECT_EQ(1, s.dev.faults);
+	EXPECT_EQ(null, userWrite64(s.task, s.at, 5n));
+	EXPECT_EQ(100n, userRead64(child, s.at));
+	EXPECT_EQ(5n, userRead64(s.task, s.at));
+	yield* mmu_interval_notifier_remove(sub);
+	exitProcess(child);
+});
+
+TEST_F(migrate, 'file_pages_do_not_go_to_a_device', function* (s) {
+	const at = mmapAnonymous(s.task, 2n * PAGE_SIZE, RW, true);
+	EXPECT_EQ(null, userWrite64(s.task, at, 9n));
+	EXPECT_EQ(0, yield* toDevice(s.dev, s.task.mm!, at, 2));
+	EXPECT_EQ(16, s.dev.free.length);
+	const before = pte_pfn(pteOf(s.task, at));
+	const args = migration(s.dev, vmaAt(s.task, at), at, at + 2n * PAGE_SIZE);
+	EXPECT_EQ(0, yield* s.setup(args));
+	// A hole of a file is not filled.
+	expectList([VALID | M | W, 0n], [args.src[0]! & FLAGS, args.src[1]]);
+	yield* s.finish(args);
+	EXPECT_EQ(before, pte_pfn(pteOf(s.task, at)));
+	EXPECT_EQ(9n, userRead64(s.task, at));
+});
+
 TEST('F22_an_aligned_hole_is_one_compound_word', function* () {
 	const s = new Stage();
 	s.setUp('v7.3');
@@ -882,6 +931,7 @@ function counting(seed: number, profile: ProfileName): { faults: number; moved: 
 	const s = new Stage();
 	s.setUp(profile);
 	s.fill(1);
+	const child = forkProcess(s.task) as task_struct;
 	let done = 0;
 	let moved = 0;
 	const rounds = 6;
@@ -908,6 +958,13 @@ function counting(seed: number, profile: ProfileName): { faults: number; moved: 
 			yield schedulePoint('yield', s);
 		}
 	});
+	spawn(
+		'child',
+		function* () {
+			for (let n = 0; n < rounds; n++) ASSERT_EQ(100n, yield* loadUser64(s.at));
+		},
+		{ mm: child.mm, cpu: 1 },
+	);
 	spawn('evictor', function* () {
 		while (done < 2) {
 			yield* evict(s.dev);
@@ -917,7 +974,9 @@ function counting(seed: number, profile: ProfileName): { faults: number; moved: 
 	runThreads(randomStrategy(seed));
 	ASSERT_EQ(100n + BigInt(rounds), userRead64(s.task, s.address(0)));
 	ASSERT_EQ(BigInt(rounds), userRead64(s.task, s.address(1)));
+	ASSERT_EQ(100n, userRead64(child, s.at));
 	ASSERT_EQ(0, world().reports.length);
+	exitProcess(child);
 	s.tearDown();
 	return { faults: s.dev.faults, moved };
 }
