@@ -36,7 +36,7 @@ import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import { type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature, world } from '../../include/sim/world.ts';
-import { runThreads, spawn } from '../../kernel/sched/core.ts';
+import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { wait_var_event } from '../../kernel/sched/wait.ts';
 import {
@@ -435,6 +435,7 @@ TEST_F(pagemap, 'a_dax_waiter_wakes_when_the_page_is_idle', (_self, { profile })
 	runThreads(randomStrategy(2));
 	expectList(['put', 'idle'], order);
 	EXPECT_EQ(0, freed.length);
+	run(memunmap_pages(pgmap));
 });
 
 TEST_F(pagemap, 'only_a_6_12_dax_page_is_put_by_the_devmap_path', function* (_self, { profile }) {
