@@ -128,8 +128,10 @@ export class TopologyBuilder {
 			description,
 			offset,
 			nextBus: options.bus + 1,
-			next32: 2n * GIB,
-			next64: options.bus64 ?? 0x400_0000_0000n,
+			next32: 2n * GIB + BigInt(index) * 0x1000_0000n,
+			next64:
+				options.bus64 ??
+				0x400_0000_0000n + BigInt(index) * 0x100_0000_0000n,
 		};
 		this.hosts.push(host);
 		this.machine.hostBridges.push(description);

@@ -170,7 +170,7 @@ export function readLspci(text: string, file: string): LspciFunction[] {
 
 /** lspci -v ends each function, the last one too, with an empty line. */
 function checkEnd(text: string, file: string): void {
-	if (/\n[ \t>]*\r?\n\s*$/.test(text)) return;
+	if (/\n[ \t>]*\r?\n[\s>]*$/.test(text)) return;
 	throw new TopologyError(
 		file,
 		text.trimEnd().split('\n').length,
