@@ -21,7 +21,7 @@ export const PAGE_OFFSET = 0xffff_8880_0000_0000n;
  * @kernel arch/x86/include/asm/io.h
  */
 export function phys_to_virt(phys: phys_addr_t): bigint {
-	return (phys as bigint) + PAGE_OFFSET;
+	return BigInt.asUintN(64, (phys as bigint) + PAGE_OFFSET);
 }
 
 /**
@@ -31,7 +31,7 @@ export function phys_to_virt(phys: phys_addr_t): bigint {
  * @kernel arch/x86/include/asm/io.h
  */
 export function virt_to_phys(virt: bigint): phys_addr_t {
-	return virt - PAGE_OFFSET;
+	return BigInt.asUintN(64, virt - PAGE_OFFSET);
 }
 
 /** The machine's side of physical accesses. */

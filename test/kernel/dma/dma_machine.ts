@@ -31,8 +31,6 @@ export interface DmaWorldOptions {
 	/** RAM above 4 GiB too. */
 	readonly high?: boolean;
 	readonly profile?: ProfileName;
-	/** What follows `pci=` on the command line. */
-	readonly pci?: string;
 }
 
 /**
@@ -41,10 +39,10 @@ export interface DmaWorldOptions {
  * @param options - IOMMU, bounce buffer, RAM, release
  */
 export function bootDma(options: DmaWorldOptions = {}): Machine {
-	const { iommu = null, dma, high = false, profile = 'v7.3', pci = '' } = options;
+	const { iommu = null, dma, high = false, profile = 'v7.3' } = options;
 	const ram = [{ start: '0x0', size: '0x10000000' }];
 	if (high) ram.push({ start: '0x100000000', size: '0x10000000' });
-	const machine = bootPci({ ...standardMachine(), ram, iommu }, profile, pci);
+	const machine = bootPci({ ...standardMachine(), ram, iommu }, profile);
 	for (const { startPfn, endPfn } of machine.ram.ranges)
 		memoryMap().add({ start: startPfn, end: endPfn, pgmap: null, idle: 0 });
 	dmaInit(machine, dma);
