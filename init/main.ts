@@ -9,6 +9,8 @@
  */
 import type { MachineDescription } from '../arch/sim/description.ts';
 import { Machine, makeMachine } from '../arch/sim/machine.ts';
+import { memInit, memShutdownCheck } from '../mm/mm_init.ts';
+import { dmaInit } from '../drivers/iommu/probe.ts';
 import { pciInit } from '../drivers/pci/probe.ts';
 import { pciShutdownCheck } from '../drivers/pci/shutdown.ts';
 import { task_struct } from '../include/linux/sched.ts';
@@ -26,13 +28,14 @@ import { lockShutdownCheck } from '../kernel/locking/shutdown.ts';
 import { schedShutdownCheck } from '../kernel/sched/shutdown.ts';
 
 /** What each subsystem does at boot, in this order. */
-const bootHooks: readonly ((machine: Machine) => void)[] = [pciInit];
+const bootHooks: readonly ((machine: Machine) => void)[] = [memInit, pciInit, dmaInit];
 
 /** What each subsystem looks for at shutdown, in this order: users before what they use. */
 const shutdownChecks: readonly (() => void)[] = [
 	schedShutdownCheck,
 	dmaShutdownCheck,
 	pciShutdownCheck,
+	memShutdownCheck,
 	lockShutdownCheck,
 ];
 
