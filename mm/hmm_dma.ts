@@ -50,6 +50,7 @@ import {
 } from '../include/linux/pci-p2pdma.ts';
 import { type dma_addr_t, type int, PAGE_SIZE, type size_t } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
+import { forgetStateless } from '../kernel/dma/debug/stateless.ts';
 import {
 	dma_iova_free,
 	dma_iova_link,
@@ -212,6 +213,7 @@ export function hmm_dma_map_pfn(
 			);
 			if (dma_mapping_error(dev, dma_addr)) break error;
 			if (dma_need_unmap(dev)) dmaList(map, 'hmm_dma_map_pfn')[i] = dma_addr;
+			else forgetStateless(dev, dma_addr, map.dma_entry_size, DMA_BIDIRECTIONAL);
 		}
 		pfns[i] = pfns[i]! | HMM_PFN_DMA_MAPPED;
 		return dma_addr;

@@ -175,7 +175,7 @@ export function runPair(
 	const fresh = pattern(written[0]! * 257 + 5);
 
 	const { read } = run(() => remoteAccess(stage, fresh));
-	const migrated = gpu.counters.migrateToRam;
+	const { pagesToVram, pagesToRam: migrated } = gpu.counters;
 	const kind = addressKind(mr);
 	const used = mr.key.mtt[0]! & ~3n;
 	// The CPU looks at what the NIC wrote; that brings the pages home.
@@ -195,7 +195,7 @@ export function runPair(
 		address: `0x${used.toString(16)}`,
 		addressKind: kind,
 		pages: PAGES,
-		kept: PAGES - migrated,
+		kept: pagesToVram - migrated,
 		migrated,
 		bytes: 2 * BYTES,
 		wrong,

@@ -41,14 +41,14 @@ const pagemapOpsP2p: dev_pagemap_ops = Object.freeze({
 
 /** How a GPU is set up. */
 export interface GpuOptions {
-	/** Bytes of VRAM; default: what the BAR shows. */
+	/** Bytes of VRAM; default: what the BAR shows, and at least 16 MiB. */
 	readonly vramSize?: bigint;
 	/** Bytes that the P2P window shows; 0: no window. Default: all that BAR and VRAM have. */
 	readonly windowSize?: bigint;
 }
 
-/** VRAM of a GPU that shows none of it. */
-const VRAM_WITHOUT_BAR = 16n << 20n;
+/** VRAM of a GPU whose BAR shows less, or nothing. */
+const LEAST_VRAM = 16n << 20n;
 
 /** What the hardware does by itself: its BAR shows its memory. */
 function showVram(pdev: pci_dev, bar: int, silicon: GpuSilicon): void {
@@ -72,7 +72,7 @@ export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGp
 	dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
 	const bar = vramBar(pdev);
 	const barSize = bar < 0 ? 0n : pci_resource_len(pdev, bar);
-	const vramSize = options.vramSize ?? (barSize > 0n ? barSize : VRAM_WITHOUT_BAR);
+	const vramSize = options.vramSize ?? (barSize > LEAST_VRAM ? barSize : LEAST_VRAM);
 	const silicon = new GpuSilicon(pci_name(pdev), vramSize);
 	if (bar >= 0) showVram(pdev, bar, silicon);
 
