@@ -409,7 +409,7 @@ for (const profile of ['v6.12', 'v7.3'] as const) {
 		for (const iommu of [null, intel]) {
 			bootDma({ iommu, profile });
 			// With an IOMMU the kernel turns ACS redirection on.
-			for (const name of ['RP0', 'DSP0', 'DSP1'] as const)
+			for (const name of ['USP', 'DSP0', 'DSP1'] as const)
 				pci_write_config_word(
 					dev(name),
 					dev(name).acs_cap + PCI_ACS_CTRL,
