@@ -35,10 +35,12 @@ import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
 import type { pci_dev } from '../../include/linux/pci.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
+import { mutex } from '../../include/linux/spinlock.ts';
 import type { int } from '../../include/linux/types.ts';
 import type { FeatureName, ProfileName } from '../../include/sim/feature.ts';
 import { world } from '../../include/sim/world.ts';
 import { boot } from '../../init/main.ts';
+import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { hmm_range_fault } from '../../mm/hmm.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
@@ -174,6 +176,7 @@ export class StandardWorld {
 		const hmm_pfns = new BigUint64Array(pages);
 		if (init.hmm_pfns !== undefined) hmm_pfns.set(init.hmm_pfns);
 		const sub = new mmu_interval_notifier();
+		const user = new mutex('user lock');
 		let ret = 0;
 		let tries = 0;
 		run(
@@ -181,7 +184,9 @@ export class StandardWorld {
 				const length = BigInt(pages) * PAGE;
 				yield* mmu_interval_notifier_insert(sub, mm!, address, length, {
 					*invalidate(notifier, _range, seq) {
+						yield* mutex_lock(user);
 						mmu_interval_set_seq(notifier, seq);
+						yield* mutex_unlock(user);
 						return true;
 					},
 				});

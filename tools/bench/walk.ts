@@ -13,8 +13,10 @@ import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
 import { PAGE_READONLY, PAGE_SHARED, pfn_pte } from '../../include/linux/pgtable.ts';
+import { mutex } from '../../include/linux/spinlock.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { boot, shutdown } from '../../init/main.ts';
+import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { hmm_range_fault } from '../../mm/hmm.ts';
 import { bulkFill } from '../../mm/hmm_fill.ts';
@@ -91,6 +93,7 @@ function modelWalk(bulk: boolean, rounds: number): number {
 	const base = mmapAnonymous(task, BigInt(PAGES) * PAGE, PROT_READ | PROT_WRITE);
 	run(() => mapAll(mm, base, FIRST_PFN), { task });
 	const sub = new mmu_interval_notifier();
+	const user = new mutex('user lock');
 	const end = base + BigInt(PAGES) * PAGE;
 	const hmm_pfns = new BigUint64Array(PAGES);
 	const times: number[] = [];
@@ -98,7 +101,9 @@ function modelWalk(bulk: boolean, rounds: number): number {
 		function* () {
 			yield* mmu_interval_notifier_insert(sub, mm, base, end - base, {
 				*invalidate(notifier, _range, seq) {
+					yield* mutex_lock(user);
 					mmu_interval_set_seq(notifier, seq);
+					yield* mutex_unlock(user);
 					return true;
 				},
 			});

@@ -197,7 +197,7 @@ TEST_F(p2p_odp, 'F10_dma_map_of_the_four_kinds_of_page', (self) => {
 	const { w } = self;
 	const { address } = w.mapPages(2);
 	ASSERT_EQ(w.toVram(address, 1), 1);
-	const nic0 = w.pdev('NIC0').dev;
+	const nic0 = w.nic('NIC0').pdev.dev;
 	const { ret, pfns } = w.rangeFault(address, 2, { dma_dev: nic0 });
 	ASSERT_EQ(ret, 0);
 	ASSERT_TRUE(is_pci_p2pdma_page(hmm_pfn_to_page(pfns[0]!)));
@@ -223,10 +223,10 @@ TEST_F(p2p_odp, 'F10_dma_map_of_the_four_kinds_of_page', (self) => {
 	EXPECT_NE(bus.address, phys);
 	// NONE: system memory.
 	EXPECT_EQ(bus.ram, (pfns[1]! & ~HMM_PFN_FLAGS()) << 12n);
-	const through = mapFor(w.pdev('NIC1').dev);
+	const through = mapFor(w.nic('NIC1').pdev.dev);
 	EXPECT_EQ(through.word & sticky, HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA);
 	EXPECT_EQ(through.address, phys);
-	const refused = mapFor(w.pdev('NIC2').dev);
+	const refused = mapFor(w.nic('NIC2').pdev.dev);
 	EXPECT_EQ(refused.address, DMA_MAPPING_ERROR);
 	EXPECT_EQ(refused.word & sticky, 0n);
 });
