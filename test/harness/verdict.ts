@@ -65,13 +65,15 @@ export class Verdict {
 		const where = top === undefined ? '' : `${top.path}:${top.line}:`;
 		this.failures.push(`${where}${this.test}:${message}`);
 		for (const { path, line } of callers)
-			if (path.startsWith('test/')) this.failures.push(`  called from ${path}:${line}`);
+			if (path.startsWith('test/'))
+				this.failures.push(`  called from ${path}:${line}`);
 	}
 
 	/** Say how many failures were not shown, if any. */
 	sumUp(): void {
 		const hidden = this.failed - shownFailures;
-		if (hidden > 0) this.failures.push(`${this.test}: ${hidden} more failures are not shown`);
+		if (hidden > 0)
+			this.failures.push(`${this.test}: ${hidden} more failures are not shown`);
 	}
 
 	/**

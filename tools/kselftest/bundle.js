@@ -10,7 +10,15 @@
  * had before it was read.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import {
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	statSync,
+	writeFileSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -148,8 +156,8 @@ export function suitesWith(file) {
 	for (const name of readdirSync(cache)) {
 		if (!name.endsWith('.mjs.json')) continue;
 		const manifest = readManifest(join(cache, name));
-		if (manifest !== null && Object.hasOwn(manifest.inputs, file))
-			suites.push(manifest.suite);
+		if (manifest === null || !existsSync(manifest.suite)) continue;
+		if (Object.hasOwn(manifest.inputs, file)) suites.push(manifest.suite);
 	}
 	return suites;
 }

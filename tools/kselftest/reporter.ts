@@ -65,9 +65,8 @@ export class KtapReporter implements Reporter {
 		}
 		this.printEnded();
 		for (const id of this.order)
-			this.addError(suiteName(this.options.dir, id), ['did not end']);
-		for (const { message, stack } of errors)
-			this.addError('unhandled', (stack ?? message).split('\n'));
+			this.add(failedResult(suiteName(this.options.dir, id), ['did not end']));
+		for (const { message, stack } of errors) this.bailOut(message, stack ?? '');
 		this.order = [];
 		this.options.print([totalsLine(totalsOf(this.results))]);
 	}
@@ -93,15 +92,12 @@ export class KtapReporter implements Reporter {
 		}
 	}
 
-	private addError(name: string, diagnostics: string[]): void {
-		this.add({
-			name,
-			status: 'error',
-			reason: '',
-			diagnostics,
-			speed: 'normal',
-			children: [],
-		});
+	/** What went wrong outside of any suite has no place in the plan. */
+	private bailOut(message: string, stack: string): void {
+		const lines = stack.split('\n');
+		this.results.push(failedResult('unhandled', lines));
+		const [title = ''] = message.split('\n');
+		this.options.print([...lines.map((line) => `# ${line}`), `Bail out! ${title}`]);
 	}
 
 	private add(result: Result): void {
@@ -116,6 +112,10 @@ export class KtapReporter implements Reporter {
 		this.options.print([header, ...lines.slice(-1)]);
 		this.options.detail([header, ...lines]);
 	}
+}
+
+function failedResult(name: string, diagnostics: string[]): Result {
+	return { name, status: 'error', reason: '', diagnostics, speed: 'normal', children: [] };
 }
 
 function compareNames(a: string, b: string): number {
