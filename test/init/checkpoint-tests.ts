@@ -56,7 +56,8 @@ function makeGraph(kinds: readonly number[], links: readonly number[]): Graph {
 				return Object.assign(Object.create(null), { id: i });
 		}
 	});
-	links.forEach((target, i) => link(made[i % made.length], made[target % made.length]));
+	for (const [i, target] of links.entries())
+		link(made[i % made.length], made[target % made.length]);
 	return made;
 }
 
