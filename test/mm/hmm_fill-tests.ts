@@ -43,7 +43,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { HmmWorld, PAGE, STICKY, at, wordText } from './hmm_world.ts';
+import { at, HmmWorld, PAGE, STICKY, wordText } from './hmm_world.ts';
 import { TestDevice } from './mm_world.ts';
 
 const TABLE = 512;
@@ -109,10 +109,15 @@ const odd = (dev: TestDevice): fc.Arbitrary<bigint> =>
 
 const requestBits = bits(HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE);
 /** Words going in: requests, sticky bits, and now and then anything. */
-const input = fc.oneof(
-	{ weight: 8, arbitrary: fc.tuple(requestBits, bits(1n << 60n, 1n << 59n, 1n << 58n)) },
-	{ weight: 1, arbitrary: fc.tuple(fc.bigInt({ min: 0n, max: (1n << 64n) - 1n })) },
-).map((list) => list.reduce((sum, bit) => sum | bit, 0n));
+const input = fc
+	.oneof(
+		{
+			weight: 8,
+			arbitrary: fc.tuple(requestBits, bits(1n << 60n, 1n << 59n, 1n << 58n)),
+		},
+		{ weight: 1, arbitrary: fc.tuple(fc.bigInt({ min: 0n, max: (1n << 64n) - 1n })) },
+	)
+	.map((list) => list.reduce((sum, bit) => sum | bit, 0n));
 
 interface Case {
 	readonly entries: bigint[];
@@ -128,7 +133,10 @@ const cases = (dev: TestDevice): fc.Arbitrary<Case> =>
 		fc.record({
 			// mostly plain, so that the loop runs for a while
 			entries: fc.array(
-				fc.oneof({ weight: 6, arbitrary: plain }, { weight: 1, arbitrary: odd(dev) }),
+				fc.oneof(
+					{ weight: 6, arbitrary: plain },
+					{ weight: 1, arbitrary: odd(dev) },
+				),
 				{ minLength: n, maxLength: n },
 			),
 			inputs: fc.array(input, { minLength: n, maxLength: n }),
@@ -179,7 +187,11 @@ TEST_F(fill, 'a_whole_table_of_present_pages', ({ w }, { profile }) => {
 	const { u64 } = first.table;
 	const was = u64.slice();
 	for (let i = 0; i < TABLE; i++)
-		u64[i] = ((0xff_0000_0000n + BigInt(i)) << 12n) | PRESENT | (i % 2 ? _PAGE_RW : 0n) | _PAGE_NX;
+		u64[i] =
+			((0xff_0000_0000n + BigInt(i)) << 12n) |
+			PRESENT |
+			(i % 2 ? _PAGE_RW : 0n) |
+			_PAGE_NX;
 	const words = new BigUint64Array(TABLE).fill(STICKY);
 	const { ret } = w.walkPmd(0, TABLE, { words });
 	u64.set(was);

@@ -24,13 +24,15 @@ import {
 	type mmu_notifier_range,
 } from '../../include/linux/mmu_notifier.ts';
 import { mm_walk } from '../../include/linux/pagewalk.ts';
-import { pte_none, pte_pfn, pte_write, table_entry } from '../../include/linux/pgtable.ts';
+import { pte_none, pte_pfn, pte_write, type table_entry } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
+import { mutex } from '../../include/linux/spinlock.ts';
 import type { int, unsigned_int } from '../../include/linux/types.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import type { BootOptions } from '../../init/main.ts';
+import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
 import {
 	hmm_range_fault,
@@ -45,7 +47,13 @@ import {
 	mmu_interval_read_begin,
 	mmu_interval_set_seq,
 } from '../../mm/mmu_notifier.ts';
-import { pgd_offset, pmd_alloc, pte_alloc, pte_offset_kernel, pud_alloc } from '../../mm/pgtable.ts';
+import {
+	pgd_offset,
+	pmd_alloc,
+	pte_alloc,
+	pte_offset_kernel,
+	pud_alloc,
+} from '../../mm/pgtable.ts';
 import { createProcess, exitProcess, userMmap } from '../../mm/syscalls.ts';
 import { bootMm, vmaAt } from './mm_world.ts';
 
@@ -146,6 +154,7 @@ export interface CallOptions extends Partial<hmm_range> {
 /** A notifier with what hit it. */
 export class WatchedRange {
 	sub = new mmu_interval_notifier();
+	lock = new mutex('mirror');
 	events: string[] = [];
 
 	constructor() {
@@ -155,9 +164,11 @@ export class WatchedRange {
 
 const watchOps: mmu_interval_notifier_ops = {
 	*invalidate(sub: mmu_interval_notifier, { event, start, end }: mmu_notifier_range, seq) {
+		const { lock, events } = sub.container as WatchedRange;
+		yield* mutex_lock(lock);
 		mmu_interval_set_seq(sub, seq);
-		const from = (start - ARENA) / PAGE;
-		(sub.container as WatchedRange).events.push(`${event} ${from}-${(end - ARENA) / PAGE}`);
+		yield* mutex_unlock(lock);
+		events.push(`${event} ${(start - ARENA) / PAGE}-${(end - ARENA) / PAGE}`);
 		return true;
 	},
 };
@@ -177,7 +188,12 @@ export class HmmWorld {
 	}
 
 	/** Map pages of the arena, private and anonymous unless flags say something else. */
-	map(first: int, pages: int, prot: unsigned_int = RW, flags: unsigned_int = MAP_PRIVATE): bigint {
+	map(
+		first: int,
+		pages: int,
+		prot: unsigned_int = RW,
+		flags: unsigned_int = MAP_PRIVATE,
+	): bigint {
 		const ret = userMmap(this.task, at(first), BigInt(pages) * PAGE, prot, flags);
 		if (ret !== at(first)) throw new Error(`mmap() returned ${ret}`);
 		return ret;
@@ -267,7 +283,8 @@ export class HmmWorld {
 		});
 		const before = this.task.min_flt + this.task.maj_flt;
 		let ret: int = 0;
-		if (timeout !== undefined) ret = yield* hmm_range_fault_unlocked_timeout(range, timeout);
+		if (timeout !== undefined)
+			ret = yield* hmm_range_fault_unlocked_timeout(range, timeout);
 		else
 			for (let n = 0; n < tries; n++) {
 				range.notifier_seq = yield* mmu_interval_read_begin(sub);
