@@ -113,7 +113,7 @@ export class mmu_interval_notifier {
 	/** Where it was inserted, when the world tracks origins. */
 	origin: Error | null = null;
 	/** User locks held at the last mmu_interval_set_seq(): read_retry() needs one of them. */
-	setSeqLocks: object[] | null = null;
+	setSeqLocks: readonly object[] | null = null;
 }
 
 /**

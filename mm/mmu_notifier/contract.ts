@@ -4,8 +4,9 @@
  *
  * - A callback that answers true has called mmu_interval_set_seq() with the number it got, unless
  *   it may ignore the event: MIGRATE or EXCLUSIVE of an owner, and RELEASE.
- * - mmu_interval_set_seq() runs under a lock of the user, taken in the callback.
- * - mmu_interval_read_retry() runs under the same lock.
+ * - mmu_interval_set_seq() runs under a lock of the user, taken in the callback, and
+ *   mmu_interval_read_retry() under the same one. Both are looked at when read_retry() runs: a mirror
+ *   that is never asked about needs no lock.
  */
 import { fileReport } from '../../include/linux/bug.ts';
 import { lockdep_map } from '../../include/linux/lockdep.ts';
@@ -17,7 +18,7 @@ import {
 	type mmu_interval_notifier,
 	type mmu_notifier_range,
 } from '../../include/linux/mmu_notifier.ts';
-import { current, type held_lock } from '../../include/linux/sched.ts';
+import { current } from '../../include/linux/sched.ts';
 import type { unsigned_long } from '../../include/linux/types.ts';
 import { formatTrace } from '../../include/sim/origin.ts';
 import { perWorld } from '../../include/sim/world.ts';
@@ -48,37 +49,43 @@ function interval(interval_sub: mmu_interval_notifier): string {
 	return `interval [0x${start.toString(16)}-0x${last.toString(16)}]`;
 }
 
-/** Locks that the core holds around a callback; the user's own come behind them. */
-function userLocks(): held_lock[] {
+/** Nobody's locks; shared, so that a callback without any costs nothing. */
+const none: readonly object[] = [];
+
+/** The locks that a callback took itself: those behind the core's own, which end with the map. */
+function userLocks(): readonly object[] {
 	const held = current().held_locks;
 	const map = __mmu_notifier_invalidate_range_start_map();
 	let first = held.length;
 	while (first > 0 && held[first - 1]!.instance !== map) first--;
-	return held.slice(first);
+	return first === held.length ? none : held.slice(first).map((lock) => lock.instance);
 }
 
 /**
- * A callback sets the number: it must hold a lock that it took itself.
+ * A callback sets the number: remember the locks that it took, for the users who check.
  *
  * @param interval_sub - whose number is set
  */
-export function checkSetSeq(interval_sub: mmu_interval_notifier): void {
-	const held = userLocks();
-	interval_sub.setSeqLocks = held.map((lock) => lock.instance);
-	if (held.length !== 0) return;
-	fileReport('mmu_notifier', 'BUG: mmu_interval_set_seq() without the lock of its user', [
-		`${interval(interval_sub)}: read_retry() could miss this invalidation`,
-	]);
+export function noteSetSeq(interval_sub: mmu_interval_notifier): void {
+	interval_sub.setSeqLocks = userLocks();
 }
 
 /**
- * A user asks whether it was invalidated: it must hold the lock under which the callback answers.
+ * A user asks whether it was invalidated: it must hold the lock under which the callback answered.
  *
  * @param interval_sub - what it asks about
  */
 export function checkReadRetry(interval_sub: mmu_interval_notifier): void {
 	const locks = interval_sub.setSeqLocks;
-	if (locks === null || locks.length === 0) return;
+	if (locks === null) return;
+	if (locks.length === 0) {
+		fileReport(
+			'mmu_notifier',
+			'BUG: mmu_interval_set_seq() without the lock of its user',
+			[`${interval(interval_sub)}: read_retry() could miss an invalidation`],
+		);
+		return;
+	}
 	const held = current().held_locks;
 	for (let i = held.length - 1; i >= 0; i--) if (locks.includes(held[i]!.instance)) return;
 	fileReport(

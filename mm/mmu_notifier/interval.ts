@@ -33,7 +33,7 @@ import { mmap_assert_write_locked } from '../mmap_lock.ts';
 import {
 	__mmu_notifier_invalidate_range_start_map,
 	checkReadRetry,
-	checkSetSeq,
+	noteSetSeq,
 } from './contract.ts';
 import { itreeIndex, itreeInsert, itreeRemove, mn_itree_is_invalidating } from './itree.ts';
 import { __mmu_notifier_register, mmu_notifier_register } from './register.ts';
@@ -50,7 +50,7 @@ export function mmu_interval_set_seq(
 	interval_sub: mmu_interval_notifier,
 	cur_seq: unsigned_long,
 ): void {
-	checkSetSeq(interval_sub);
+	noteSetSeq(interval_sub);
 	touch('write', interval_sub, 'invalidate_seq');
 	interval_sub.invalidate_seq = cur_seq;
 }

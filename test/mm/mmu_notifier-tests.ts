@@ -513,6 +513,8 @@ TEST_F(interval, 'a_number_set_without_a_lock_is_reported', function* ({ mm }) {
 	yield* mmap_read_lock(mm);
 	yield* invalidate(rangeOf(mm, 0n, 0x1000n));
 	yield* mmap_read_unlock(mm);
+	EXPECT_EQ(0, world().reports.length);
+	EXPECT_FALSE(yield* retryNeeded(m, 3n));
 	yield* mmu_interval_notifier_remove(m.sub);
 });
 
