@@ -20,8 +20,13 @@ export const IO_TLB_SIZE = 1n << IO_TLB_SHIFT;
 /** Slots of the default pool: 64 MiB. */
 export const IO_TLB_DEFAULT_NSLABS = 32768;
 
-/** `list` of a slot in use, and what is known of it. */
-export class io_tlb_slots {
+/**
+ * What is known of each slot.
+ *
+ * @kernel include/linux/swiotlb.h
+ * @deviates one array for each field of struct io_tlb_slot
+ */
+export class ioTlbSlots {
 	/** Free slots from here to the end of the set; 0: in use. */
 	readonly list: Uint8Array;
 	/** Physical address that each slot bounces for; -1: none. */
@@ -57,7 +62,7 @@ export class io_tlb_pool {
 	/** Slots in use. */
 	used: unsigned_int = 0;
 	/** Made when the first slot is taken. */
-	slots: io_tlb_slots | null = null;
+	slots: ioTlbSlots | null = null;
 
 	/** @param init - designated initialiser */
 	constructor(init: Partial<io_tlb_pool> = {}) {

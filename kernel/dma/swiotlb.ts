@@ -33,7 +33,7 @@ import {
 	IO_TLB_SIZE,
 	io_tlb_mem,
 	type io_tlb_pool,
-	io_tlb_slots,
+	ioTlbSlots,
 } from '../../include/linux/swiotlb.ts';
 import {
 	type bool,
@@ -135,8 +135,8 @@ function swiotlb_align_offset(dev: device, align_mask: bigint, addr: phys_addr_t
 	return (addr as bigint) & keep & (align_mask | (IO_TLB_SIZE - 1n));
 }
 
-function slotsOf(pool: io_tlb_pool): io_tlb_slots {
-	return (pool.slots ??= new io_tlb_slots(pool.nslabs));
+function slotsOf(pool: io_tlb_pool): ioTlbSlots {
+	return (pool.slots ??= new ioTlbSlots(pool.nslabs));
 }
 
 /** Copy between a buffer and its slots. */

@@ -13,7 +13,13 @@ import { HarnessError } from '../../../include/sim/report.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { dmaApiDebug } from '../debug.ts';
 
-/** Whether the device's mappings are dma-direct's. */
+/**
+ * Whether the device's mappings are dma-direct's.
+ *
+ * @param dev - the device
+ * @param ops - its own operations, or null
+ * @kernel kernel/dma/mapping.c
+ */
 export function dma_map_direct(dev: device, ops: dma_map_ops | null): bool {
 	return !use_dma_iommu(dev) && ops === null;
 }
