@@ -63,6 +63,7 @@ export function* f(lock: object, ops: { open?(): Sim<number> }): Sim<number> {
 	run(() => msleep(4));
 	void (lock ? msleep(5) : null); // error
 	for (const n of [1].values()) console.log(n, ret, declared);
+	for (const point of msleep(9)) console.log(point, [...msleep(10)], msleep(11).next());
 	return yield* (lock ? msleep(6) : msleep(7));
 }
 export function g(): Sim<number> {

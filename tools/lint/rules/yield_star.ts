@@ -36,11 +36,19 @@ function wholeExpression(call: ts.Node): ts.Node {
 	}
 }
 
+/** Whether somebody looks at each step: `[...call()]`, `for (const point of call())`, `call().next()`. */
+function isDriven(whole: ts.Node): boolean {
+	const { parent } = whole;
+	if (ts.isSpreadElement(parent)) return true;
+	if (ts.isForOfStatement(parent)) return parent.expression === whole;
+	return ts.isPropertyAccessExpression(parent) && parent.name.text === 'next';
+}
+
 function isHandedOn(call: ts.CallExpression, checker: ts.TypeChecker): boolean {
 	const whole = wholeExpression(call);
 	const { parent } = whole;
 	if (ts.isYieldExpression(parent)) return parent.asteriskToken !== undefined;
-	if (ts.isReturnStatement(parent)) return true;
+	if (ts.isReturnStatement(parent) || isDriven(whole)) return true;
 	if (ts.isArrowFunction(parent) && parent.body === whole) {
 		const expected = checker.getContextualType(parent);
 		const results =
