@@ -50,6 +50,16 @@ const AMD_PGSIZES = 0x7f7_ffff_f000n;
 const INTEL_APERTURE = 0x7f_ffff_ffffn;
 const AMD_APERTURE = 0xffff_ffff_ffffn;
 
+/** Page sizes of a bitmap as log2, largest first. */
+function shiftsOf(pgsizes: bigint): readonly number[] {
+	const shifts: number[] = [];
+	for (let bit = 47; bit >= 12; bit--) if ((pgsizes >> BigInt(bit)) & 1n) shifts.push(bit);
+	return shifts;
+}
+
+const INTEL_SHIFTS = shiftsOf(INTEL_PGSIZES);
+const AMD_SHIFTS = shiftsOf(AMD_PGSIZES);
+
 /** What the driver keeps of a domain. */
 export class hardwareDomain {
 	iommu: Iommu;
@@ -57,18 +67,13 @@ export class hardwareDomain {
 	/** Mapped, not synced. */
 	pending: IommuTable = new IommuTable();
 	/** Page sizes as log2, largest first. */
-	shifts: number[];
+	readonly shifts: readonly number[];
 
-	/**
-	 * @param iommu - the machine's IOMMU
-	 * @param pgsizes - bitmap of page sizes
-	 */
-	constructor(iommu: Iommu, pgsizes: bigint) {
+	/** @param iommu - the machine's IOMMU */
+	constructor(iommu: Iommu) {
 		this.iommu = iommu;
 		this.hw = iommu.makeDomain();
-		this.shifts = [];
-		for (let bit = 47; bit >= 12; bit--)
-			if ((pgsizes >> BigInt(bit)) & 1n) this.shifts.push(bit);
+		this.shifts = iommu.kind === 'intel' ? INTEL_SHIFTS : AMD_SHIFTS;
 	}
 }
 
@@ -221,6 +226,6 @@ export function makeHardwareDomain(iommu: Iommu, type: unsigned_int): iommu_doma
 		intel ? INTEL_APERTURE : AMD_APERTURE,
 	);
 	domain.pgsize_bitmap = intel ? INTEL_PGSIZES : AMD_PGSIZES;
-	domain.driverData = new hardwareDomain(iommu, domain.pgsize_bitmap);
+	domain.driverData = new hardwareDomain(iommu);
 	return domain;
 }
