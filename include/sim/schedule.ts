@@ -12,6 +12,7 @@
  * (`preemptible()`): a single thread then runs at the speed of plain code. Plain code that touches
  * shared state (a wake-up, a reference count) says so with `touch()`.
  */
+import { takeOrigin } from './origin.ts';
 import { world } from './world.ts';
 
 /** How a schedule point touches its object. */
@@ -60,6 +61,8 @@ export interface SchedulePoint {
 	readonly ready?: () => boolean;
 	/** Virtual time (ns) at which a timed wait gives up. */
 	readonly deadline?: bigint;
+	/** Where the thread waits, when the world tracks origins. */
+	readonly origin?: Error | null;
 }
 
 /**
@@ -77,6 +80,7 @@ export class Point implements SchedulePoint {
 	readonly count: number | undefined;
 	readonly ready: (() => boolean) | undefined;
 	readonly deadline: bigint | undefined;
+	readonly origin: Error | null;
 
 	/**
 	 * @param access - how the object is touched
@@ -103,6 +107,7 @@ export class Point implements SchedulePoint {
 		this.count = count;
 		this.ready = ready;
 		this.deadline = deadline;
+		this.origin = ready === undefined ? null : takeOrigin();
 	}
 }
 

@@ -10,6 +10,8 @@
  * Duty: kernel code calls neither; tests, boot code and tools do.
  */
 
+import type { Machine } from '../../arch/sim/machine.ts';
+import { ENOMEM } from '../../include/linux/errno.ts';
 import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import {
@@ -20,7 +22,8 @@ import {
 	TASK_UNINTERRUPTIBLE,
 	task_struct,
 } from '../../include/linux/sched.ts';
-import type { int, long, unsigned_int } from '../../include/linux/types.ts';
+import type { errno, int, long, unsigned_int } from '../../include/linux/types.ts';
+import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { HarnessError } from '../../include/sim/report.ts';
 import {
 	type SchedulePoint,
@@ -31,7 +34,7 @@ import {
 } from '../../include/sim/schedule.ts';
 import { perWorld, type World, world } from '../../include/sim/world.ts';
 import { reportLocksHeldAtExit } from '../locking/lockdep_report.ts';
-import { hungTasks, livelock } from './hung_task.ts';
+import { endlessPolling, hungTasks, livelock } from './hung_task.ts';
 import { might_sleep } from './might_sleep.ts';
 import { inOrder, type Strategy } from './strategy.ts';
 
@@ -40,6 +43,12 @@ import { inOrder, type Strategy } from './strategy.ts';
  * The usual cause: a retry loop whose condition nobody can make true.
  */
 export const MAX_POINTS = 10_000_000;
+
+/**
+ * Most moves of virtual time in one run() or runThreads() without a thread that ends. The usual
+ * cause: a thread that polls for something that nobody does any more.
+ */
+export const MAX_TIMED_WAITS = 1_000_000;
 
 /** Virtual time that passes when a thread gives its CPU up without waiting: 1 µs. */
 export const YIELD_NS = 1000n;
@@ -57,6 +66,8 @@ export class Scheduler {
 	driven: task_struct[] = [];
 	/** Points since something last ended or time last moved. */
 	points = 0;
+	/** Moves of virtual time since a thread ended. */
+	timedWaits = 0;
 	/** An exception has ended the run: what the threads wait for means nothing any more. */
 	crashed = false;
 	/** Scratch for the threads that can go on. */
@@ -111,7 +122,7 @@ export function run<T>(body: Sim<T> | (() => Sim<T>), opts?: ThreadOptions): T {
 	w.preemptible = false;
 	task.on_cpu = true;
 	s.driven.push(task);
-	if (s.driven.length === 1) s.points = 0;
+	if (s.driven.length === 1) s.points = s.timedWaits = 0;
 	try {
 		const gen: Sim<T> = typeof body === 'function' ? body() : body;
 		let yields = 0;
@@ -198,6 +209,7 @@ function advanceClock(w: World, s: Scheduler): boolean {
 				next = deadline;
 		}
 	if (next === null) return false;
+	if (++s.timedWaits > MAX_TIMED_WAITS) endlessPolling(s, MAX_TIMED_WAITS);
 	if (next > w.clock) w.clock = next;
 	s.points = 0;
 	return true;
@@ -238,7 +250,7 @@ function bury(s: Scheduler, task: task_struct): void {
 	task.__state = TASK_DEAD;
 	task.body = null;
 	s.threads.splice(s.threads.indexOf(task), 1);
-	s.points = 0;
+	s.points = s.timedWaits = 0;
 	touch('wake', task);
 }
 
@@ -247,12 +259,13 @@ function bury(s: Scheduler, task: task_struct): void {
  *
  * @param name - its comm
  * @param fn - what it does
- * @param opts - CPU, address space
+ * @param opts - CPU, default: the machine's in turn; address space
  */
 export function spawn(name: string, fn: () => Sim<unknown>, opts: ThreadOptions = {}): task_struct {
 	const w = world();
 	const s = scheduler();
-	const task = newTask(w, { cpu: s.threads.length, ...opts, comm: name });
+	const cpus = (w.machine as Partial<Machine>).cpus?.length ?? Infinity;
+	const task = newTask(w, { cpu: s.threads.length % cpus, ...opts, comm: name });
 	task.body = fn();
 	s.threads.push(task);
 	return task;
@@ -264,13 +277,15 @@ export function spawn(name: string, fn: () => Sim<unknown>, opts: ThreadOptions 
  * @param threadfn - what it does
  * @param data - its argument
  * @param name - its comm
+ * @retval -ENOMEM no memory
  * @kernel include/linux/kthread.h
  */
 export function kthread_run<T>(
 	threadfn: (data: T) => Sim<int>,
 	data: T,
 	name: string,
-): task_struct {
+): task_struct | errno {
+	if (shouldFail('kthread_run')) return -ENOMEM;
 	const task = spawn(name, () => threadfn(data), { mm: null });
 	task.flags |= PF_KTHREAD;
 	return task;
@@ -384,7 +399,7 @@ export function runThreads(strategy: Strategy = inOrder): void {
 		);
 	const before = w.preemptible;
 	w.preemptible = strategy.preemptive;
-	s.points = 0;
+	s.points = s.timedWaits = 0;
 	let last: task_struct | null = null;
 	try {
 		while (s.threads.length !== 0) {

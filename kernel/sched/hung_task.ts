@@ -3,6 +3,7 @@
 import { fileReport } from '../../include/linux/bug.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { wait_queue_entry } from '../../include/linux/wait.ts';
+import { formatTrace } from '../../include/sim/origin.ts';
 import { KernelOops } from '../../include/sim/report.ts';
 import type { SchedulePoint } from '../../include/sim/schedule.ts';
 import { heldLocks } from '../locking/lockdep_report.ts';
@@ -49,6 +50,10 @@ function lostWakeup(point: SchedulePoint): string[] {
 		: [];
 }
 
+function indent(line: string): string {
+	return `      ${line}`;
+}
+
 /**
  * No thread can go on and no deadline is left.
  *
@@ -65,6 +70,9 @@ export function hungTasks(s: Tasks): never {
 			`INFO: task ${task.comm}:${task.pid} blocked for more than 120 seconds.`,
 			`      Waits to ${point.access} ${objectName(point.object)}${holder(point, tasks)}.`,
 			...lostWakeup(point),
+			...(point.origin
+				? ['      Call Trace:', ...formatTrace(point.origin).map(indent)]
+				: []),
 		];
 	});
 	const first = blocked[0];
@@ -112,5 +120,25 @@ export function livelock(s: Tasks, bound: number, point: SchedulePoint | null): 
 				),
 			],
 		),
+	);
+}
+
+/**
+ * Threads sleep and wake, and nothing comes of it.
+ *
+ * @param s - the tasks
+ * @param bound - how often virtual time moved
+ * @throws KernelOops always
+ */
+export function endlessPolling(s: Tasks, bound: number): never {
+	s.crashed = true;
+	const tasks = [...new Set([...s.driven, ...s.threads])];
+	throw new KernelOops(
+		fileReport('sched', `INFO: no thread ended in ${bound} timed waits`, [
+			'The usual cause is a thread that polls for something that no thread does any more.',
+			...tasks.map(
+				(t) => `  ${t.comm}/${t.pid}: ${t.point?.access ?? 'running'}`,
+			),
+		]),
 	);
 }

@@ -3,11 +3,13 @@
  * Goal: run() and runThreads() bring threads to their ends, or say why they can't.
  * Method: threads of a few points each; every way to wait, to hang and to fail.
  */
-import { EBUSY } from '../../../include/linux/errno.ts';
+import { IS_ERR } from '../../../include/linux/err.ts';
+import { EBUSY, ENOMEM } from '../../../include/linux/errno.ts';
 import { jiffies } from '../../../include/linux/jiffies.ts';
 import { TASK_DEAD, task_struct } from '../../../include/linux/sched.ts';
 import { mutex, spinlock_t } from '../../../include/linux/spinlock.ts';
 import { wait_queue_head } from '../../../include/linux/wait.ts';
+import { injectFaults } from '../../../include/sim/fault_injection.ts';
 import {
 	type Footprint,
 	preemptible,
@@ -25,6 +27,7 @@ import {
 	kthread_should_stop,
 	kthread_stop,
 	MAX_POINTS,
+	MAX_TIMED_WAITS,
 	msleep,
 	run,
 	runThreads,
@@ -49,6 +52,7 @@ import {
 } from '../../../kernel/sched/strategy.ts';
 import { wait_event, wake_up } from '../../../kernel/sched/wait.ts';
 import {
+	ASSERT_FALSE,
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_STREQ,
@@ -62,7 +66,7 @@ import { bootTiny, messageOf, oopsOf, race } from '../tiny_world.ts';
 
 const sched = FIXTURE('sched', () => ({}));
 
-FIXTURE_SETUP(sched, () => bootTiny());
+FIXTURE_SETUP(sched, () => bootTiny(true));
 
 /** Hands out some points. */
 function* points(object: object, count: number): Sim<void> {
@@ -361,10 +365,37 @@ TEST_F(sched, 'kthread_ends_when_it_is_asked_to', function* () {
 		42,
 		'poller',
 	);
+	ASSERT_FALSE(IS_ERR(thread));
+	if (IS_ERR(thread)) return;
 	EXPECT_EQ(null, thread.mm);
 	yield* msleep(5);
 	EXPECT_EQ(42, yield* kthread_stop(thread));
 	EXPECT_EQ(TASK_DEAD, thread.__state);
+	injectFaults().fail('kthread_run');
+	EXPECT_EQ(
+		-ENOMEM,
+		kthread_run(
+			function* () {
+				return 0;
+			},
+			null,
+			'none',
+		),
+	);
+});
+
+TEST_F(sched, 'polling_for_ever_ends_at_its_bound', () => {
+	spawn('poller', function* () {
+		for (;;) yield* msleep(1);
+	});
+	EXPECT_TRUE(oopsOf(() => runThreads()).text.includes('poller/2: wait'));
+	expectReport(`no thread ended in ${MAX_TIMED_WAITS} timed waits`);
+});
+
+TEST_F(sched, 'threads_are_spread_over_the_cpus', () => {
+	const none = function* (): Sim<void> {};
+	EXPECT_EQ('0 1 0', ['a', 'b', 'c'].map((n) => spawn(n, none).cpu).join(' '));
+	EXPECT_EQ(7, spawn('d', none, { cpu: 7 }).cpu);
 });
 
 TEST_F(sched, 'sleeping_in_atomic_context_is_reported_once_a_place', function* () {
