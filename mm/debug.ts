@@ -5,8 +5,8 @@ import { address_space, type page, page_folio } from '../include/linux/mm_types.
 import { page_to_pfn } from '../include/linux/mmzone.ts';
 import * as flag from '../include/linux/page-flags.ts';
 import { pr_warn } from '../include/linux/printk.ts';
-import { formatTrace } from '../include/sim/origin.ts';
 import { current } from '../include/linux/sched.ts';
+import { formatTrace } from '../include/sim/origin.ts';
 
 const flagNames: readonly (readonly [number, string])[] = [
 	[flag.PG_locked, 'locked'],

@@ -14,17 +14,22 @@
  * mmgrab() and mmdrop() are in mm_count.ts.
  */
 import { BUG_ON, fileReport } from '../include/linux/bug.ts';
-import { NR_MM_COUNTERS, mm_struct } from '../include/linux/mm_types.ts';
-import { ULONG_MAX, type bool } from '../include/linux/types.ts';
+import { mm_struct, NR_MM_COUNTERS } from '../include/linux/mm_types.ts';
+import { type bool, ULONG_MAX } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import { takeOrigin } from '../include/sim/origin.ts';
 import { type Sim, touch } from '../include/sim/schedule.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
-import { FIRST_USER_ADDRESS, USER_PGTABLES_CEILING, free_pgtables } from './free_pgtables.ts';
+import { FIRST_USER_ADDRESS, free_pgtables, USER_PGTABLES_CEILING } from './free_pgtables.ts';
 import { liveObjects } from './live.ts';
 import { unmap_vmas } from './memory.ts';
 import { mmdrop } from './mm_count.ts';
-import { mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock } from './mmap_lock.ts';
+import {
+	mmap_read_lock,
+	mmap_read_unlock,
+	mmap_write_lock,
+	mmap_write_unlock,
+} from './mmap_lock.ts';
 import { tlb_finish_mmu, tlb_gather_mmu_fullmm } from './mmu_gather.ts';
 import { mmu_notifier_release } from './mmu_notifier.ts';
 import { pgd_alloc } from './pgtable.ts';
@@ -110,7 +115,10 @@ function check_mm(mm: mm_struct): void {
 	}
 	// the top-level table goes with the struct
 	if (mm.pgtables !== 1)
-		fileReport('BUG', `BUG: non-zero pgtables_bytes on freeing mm: ${(mm.pgtables - 1) * 4096}`);
+		fileReport(
+			'BUG',
+			`BUG: non-zero pgtables_bytes on freeing mm: ${(mm.pgtables - 1) * 4096}`,
+		);
 }
 
 /**

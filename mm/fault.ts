@@ -31,13 +31,7 @@ import {
 	type vm_area_struct,
 } from '../include/linux/mm_types.ts';
 import { pr_warn } from '../include/linux/printk.ts';
-import {
-	SIGBUS,
-	SIGKILL,
-	SIGSEGV,
-	current,
-	fatal_signal_pending,
-} from '../include/linux/sched.ts';
+import { current, fatal_signal_pending, SIGBUS, SIGKILL, SIGSEGV } from '../include/linux/sched.ts';
 import type { unsigned_long, vm_fault_t } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { vma_lookup } from './find_vma.ts';
@@ -105,7 +99,8 @@ export function* do_user_addr_fault(
 		}
 		const fault = yield* handle_mm_fault(vma, address, flags, regs);
 		// killed while it waited: the lock is gone already
-		if (fault & VM_FAULT_RETRY && fatal_signal_pending(task)) return { sig: SIGKILL, code: 0 };
+		if (fault & VM_FAULT_RETRY && fatal_signal_pending(task))
+			return { sig: SIGKILL, code: 0 };
 		if (fault & VM_FAULT_COMPLETED) return 0;
 		if (fault & VM_FAULT_RETRY) {
 			flags |= FAULT_FLAG_TRIED;

@@ -6,18 +6,16 @@
  * it and any task may unlock. Mechanism: PG_locked; a sleeper waits until the bit is clear. Duty:
  * the mmap lock comes before the folio lock, the page-table lock after it.
  */
-import { EINTR } from '../include/linux/errno.ts';
+
 import { BUG_ON } from '../include/linux/bug.ts';
+import { EINTR } from '../include/linux/errno.ts';
 import type { address_space, folio } from '../include/linux/mm_types.ts';
-import { PG_locked, folio_test_locked } from '../include/linux/page-flags.ts';
+import { folio_test_locked, PG_locked } from '../include/linux/page-flags.ts';
 import { fatal_signal_pending } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
-import {
-	type softleaf_t,
-	softleaf_to_folio,
-} from '../include/linux/swapops.ts';
+import { type softleaf_t, softleaf_to_folio } from '../include/linux/swapops.ts';
 import type { bool, int, pgoff_t } from '../include/linux/types.ts';
-import { type Sim, preemptible, schedulePoint, touch, waitPoint } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint, touch, waitPoint } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
@@ -64,7 +62,11 @@ export function* folio_lock_killable(f: folio): Sim<int> {
 	might_sleep();
 	const { current: task } = world();
 	if (preemptible() || folio_test_locked(f))
-		yield waitPoint('acquire', f, () => !folio_test_locked(f) || fatal_signal_pending(task));
+		yield waitPoint(
+			'acquire',
+			f,
+			() => !folio_test_locked(f) || fatal_signal_pending(task),
+		);
 	if (folio_test_locked(f)) return -EINTR;
 	f.flags |= PG_locked;
 	return 0;

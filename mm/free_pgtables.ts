@@ -31,7 +31,7 @@ import {
 	PUD_MASK,
 	type unsigned_long,
 } from '../include/linux/types.ts';
-import { type Sim, preemptible, schedulePoint } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { type mmu_gather, tlb_remove_table } from './mmu_gather.ts';
 import {
 	nextEntry,
@@ -109,7 +109,8 @@ function* free_pud_range(
 	let pud = pud_offset(pgd, addr);
 	for (let at = addr; ; pud = nextEntry(pud)) {
 		const next = pud_addr_end(at, end);
-		if (!pud_none_or_clear_bad(pud)) yield* free_pmd_range(tlb, pud, at, next, floor, ceiling);
+		if (!pud_none_or_clear_bad(pud))
+			yield* free_pmd_range(tlb, pud, at, next, floor, ceiling);
 		at = next;
 		if (at === end) break;
 	}
@@ -148,7 +149,8 @@ export function* free_pgd_range(
 	let pgd = pgd_offset(tlb.mm, from);
 	for (let at = from; ; pgd = nextEntry(pgd)) {
 		const next = pgd_addr_end(at, to);
-		if (!pgd_none_or_clear_bad(pgd)) yield* free_pud_range(tlb, pgd, at, next, floor, above);
+		if (!pgd_none_or_clear_bad(pgd))
+			yield* free_pud_range(tlb, pgd, at, next, floor, above);
 		at = next;
 		if (at === to) return;
 	}

@@ -17,7 +17,14 @@ import {
 	VM_SPECIAL,
 } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
-import { PAGE_MASK, PAGE_SIZE, type int, type size_t, type unsigned_long, type vm_flags_t } from '../include/linux/types.ts';
+import {
+	type int,
+	PAGE_MASK,
+	PAGE_SIZE,
+	type size_t,
+	type unsigned_long,
+	type vm_flags_t,
+} from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { vmaIndex } from './find_vma.ts';
 import { zapDontneed } from './memory.ts';
@@ -39,11 +46,7 @@ export const MADV_POPULATE_WRITE = 23;
 export const MADV_COLLAPSE = 25;
 
 /** Empties the ptes of a part: the next touch finds zeros, or the file's page. */
-function* madvise_dontneed_single_vma(
-	vma: vm_area_struct,
-	start: bigint,
-	end: bigint,
-): Sim<int> {
+function* madvise_dontneed_single_vma(vma: vm_area_struct, start: bigint, end: bigint): Sim<int> {
 	if ((vma.vm_flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0n) return -EINVAL;
 	yield* zapDontneed(vma, start, end - start);
 	return 0;
@@ -97,12 +100,7 @@ function madvise_need_mmap_write(behavior: int): boolean {
 }
 
 /** Applies an advice VMA by VMA, over gaps. */
-function* madvise_walk_vmas(
-	mm: mm_struct,
-	start: bigint,
-	end: bigint,
-	behavior: int,
-): Sim<int> {
+function* madvise_walk_vmas(mm: mm_struct, start: bigint, end: bigint, behavior: int): Sim<int> {
 	let unmapped: int = 0;
 	for (let at = start; at < end; ) {
 		const vma = mm.vmas[vmaIndex(mm, at)];

@@ -10,10 +10,15 @@
 import type { Machine } from '../arch/sim/machine.ts';
 import { fileReport } from '../include/linux/bug.ts';
 import type { mm_struct, page } from '../include/linux/mm_types.ts';
-import { PAGES_PER_SECTION, type mem_section, memoryMap, page_to_pfn } from '../include/linux/mmzone.ts';
+import {
+	type mem_section,
+	memoryMap,
+	PAGES_PER_SECTION,
+	page_to_pfn,
+} from '../include/linux/mmzone.ts';
 import { PG_reserved, PG_table } from '../include/linux/page-flags.ts';
-import { captureTrace, formatTrace } from '../include/sim/origin.ts';
 import type { int } from '../include/linux/types.ts';
+import { captureTrace, formatTrace } from '../include/sim/origin.ts';
 import { describePage } from './debug.ts';
 import { installPageFaultVector } from './fault.ts';
 import { liveObjects } from './live.ts';
@@ -53,7 +58,11 @@ function leakedPages(): page[] {
 
 function describeLeak(p: page): string[] {
 	const origin = p.sec.origins?.[p.idx] ?? null;
-	return [...describePage(p), '  taken at:', ...formatTrace(origin).map((line) => ` ${line}`)];
+	return [
+		...describePage(p),
+		'  taken at:',
+		...formatTrace(origin).map((line) => ` ${line}`),
+	];
 }
 
 function reportPages(pages: readonly page[]): int {

@@ -6,14 +6,7 @@
  * there; a neighbour that is equal takes it in. Looking up, splitting, merging and unmapping VMAs
  * is in find_vma.ts and vma.ts, which are handed on here.
  */
-import {
-	EEXIST,
-	EINTR,
-	EINVAL,
-	ENODEV,
-	ENOMEM,
-	EOVERFLOW,
-} from '../include/linux/errno.ts';
+import { EEXIST, EINTR, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from '../include/linux/errno.ts';
 import type { file } from '../include/linux/fs.ts';
 import {
 	MAP_ANONYMOUS,
@@ -39,10 +32,10 @@ import {
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import { current } from '../include/linux/sched.ts';
 import {
-	PAGE_MASK,
-	PAGE_SIZE,
 	type errno,
 	type int,
+	PAGE_MASK,
+	PAGE_SIZE,
 	type pgoff_t,
 	type unsigned_int,
 	type unsigned_long,
@@ -76,8 +69,8 @@ export {
 	find_vma_prev,
 	vma_lookup,
 } from './find_vma.ts';
-export { do_munmap, split_vma, vm_munmap, vma_set_page_prot } from './vma.ts';
 export { vm_get_page_prot } from './pgtable.ts';
+export { do_munmap, split_vma, vm_munmap, vma_set_page_prot } from './vma.ts';
 
 export const MAP_TYPE = 0x0f;
 export const MAP_NORESERVE = 0x4000;
@@ -121,7 +114,11 @@ function placeOf(
 		return (addr & ~PAGE_MASK) !== 0n ? -EINVAL : addr;
 	}
 	const hint = (addr + PAGE_SIZE - 1n) & PAGE_MASK;
-	if (hint !== 0n && hint <= TASK_SIZE - len && find_vma_intersection(mm, hint, hint + len) === null)
+	if (
+		hint !== 0n &&
+		hint <= TASK_SIZE - len &&
+		find_vma_intersection(mm, hint, hint + len) === null
+	)
 		return hint;
 	return unmapped_area(mm, len);
 }
@@ -234,7 +231,9 @@ function* mapRegion(
 	const old = yield* vms_gather_munmap_vmas(mm, addr, end);
 	if (typeof old === 'number') return old;
 	yield* vms_complete_munmap_vmas(mm, old, addr, end);
-	const flags = accountable_mapping(vm_flags, VM_NORESERVE) ? vm_flags | VM_ACCOUNT : vm_flags;
+	const flags = accountable_mapping(vm_flags, VM_NORESERVE)
+		? vm_flags | VM_ACCOUNT
+		: vm_flags;
 	const mergeable = f !== null || (flags & VM_SHARED) === 0n;
 	const range = { start: addr, end, flags, file: f, pgoff, middle: null };
 	let vma = mergeable ? yield* vma_merge_new_range(mm, range) : null;

@@ -4,8 +4,9 @@
  *
  * Order: mmap_lock, then the i_mmap and anon_vma semaphores, then page-table locks.
  */
-import type { mm_struct } from '../include/linux/mm_types.ts';
+
 import { SINGLE_DEPTH_NESTING } from '../include/linux/lockdep.ts';
+import type { mm_struct } from '../include/linux/mm_types.ts';
 import type { bool, int } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { lockdep_assert_held, lockdep_assert_held_write } from '../kernel/locking/lockdep.ts';

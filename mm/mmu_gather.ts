@@ -9,7 +9,7 @@
  */
 import type { mm_struct, page } from '../include/linux/mm_types.ts';
 import type { table_entry } from '../include/linux/pgtable.ts';
-import { PAGE_SIZE, ULONG_MAX, type bool, type unsigned_long } from '../include/linux/types.ts';
+import { type bool, PAGE_SIZE, ULONG_MAX, type unsigned_long } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { synchronize_rcu } from '../kernel/rcu/tree.ts';
 import { freeTable } from './pgtable/alloc.ts';

@@ -16,6 +16,7 @@ import {
 	_PAGE_SPECIAL,
 	_PAGE_UFFD_WP,
 } from '../include/asm/pgtable_types.ts';
+import { BUG_ON, WARN_ON_ONCE } from '../include/linux/bug.ts';
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
 	PROT_EXEC,
@@ -34,6 +35,7 @@ import { MMU_NOTIFY_PROTECTION_VMA, mmu_notifier_range } from '../include/linux/
 import { folio_test_anon, PageAnon, PageAnonExclusive } from '../include/linux/page-flags.ts';
 import {
 	pgd_addr_end,
+	type pgprot_t,
 	pmd_addr_end,
 	pmd_none,
 	pte_dirty,
@@ -42,21 +44,21 @@ import {
 	pte_none,
 	pte_present,
 	pte_protnone,
+	type pte_t,
 	pte_uffd_wp,
 	pte_write,
 	pud_addr_end,
 	pud_none,
-	type pgprot_t,
-	type pte_t,
 	type table_entry,
 } from '../include/linux/pgtable.ts';
+import { current } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import {
+	is_writable_device_exclusive_entry,
 	make_readable_device_exclusive_entry,
 	make_readable_device_private_entry,
 	make_readable_exclusive_migration_entry,
 	make_readable_migration_entry,
-	is_writable_device_exclusive_entry,
 	pte_swp_mkuffd_wp,
 	pte_swp_uffd_wp,
 	pte_to_swp_entry,
@@ -67,25 +69,28 @@ import {
 	swp_offset,
 } from '../include/linux/swapops.ts';
 import {
-	PAGE_MASK,
-	PAGE_SIZE,
 	type bool,
 	type int,
 	type out,
+	PAGE_MASK,
+	PAGE_SIZE,
 	type size_t,
 	type unsigned_int,
 	type unsigned_long,
 	type vm_flags_t,
 } from '../include/linux/types.ts';
-import { BUG_ON, WARN_ON_ONCE } from '../include/linux/bug.ts';
-import { current } from '../include/linux/sched.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { vm_normal_page } from './memory.ts';
 import { calc_vm_prot_bits } from './mmap.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
-import { type mmu_gather, tlb_finish_mmu, tlb_flush_pte_range, tlb_gather_mmu } from './mmu_gather.ts';
+import {
+	type mmu_gather,
+	tlb_finish_mmu,
+	tlb_flush_pte_range,
+	tlb_gather_mmu,
+} from './mmu_gather.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
@@ -161,7 +166,10 @@ function withoutWrite(pte: pte_t): pte_t {
 	} else if (softleaf_is_device_private_write(entry)) {
 		after = swp_entry_to_pte(make_readable_device_private_entry(swp_offset(entry)));
 		if (pte_swp_uffd_wp(pte)) after = pte_swp_mkuffd_wp(after);
-	} else if (!feature('device_exclusive_single') && is_writable_device_exclusive_entry(entry)) {
+	} else if (
+		!feature('device_exclusive_single') &&
+		is_writable_device_exclusive_entry(entry)
+	) {
 		after = swp_entry_to_pte(make_readable_device_exclusive_entry(swp_offset(entry)));
 		if (pte_swp_uffd_wp(pte)) after = pte_swp_mkuffd_wp(after);
 	} else return pte;
@@ -237,7 +245,15 @@ function* change_pmd_range(
 		const next = pmd_addr_end(at, end);
 		// a huge pmd would be changed whole or split here: change_huge_pmd()
 		for (let changed = -1; changed < 0 && !pmd_none(pmd.value); ) {
-			changed = yield* change_pte_range(tlb, vma, pmd, at, next, newprot, cp_flags);
+			changed = yield* change_pte_range(
+				tlb,
+				vma,
+				pmd,
+				at,
+				next,
+				newprot,
+				cp_flags,
+			);
 			pages += Math.max(changed, 0);
 		}
 		at = next;
@@ -262,10 +278,25 @@ function* change_pud_range(
 		if (!pud_none(pud.value)) {
 			if (range === null) {
 				range = new mmu_notifier_range();
-				mmu_notifier_range_init(range, MMU_NOTIFY_PROTECTION_VMA, 0, vma.vm_mm, at, end);
+				mmu_notifier_range_init(
+					range,
+					MMU_NOTIFY_PROTECTION_VMA,
+					0,
+					vma.vm_mm,
+					at,
+					end,
+				);
 				yield* mmu_notifier_invalidate_range_start(range);
 			}
-			pages += yield* change_pmd_range(tlb, vma, pud, at, next, newprot, cp_flags);
+			pages += yield* change_pmd_range(
+				tlb,
+				vma,
+				pud,
+				at,
+				next,
+				newprot,
+				cp_flags,
+			);
 		}
 		at = next;
 		if (at === end) break;
@@ -299,7 +330,15 @@ export function* change_protection(
 	for (let at = start; ; pgd = nextEntry(pgd)) {
 		const next = pgd_addr_end(at, end);
 		if (!pgd_none_or_clear_bad(pgd))
-			pages += yield* change_pud_range(tlb, vma, pgd, at, next, vma.vm_page_prot, cp_flags);
+			pages += yield* change_pud_range(
+				tlb,
+				vma,
+				pgd,
+				at,
+				next,
+				vma.vm_page_prot,
+				cp_flags,
+			);
 		at = next;
 		if (at === end) return pages;
 	}
@@ -309,7 +348,8 @@ export function* change_protection(
 function accountedFlags(vma: vm_area_struct, newflags: vm_flags_t): vm_flags_t {
 	const { vm_flags: old } = vma;
 	const reserved = VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE;
-	if ((newflags & VM_WRITE) !== 0n) return (old & reserved) === 0n ? newflags | VM_ACCOUNT : newflags;
+	if ((newflags & VM_WRITE) !== 0n)
+		return (old & reserved) === 0n ? newflags | VM_ACCOUNT : newflags;
 	if ((old & VM_ACCOUNT) !== 0n && vma_is_anonymous(vma) && vma.anon_vma === null)
 		return newflags & ~VM_ACCOUNT;
 	return newflags;

@@ -20,13 +20,9 @@
 import type { Frame, PhysicalRam } from '../arch/sim/memory.ts';
 import { oops } from '../include/linux/bug.ts';
 import { type folio, type page, page_folio } from '../include/linux/mm_types.ts';
+import { memoryMap, PAGES_PER_SECTION, page_to_pfn, pfn_to_page } from '../include/linux/mmzone.ts';
 import {
-	PAGES_PER_SECTION,
-	memoryMap,
-	page_to_pfn,
-	pfn_to_page,
-} from '../include/linux/mmzone.ts';
-import {
+	folio_test_anon,
 	PG_active,
 	PG_buddy,
 	PG_locked,
@@ -37,7 +33,6 @@ import {
 	PG_table,
 	PG_unevictable,
 	PG_writeback,
-	folio_test_anon,
 } from '../include/linux/page-flags.ts';
 import { pr_warn } from '../include/linux/printk.ts';
 import { current } from '../include/linux/sched.ts';
@@ -52,7 +47,7 @@ import {
 } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import { takeOrigin } from '../include/sim/origin.ts';
-import { type Sim, preemptible, schedulePoint } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { perWorld, world } from '../include/sim/world.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { bad_page, reportUseAfterFree } from './debug.ts';
@@ -115,7 +110,11 @@ function giveBack(z: zone, from: number, to: number): void {
 	let at = from;
 	while (at < to) {
 		let order = 0;
-		while (order < NR_PAGE_ORDERS - 1 && at % (2 << order) === 0 && at + (2 << order) <= to)
+		while (
+			order < NR_PAGE_ORDERS - 1 &&
+			at % (2 << order) === 0 &&
+			at + (2 << order) <= to
+		)
 			order++;
 		addToList(z, at, order);
 		at += 1 << order;
@@ -141,7 +140,8 @@ function rmqueue(z: zone, order: int): number {
 		if (list.size === 0) continue;
 		const [pfn] = list as Iterable<number> as [number];
 		takeFromList(z, pfn, at);
-		for (let high = at - 1; high >= order; high--) addToList(z, pfn + (1 << high), high);
+		for (let high = at - 1; high >= order; high--)
+			addToList(z, pfn + (1 << high), high);
 		return pfn;
 	}
 	return bumpBlock(z, order);
@@ -186,7 +186,8 @@ function prepareNew(p: page, order: int, gfp: gfp_t): void {
 	if (p._refcount !== 0 || p._mapcount !== -1) bad_page(p, 'nonzero _refcount or mapcount');
 	p._refcount = 1;
 	if (gfp & __GFP_COMP) prep_compound_page(p, order);
-	if (gfp & __GFP_ZERO) for (let i = 0; i < 1 << order; i++) zeroFrame(p.sec.base + p.idx + i);
+	if (gfp & __GFP_ZERO)
+		for (let i = 0; i < 1 << order; i++) zeroFrame(p.sec.base + p.idx + i);
 	if (world().trackOrigins) (p.sec.origins ??= [])[p.idx] = takeOrigin();
 }
 
@@ -348,7 +349,8 @@ export function pageFrame(p: page): Frame {
  */
 export function frameOf(pfn: number): Frame {
 	const frame = ram().frame(pfn);
-	if (frame === null) oops(`unable to handle page fault: pfn 0x${pfn.toString(16)} is not RAM`);
+	if (frame === null)
+		oops(`unable to handle page fault: pfn 0x${pfn.toString(16)} is not RAM`);
 	return frame;
 }
 

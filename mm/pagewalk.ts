@@ -26,10 +26,10 @@ import {
 	ACTION_AGAIN,
 	ACTION_CONTINUE,
 	ACTION_SUBTREE,
-	PGWALK_RDLOCK,
-	PGWALK_WRLOCK,
 	mm_walk,
 	type mm_walk_ops,
+	PGWALK_RDLOCK,
+	PGWALK_WRLOCK,
 	type page_walk_lock,
 } from '../include/linux/pagewalk.ts';
 import {
@@ -45,7 +45,13 @@ import {
 	type table_entry,
 } from '../include/linux/pgtable.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
-import { PMD_MASK, PMD_SIZE, type int, type out, type unsigned_long } from '../include/linux/types.ts';
+import {
+	type int,
+	type out,
+	PMD_MASK,
+	PMD_SIZE,
+	type unsigned_long,
+} from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { find_vma } from './find_vma.ts';
 import { mmap_assert_locked, mmap_assert_write_locked } from './mmap_lock.ts';
@@ -217,7 +223,8 @@ function* walk_hugetlb_range(addr: bigint, end: bigint, walk: mm_walk): Sim<int>
 		const next = pmd_addr_end(at, end);
 		const pte = hugetlb_walk(walk, at & PMD_MASK);
 		let err: int = 0;
-		if (pte !== null) err = yield* ops.hugetlb_entry!(pte, ~(PMD_SIZE - 1n), at, next, walk);
+		if (pte !== null)
+			err = yield* ops.hugetlb_entry!(pte, ~(PMD_SIZE - 1n), at, next, walk);
 		else if (ops.pte_hole) err = yield* ops.pte_hole(at, next, -1, walk);
 		if (err !== 0) return err;
 		at = next;

@@ -11,5 +11,5 @@
  */
 export * from './pgtable/alloc.ts';
 export * from './pgtable/map.ts';
-export * from './pgtable/set.ts';
 export * from './pgtable/prot.ts';
+export * from './pgtable/set.ts';

@@ -13,17 +13,17 @@
 import { WARN_ON_ONCE } from '../include/linux/bug.ts';
 import { type folio, type page, page_folio } from '../include/linux/mm_types.ts';
 import {
+	folio_is_zone_device,
+	folio_order,
+	folio_test_lru,
 	PG_active,
 	PG_lru,
 	PG_mlocked,
 	PG_unevictable,
-	folio_is_zone_device,
-	folio_order,
-	folio_test_lru,
 } from '../include/linux/page-flags.ts';
 import type { bool, int } from '../include/linux/types.ts';
 import { takeOrigin } from '../include/sim/origin.ts';
-import { type Sim, preemptible, schedulePoint, touch } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint, touch } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { reportUseAfterFree } from './debug.ts';

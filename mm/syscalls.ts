@@ -11,13 +11,7 @@ import type { file } from '../include/linux/fs.ts';
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED } from '../include/linux/mm.ts';
 import type { mm_struct } from '../include/linux/mm_types.ts';
 import { current, task_struct } from '../include/linux/sched.ts';
-import type {
-	errno,
-	int,
-	pgoff_t,
-	unsigned_int,
-	unsigned_long,
-} from '../include/linux/types.ts';
+import type { errno, int, pgoff_t, unsigned_int, unsigned_long } from '../include/linux/types.ts';
 import { HarnessError } from '../include/sim/report.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
@@ -31,7 +25,8 @@ import { vm_munmap } from './vma.ts';
 
 /** The address space of a process; it must not have exited. */
 function mmOf(task: task_struct, call: string): mm_struct {
-	if (task.mm === null) throw new HarnessError(call, `process ${task.comm}/${task.pid} has no mm`);
+	if (task.mm === null)
+		throw new HarnessError(call, `process ${task.comm}/${task.pid} has no mm`);
 	return task.mm;
 }
 
@@ -43,7 +38,8 @@ function mmOf(task: task_struct, call: string): mm_struct {
  */
 export function createProcess(comm: string, cpu: int = 0): task_struct {
 	const mm = run(mm_alloc());
-	if (mm === null) throw new HarnessError('createProcess()', 'there is no memory for its page table');
+	if (mm === null)
+		throw new HarnessError('createProcess()', 'there is no memory for its page table');
 	mm.owner_comm = comm;
 	return new task_struct({ pid: scheduler().nextPid++, comm, cpu, mm });
 }
@@ -108,7 +104,8 @@ export function mmapAnonymous(
 	shared = false,
 ): unsigned_long {
 	const ret = userMmap(task, null, len, prot, shared ? MAP_SHARED : MAP_PRIVATE);
-	if (typeof ret === 'number') throw new HarnessError('mmapAnonymous()', `mmap() returned ${ret}`);
+	if (typeof ret === 'number')
+		throw new HarnessError('mmapAnonymous()', `mmap() returned ${ret}`);
 	return ret;
 }
 
@@ -264,10 +261,6 @@ export function userRead64(task: task_struct, va: unsigned_long): bigint | Signa
  * @param value - the word
  * @returns null, or the signal
  */
-export function userWrite64(
-	task: task_struct,
-	va: unsigned_long,
-	value: bigint,
-): Signal | null {
+export function userWrite64(task: task_struct, va: unsigned_long, value: bigint): Signal | null {
 	return run(() => storeUser64(va, value), { task });
 }

@@ -10,7 +10,7 @@
 import type { Tlb } from '../arch/sim/tlb.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import { PAGE_SIZE, type unsigned_long } from '../include/linux/types.ts';
-import { type Sim, preemptible, schedulePoint } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
 
 /** Above so many pages the whole address space is flushed, as x86 does. */

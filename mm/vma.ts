@@ -6,6 +6,7 @@
  * - `vma/adjust.ts`: split_vma, vma_merge_new_range, vma_modify_flags
  * - `vma/unmap.ts`: do_munmap and its steps
  */
-export * from './vma/area.ts';
+
 export * from './vma/adjust.ts';
+export * from './vma/area.ts';
 export * from './vma/unmap.ts';

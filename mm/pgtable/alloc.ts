@@ -13,10 +13,9 @@
  *       page_table_lock        page_table_lock       ptl of the pmd table  ptl of the pte table
  * ```
  */
-import { lockdep_assert_held } from '../../kernel/locking/lockdep.ts';
-import { spin_lock, spin_unlock } from '../../kernel/locking/spinlock.ts';
-import { ENOMEM } from '../../include/linux/errno.ts';
+
 import { fileReport } from '../../include/linux/bug.ts';
+import { ENOMEM } from '../../include/linux/errno.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import { PG_table } from '../../include/linux/page-flags.ts';
@@ -37,13 +36,15 @@ import {
 import { current } from '../../include/linux/sched.ts';
 import { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
-	GFP_KERNEL,
 	__GFP_ZERO,
 	type bool,
+	GFP_KERNEL,
 	type int,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
-import { type Sim, preemptible, schedulePoint } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
+import { lockdep_assert_held } from '../../kernel/locking/lockdep.ts';
+import { spin_lock, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { __free_pages, alloc_pages, frameOf } from '../page_alloc.ts';
 
 function entryAt(pfn: number, index: number): table_entry {
@@ -205,7 +206,8 @@ function* populate(mm: mm_struct, entry: table_entry, lock: spinlock_t | null): 
 	yield* spin_lock(ptl);
 	const won = entry.value === 0n;
 	if (won) {
-		if (preemptible()) yield schedulePoint('pte-write', entry.table, 'entries', entry.index, 1);
+		if (preemptible())
+			yield schedulePoint('pte-write', entry.table, 'entries', entry.index, 1);
 		entry.value = (BigInt(pfn) << 12n) | _PAGE_TABLE;
 	}
 	yield* spin_unlock(ptl);

@@ -11,11 +11,11 @@ import {
 	pmd_bad,
 	pmd_none,
 	pmd_present,
+	type pmd_t,
 	pmd_trans_huge,
+	type pte_t,
 	pud_devmap,
 	pud_trans_huge,
-	type pmd_t,
-	type pte_t,
 	type table_entry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
@@ -25,7 +25,7 @@ import {
 	softleaf_is_migration,
 } from '../../include/linux/swapops.ts';
 import type { out, unsigned_long } from '../../include/linux/types.ts';
-import { type Sim, preemptible, schedulePoint } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_lock, spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { rcu_read_lock, rcu_read_unlock } from '../../kernel/rcu/tree.ts';

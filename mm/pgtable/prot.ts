@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What the flags of a VMA allow, as bits of a page-table entry. */
-import {
-	VM_ACCESS_FLAGS,
-	VM_EXEC,
-	VM_SHARED,
-	VM_WRITE,
-} from '../../include/linux/mm.ts';
+import { VM_ACCESS_FLAGS, VM_EXEC, VM_SHARED, VM_WRITE } from '../../include/linux/mm.ts';
 import {
 	PAGE_COPY,
 	PAGE_NONE,

@@ -8,14 +8,14 @@
  */
 import type { mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import {
-	pte_present,
-	pte_wrprotect,
 	type pmd_t,
+	pte_present,
 	type pte_t,
+	pte_wrprotect,
 	type table_entry,
 } from '../../include/linux/pgtable.ts';
 import type { bool, unsigned_int, unsigned_long } from '../../include/linux/types.ts';
-import { type Sim, preemptible, schedulePoint } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { flush_tlb_page } from '../tlb.ts';
 
 /** Announces the change of one entry. */

@@ -16,11 +16,7 @@
 import { ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { VM_SPECIAL } from '../../include/linux/mm.ts';
-import type {
-	anon_vma,
-	mm_struct,
-	vm_area_struct,
-} from '../../include/linux/mm_types.ts';
+import type { anon_vma, mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { int, pgoff_t, unsigned_long, vm_flags_t } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
@@ -186,7 +182,11 @@ function* commit_merge(
 	start: bigint,
 	end: bigint,
 	removed: readonly vm_area_struct[],
-	shrunk: { readonly vma: vm_area_struct; readonly start: bigint; readonly end: bigint } | null,
+	shrunk: {
+		readonly vma: vm_area_struct;
+		readonly start: bigint;
+		readonly end: bigint;
+	} | null,
 ): Sim<void> {
 	const { vm_mm: mm } = vma;
 	const anon = vma.anon_vma;
@@ -219,10 +219,7 @@ function* commit_merge(
  * @deviates parameters: vma_merge_struct without the iterator
  * @kernel mm/vma.c
  */
-export function* vma_merge_new_range(
-	mm: mm_struct,
-	range: MergeRange,
-): Sim<vm_area_struct | null> {
+export function* vma_merge_new_range(mm: mm_struct, range: MergeRange): Sim<vm_area_struct | null> {
 	mmap_assert_write_locked(mm);
 	if ((range.flags & VM_SPECIAL) !== 0n) return null;
 	const at = vmaIndex(mm, range.start);

@@ -13,10 +13,16 @@ import { EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { TASK_SIZE } from '../../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import { current } from '../../include/linux/sched.ts';
-import { PAGE_MASK, PAGE_SIZE, type int, type size_t, type unsigned_long } from '../../include/linux/types.ts';
+import {
+	type int,
+	PAGE_MASK,
+	PAGE_SIZE,
+	type size_t,
+	type unsigned_long,
+} from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { vmaIndex } from '../find_vma.ts';
-import { FIRST_USER_ADDRESS, USER_PGTABLES_CEILING, free_pgtables } from '../free_pgtables.ts';
+import { FIRST_USER_ADDRESS, free_pgtables, USER_PGTABLES_CEILING } from '../free_pgtables.ts';
 import { unmap_vmas } from '../memory.ts';
 import {
 	mmap_assert_write_locked,

@@ -27,12 +27,12 @@ import {
 	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_VARIANT,
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
 import { ARENA, PAGE, smallMachine } from './small_machine.ts';
 
@@ -126,7 +126,9 @@ TEST_F(life, 'forgotten_process_is_reported_with_its_pages', () => {
 	const [mm, vmas, pages] = reports;
 	EXPECT_TRUE(mm!.title === 'BUG: mm_struct of forgetful still in use at shutdown');
 	EXPECT_TRUE(vmas!.title === 'BUG: 1 vm_area_structs still in use at shutdown');
-	EXPECT_TRUE(/BUG: \d+ pages still in use at shutdown, 4 of them page tables/.test(pages!.title));
+	EXPECT_TRUE(
+		/BUG: \d+ pages still in use at shutdown, 4 of them page tables/.test(pages!.title),
+	);
 	EXPECT_TRUE(pages!.text.includes('... and '));
 	reports.length = 0;
 	exitProcess(p);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The page-fault vector, from a CPU's access to the page or the signal; and stale TLB entries. */
+
+import type { Machine } from '../../arch/sim/machine.ts';
 import { X86_PF_INSTR, X86_PF_USER } from '../../include/asm/pgtable_types.ts';
 import { file } from '../../include/linux/fs.ts';
 import {
@@ -24,7 +26,6 @@ import type { vm_fault_t } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import type { Machine } from '../../arch/sim/machine.ts';
 import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { do_user_addr_fault } from '../../mm/fault.ts';
@@ -140,7 +141,8 @@ class Device {
 
 	*fault({ vma }: vm_fault): Sim<vm_fault_t> {
 		const answer = this.answers[Math.min(this.calls++, this.answers.length - 1)]!;
-		if (answer & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) yield* mmap_read_unlock(vma.vm_mm);
+		if (answer & (VM_FAULT_RETRY | VM_FAULT_COMPLETED))
+			yield* mmap_read_unlock(vma.vm_mm);
 		return answer;
 	}
 }
@@ -157,12 +159,18 @@ TEST_F(faults, 'failed_fault_becomes_the_right_signal', ({ p }) => {
 	EXPECT_STREQ('sig 7 code 2 after 1', touchDevice(p, [VM_FAULT_SIGBUS]));
 	EXPECT_STREQ('sig 7 code 4 after 1', touchDevice(p, [VM_FAULT_HWPOISON]));
 	EXPECT_STREQ('sig 11 code 1 after 1', touchDevice(p, [VM_FAULT_SIGSEGV]));
-	EXPECT_STREQ('sig 7 code 2 after 3', touchDevice(p, [VM_FAULT_NOPAGE, VM_FAULT_NOPAGE, VM_FAULT_SIGBUS]));
+	EXPECT_STREQ(
+		'sig 7 code 2 after 3',
+		touchDevice(p, [VM_FAULT_NOPAGE, VM_FAULT_NOPAGE, VM_FAULT_SIGBUS]),
+	);
 });
 
 TEST_F(faults, 'handler_that_drops_the_mmap_lock_is_called_again', ({ p }) => {
 	EXPECT_STREQ('sig 7 code 2 after 2', touchDevice(p, [VM_FAULT_RETRY, VM_FAULT_SIGBUS]));
-	EXPECT_STREQ('sig 7 code 2 after 2', touchDevice(p, [VM_FAULT_COMPLETED | VM_FAULT_NOPAGE, VM_FAULT_SIGBUS]));
+	EXPECT_STREQ(
+		'sig 7 code 2 after 2',
+		touchDevice(p, [VM_FAULT_COMPLETED | VM_FAULT_NOPAGE, VM_FAULT_SIGBUS]),
+	);
 	p.pending.add(SIGKILL);
 	EXPECT_STREQ('sig 9 code 0 after 1', touchDevice(p, [VM_FAULT_RETRY]));
 });

@@ -29,11 +29,11 @@ import {
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
 import { smallMachine } from './small_machine.ts';
 

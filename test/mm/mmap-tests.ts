@@ -24,10 +24,10 @@ import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { find_vma, find_vma_intersection, find_vma_prev, vma_lookup } from '../../mm/find_vma.ts';
 import {
-	MAP_FIXED_NOREPLACE,
-	MAP_NORESERVE,
 	do_mmap,
 	do_munmap,
+	MAP_FIXED_NOREPLACE,
+	MAP_NORESERVE,
 	vm_mmap_pgoff,
 } from '../../mm/mmap.ts';
 import {
@@ -53,13 +53,21 @@ import {
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
-import { ARENA, InvalidationLog, PAGE, pteLetter, ptes, smallMachine, vmaList } from './small_machine.ts';
+import {
+	ARENA,
+	InvalidationLog,
+	PAGE,
+	pteLetter,
+	ptes,
+	smallMachine,
+	vmaList,
+} from './small_machine.ts';
 
 const RW = PROT_READ | PROT_WRITE;
 /** Pages in 2 MiB and 1 GiB. */
@@ -241,7 +249,9 @@ TEST_F(map, 'addresses_are_chosen_from_the_bottom', ({ p }) => {
 	EXPECT_EQ(ARENA + 4n * PAGE, mmapAnonymous(p, 5n * PAGE, RW));
 	// a free hint is taken, one that is not is ignored
 	const hint = (at: bigint) =>
-		run(vm_mmap_pgoff(null, at, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, 0n), { task: p });
+		run(vm_mmap_pgoff(null, at, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, 0n), {
+			task: p,
+		});
 	EXPECT_EQ(ARENA + 100n * PAGE, hint(ARENA + 99n * PAGE + 1n));
 	EXPECT_EQ(ARENA + 9n * PAGE, hint(ARENA));
 });
@@ -260,7 +270,8 @@ TEST_F(map, 'mmap_refuses_what_makes_no_sense', ({ p }) => {
 	EXPECT_EQ(-EINVAL, mmap(0n, PAGE, anonymous, 0n, new file()));
 	EXPECT_EQ(-ENODEV, mmap(0n, PAGE, MAP_PRIVATE, 0n, new file()));
 	EXPECT_EQ(-EINVAL, mmap(0n, PAGE, 0, 0n, new file({ f_op: { mmap: refuse } })));
-	EXPECT_EQ(-EEXIST, (anon(p, 0, 1, RW), mmap(ARENA, PAGE, anonymous | MAP_FIXED_NOREPLACE)));
+	anon(p, 0, 1, RW);
+	EXPECT_EQ(-EEXIST, mmap(ARENA, PAGE, anonymous | MAP_FIXED_NOREPLACE));
 	EXPECT_STREQ('0-1:rw', vmaList(p.mm!));
 });
 
@@ -303,7 +314,9 @@ TEST_F(map, 'killed_task_does_not_wait_for_the_mmap_lock', ({ p }) => {
 	run(mmap_write_lock(mm));
 	const rets: unknown[] = [];
 	const body = function* () {
-		rets.push(yield* vm_mmap_pgoff(null, 0n, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, 0n));
+		rets.push(
+			yield* vm_mmap_pgoff(null, 0n, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, 0n),
+		);
 		rets.push(yield* vm_munmap(ARENA, PAGE));
 	};
 	spawn('killed', body, { mm }).pending.add(SIGKILL);
@@ -368,7 +381,9 @@ class CountingFile {
 	constructor(special = 0n, withClose = true) {
 		this.special = special;
 		const self = this;
-		const ops = withClose ? { open: () => self.opened++, close: () => self.closed++ } : {};
+		const ops = withClose
+			? { open: () => self.opened++, close: () => self.closed++ }
+			: {};
 		this.handle = new file({
 			f_mapping: new address_space(),
 			f_op: {
@@ -442,7 +457,14 @@ TEST_F(map, 'error_of_the_files_mmap_is_passed_on', ({ p }) => {
 TEST_F(map, 'do_mmap_acts_on_the_current_task', ({ p }) => {
 	const body = function* () {
 		yield* mmap_write_lock(p.mm!);
-		const va = yield* do_mmap(null, 0n, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, 0n);
+		const va = yield* do_mmap(
+			null,
+			0n,
+			PAGE,
+			PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS,
+			0n,
+		);
 		yield* mmap_write_unlock(p.mm!);
 		return va;
 	};

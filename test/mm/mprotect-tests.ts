@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** mprotect(): VMAs, entries, TLBs, and what notifiers hear of it. */
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, VM_ACCOUNT, VM_MAYWRITE } from '../../include/linux/mm.ts';
-import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import {
-	ClearPageAnonExclusive,
-	SetPageAnonExclusive,
-} from '../../include/linux/page-flags.ts';
+	MAP_PRIVATE,
+	PROT_NONE,
+	PROT_READ,
+	PROT_WRITE,
+	VM_ACCOUNT,
+	VM_MAYWRITE,
+} from '../../include/linux/mm.ts';
+import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import { ClearPageAnonExclusive, SetPageAnonExclusive } from '../../include/linux/page-flags.ts';
 import { pte_pfn } from '../../include/linux/pgtable.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import {
@@ -276,5 +280,5 @@ TEST_F(protect, 'non_present_entries_lose_the_write_right', ({ p }, { profile })
 			: make_readable_device_exclusive_entry(pfn);
 	EXPECT_EQ(exclusive, entry(2));
 	EXPECT_EQ(make_readable_device_private_entry(pfn), entry(3));
-	words.forEach((word, i) => set(i, word));
+	for (const [i, word] of words.entries()) set(i, word);
 });

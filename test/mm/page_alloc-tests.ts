@@ -3,18 +3,18 @@
 import { page_folio } from '../../include/linux/mm_types.ts';
 import { memoryMap, nth_page, page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
-	PG_locked,
-	PageTail,
 	folio_nr_pages,
 	folio_order,
+	PageTail,
+	PG_locked,
 	page_count,
 } from '../../include/linux/page-flags.ts';
 import {
-	GFP_ATOMIC,
-	GFP_KERNEL,
 	__GFP_COMP,
 	__GFP_NOFAIL,
 	__GFP_ZERO,
+	GFP_ATOMIC,
+	GFP_KERNEL,
 } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { world } from '../../include/sim/world.ts';
@@ -40,10 +40,10 @@ import {
 	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
 import { smallMachine } from './small_machine.ts';
 

@@ -14,11 +14,11 @@ import {
 import {
 	ACTION_AGAIN,
 	ACTION_CONTINUE,
+	type mm_walk,
+	type mm_walk_ops,
 	PGWALK_RDLOCK,
 	PGWALK_VMA_RDLOCK_VERIFY,
 	PGWALK_WRLOCK,
-	type mm_walk,
-	type mm_walk_ops,
 	type page_walk_lock,
 } from '../../include/linux/pagewalk.ts';
 import { pte_none } from '../../include/linux/pgtable.ts';
@@ -39,11 +39,11 @@ import {
 	EXPECT_EQ,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
 import { ARENA, PAGE, smallMachine } from './small_machine.ts';
 
@@ -90,11 +90,16 @@ class Recorder {
 	test: int = 0;
 	ops: mm_walk_ops;
 
-	constructor(parts: readonly Part[], walk_lock: page_walk_lock = PGWALK_RDLOCK, test = false) {
+	constructor(
+		parts: readonly Part[],
+		walk_lock: page_walk_lock = PGWALK_RDLOCK,
+		test = false,
+	) {
 		const self = this;
 		const entry = (name: Part) =>
 			parts.includes(name)
-				? (_e: unknown, a: bigint, b: bigint, walk: mm_walk) => self.range(name, a, b, walk)
+				? (_e: unknown, a: bigint, b: bigint, walk: mm_walk) =>
+						self.range(name, a, b, walk)
 				: undefined;
 		const all = {
 			pgd_entry: entry('pgd'),
@@ -102,13 +107,18 @@ class Recorder {
 			pud_entry: entry('pud'),
 			pmd_entry: entry('pmd'),
 			pte_entry: parts.includes('pte')
-				? (e: { value: bigint }, a: bigint) => self.say(`pte${pte_none(e.value) ? '.' : '+'}${page(a)}`)
+				? (e: { value: bigint }, a: bigint) =>
+						self.say(
+							`pte${pte_none(e.value) ? '.' : '+'}${page(a)}`,
+						)
 				: undefined,
 			pte_hole: parts.includes('hole')
-				? (a: bigint, b: bigint, depth: int) => self.say(`hole(${depth})${page(a)}-${page(b)}`)
+				? (a: bigint, b: bigint, depth: int) =>
+						self.say(`hole(${depth})${page(a)}-${page(b)}`)
 				: undefined,
 			hugetlb_entry: parts.includes('hugetlb')
-				? (_e: unknown, _m: bigint, a: bigint, b: bigint) => self.say(`huge${page(a)}-${page(b)}`)
+				? (_e: unknown, _m: bigint, a: bigint, b: bigint) =>
+						self.say(`huge${page(a)}-${page(b)}`)
 				: undefined,
 			pre_vma: parts.includes('vma')
 				? (a: bigint, b: bigint) => self.say(`vma${page(a)}-${page(b)}`)
@@ -120,7 +130,9 @@ class Recorder {
 				: undefined,
 			test_walk: test ? (a: bigint, b: bigint) => self.testWalk(a, b) : undefined,
 		};
-		const used = Object.fromEntries(Object.entries(all).filter(([, f]) => f !== undefined));
+		const used = Object.fromEntries(
+			Object.entries(all).filter(([, f]) => f !== undefined),
+		);
 		this.ops = { ...used, walk_lock } as mm_walk_ops;
 	}
 
@@ -167,9 +179,17 @@ TEST_F(walker, 'hole_is_as_large_as_its_level_is_empty', ({ p }) => {
 	EXPECT_STREQ(`hole(0)0-${2 * PUD}`, levels());
 	touch(p, PMD + 3);
 	const upTo = (n: number, from: number) =>
-		Array.from({ length: n }, (_, i) => `hole(3)${(from + i) * PMD}-${(from + i + 1) * PMD}`);
+		Array.from(
+			{ length: n },
+			(_, i) => `hole(3)${(from + i) * PMD}-${(from + i + 1) * PMD}`,
+		);
 	EXPECT_STREQ(
-		[...upTo(1, 0), `pmd${PMD}-${2 * PMD}`, ...upTo(510, 2), `hole(2)${PUD}-${2 * PUD}`].join(' '),
+		[
+			...upTo(1, 0),
+			`pmd${PMD}-${2 * PMD}`,
+			...upTo(510, 2),
+			`hole(2)${PUD}-${2 * PUD}`,
+		].join(' '),
 		levels(),
 	);
 });
@@ -239,7 +259,10 @@ TEST_F(walker, 'test_walk_chooses_the_vmas', ({ p }) => {
 	const refused = new Recorder(['pte'], PGWALK_RDLOCK, true);
 	refused.test = -EINVAL;
 	EXPECT_STREQ(`test0-2 = ${-EINVAL}`, walk(p, 0, 3, refused));
-	EXPECT_STREQ('test0-2 pte+0 pte.1', walk(p, 0, 2, new Recorder(['pte'], PGWALK_RDLOCK, true)));
+	EXPECT_STREQ(
+		'test0-2 pte+0 pte.1',
+		walk(p, 0, 2, new Recorder(['pte'], PGWALK_RDLOCK, true)),
+	);
 });
 
 TEST_F(walker, 'mapping_without_struct_pages_is_a_hole', ({ p }) => {
@@ -279,7 +302,9 @@ TEST_F(walker, 'empty_range_is_einval', ({ p }) => {
 	const vma = p.mm!.vmas[0]!;
 	const part = (from: number, to: number) => {
 		run(mmap_read_lock(p.mm!));
-		const ret = run(walk_page_range_vma(vma, at(from), at(to), new Recorder(['pte']).ops, null));
+		const ret = run(
+			walk_page_range_vma(vma, at(from), at(to), new Recorder(['pte']).ops, null),
+		);
 		run(mmap_read_unlock(p.mm!));
 		return ret;
 	};
@@ -298,10 +323,29 @@ TEST_F(walker, 'walk_checks_the_mmap_lock', ({ p }) => {
 	walk(p, 0, 1, new Recorder(['pte'], PGWALK_WRLOCK));
 	expectReport(/lockdep_assert_held_write\(&mm->mmap_lock\)/);
 	run(mmap_write_lock(mm!));
-	EXPECT_EQ(0, run(walk_page_range(mm!, at(0), at(1), new Recorder(['pte'], PGWALK_WRLOCK).ops, null)));
 	EXPECT_EQ(
 		0,
-		run(walk_page_range(mm!, at(0), at(1), new Recorder(['pte'], PGWALK_VMA_RDLOCK_VERIFY).ops, null)),
+		run(
+			walk_page_range(
+				mm!,
+				at(0),
+				at(1),
+				new Recorder(['pte'], PGWALK_WRLOCK).ops,
+				null,
+			),
+		),
+	);
+	EXPECT_EQ(
+		0,
+		run(
+			walk_page_range(
+				mm!,
+				at(0),
+				at(1),
+				new Recorder(['pte'], PGWALK_VMA_RDLOCK_VERIFY).ops,
+				null,
+			),
+		),
 	);
 	run(mmap_write_unlock(mm!));
 });

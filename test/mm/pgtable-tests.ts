@@ -3,15 +3,15 @@
 import { _PAGE_DEVMAP, _PAGE_PRESENT, _PAGE_PSE } from '../../include/asm/pgtable_types.ts';
 import { ENOMEM } from '../../include/linux/errno.ts';
 import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from '../../include/linux/mm.ts';
-import { vm_area_struct, type mm_struct } from '../../include/linux/mm_types.ts';
+import { type mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import {
+	_PAGE_TABLE,
 	PAGE_COPY,
 	PAGE_NONE,
 	PAGE_READONLY,
 	PAGE_READONLY_EXEC,
 	PAGE_SHARED,
 	PAGE_SHARED_EXEC,
-	_PAGE_TABLE,
 	pfn_pte,
 	pmd_mkhuge,
 	pte_mkwrite,
@@ -36,30 +36,34 @@ import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import {
 	__tlb_remove_page,
-	mmu_gather,
+	MAX_GATHER_PAGES,
+	type mmu_gather,
 	tlb_finish_mmu,
 	tlb_flush_mmu,
 	tlb_gather_mmu,
 	tlb_remove_page,
 	tlb_remove_table,
-	MAX_GATHER_PAGES,
 } from '../../mm/mmu_gather.ts';
 import { alloc_page, theZone } from '../../mm/page_alloc.ts';
 import * as pg from '../../mm/pgtable.ts';
 import { createProcess, exitProcess } from '../../mm/syscalls.ts';
-import { dec_tlb_flush_pending, inc_tlb_flush_pending, mm_tlb_flush_pending } from '../../mm/tlb.ts';
+import {
+	dec_tlb_flush_pending,
+	inc_tlb_flush_pending,
+	mm_tlb_flush_pending,
+} from '../../mm/tlb.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
 	FIXTURE_VARIANT,
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
 import { ARENA, smallMachine } from './small_machine.ts';
 
@@ -83,7 +87,11 @@ FIXTURE_SETUP(tables, function* (self, { profile }) {
 	boot(smallMachine(), profile);
 	self.p = createProcess('pgtable');
 	self.mm = self.p.mm!;
-	self.vma = new vm_area_struct({ vm_mm: self.mm, vm_start: ARENA, vm_end: ARENA + (1n << 30n) });
+	self.vma = new vm_area_struct({
+		vm_mm: self.mm,
+		vm_start: ARENA,
+		vm_end: ARENA + (1n << 30n),
+	});
 	self.pud = (yield* pg.pud_alloc(self.mm, pg.pgd_offset(self.mm, ARENA), ARENA))!;
 	self.pmd = (yield* pg.pmd_alloc(self.mm, self.pud, ARENA))!;
 });
@@ -295,7 +303,8 @@ TEST_F(tables, 'gather_frees_after_the_flush', function* ({ mm }) {
 TEST_F(tables, 'full_gather_is_flushed_at_once', function* ({ mm }) {
 	const before = theZone().allocated;
 	const tlb = tlb_gather_mmu(mm);
-	for (let i = 0; i < MAX_GATHER_PAGES; i++) yield* tlb_remove_page(tlb, (yield* alloc_page(0xcc0))!);
+	for (let i = 0; i < MAX_GATHER_PAGES; i++)
+		yield* tlb_remove_page(tlb, (yield* alloc_page(0xcc0))!);
 	EXPECT_EQ(0, tlb.pages.length);
 	EXPECT_EQ(before, theZone().allocated);
 	yield* tlb_finish_mmu(tlb);

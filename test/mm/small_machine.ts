@@ -2,8 +2,11 @@
 /** A machine without devices, and what tests of mm/ ask of a process on it. */
 import type { MachineDescription } from '../../arch/sim/description.ts';
 import type { Signal } from '../../arch/sim/vectors.ts';
-import { mm_struct } from '../../include/linux/mm_types.ts';
-import { mmu_interval_notifier, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
+import type { mm_struct } from '../../include/linux/mm_types.ts';
+import {
+	mmu_interval_notifier,
+	type mmu_notifier_range,
+} from '../../include/linux/mmu_notifier.ts';
 import {
 	pgd_none,
 	pmd_none,
@@ -50,7 +53,9 @@ export function vmaList(mm: mm_struct): string {
 	const letters = ['r', 'w', 'x', 's'];
 	return mm.vmas
 		.map(({ vm_start, vm_end, vm_flags }) => {
-			const flags = letters.filter((_, bit) => (vm_flags & (1n << BigInt(bit))) !== 0n);
+			const flags = letters.filter(
+				(_, bit) => (vm_flags & (1n << BigInt(bit))) !== 0n,
+			);
 			return `${(vm_start - ARENA) / PAGE}-${(vm_end - ARENA) / PAGE}:${flags.join('')}`;
 		})
 		.join(' ');
@@ -83,7 +88,8 @@ export function ptes(mm: mm_struct, first: number, count: number): string {
 
 /** `sig 11 code 2`, or `none`. */
 export function signalText(outcome: Signal | bigint | Uint8Array | null): string {
-	if (outcome === null || typeof outcome === 'bigint' || outcome instanceof Uint8Array) return 'none';
+	if (outcome === null || typeof outcome === 'bigint' || outcome instanceof Uint8Array)
+		return 'none';
 	return `sig ${outcome.sig} code ${outcome.code}`;
 }
 

@@ -26,10 +26,10 @@ import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	TEST_F,
-	expectReport,
 } from '../kselftest_harness.ts';
 import { smallMachine } from './small_machine.ts';
 
@@ -73,7 +73,7 @@ TEST_F(refs, 'get_of_a_free_page_is_a_use_after_free', function* () {
 TEST_F(refs, 'put_too_many_is_a_use_after_free', function* () {
 	const f = yield* folio_alloc(GFP_KERNEL, 0);
 	yield* folio_put_refs(f!, 2);
-	expectReport(/KASAN: use-after-free in folio_put[^]*last reference taken at:/);
+	expectReport(/KASAN: use-after-free in folio_put[\s\S]*last reference taken at:/);
 	EXPECT_EQ(1, folio_ref_count(f!));
 	yield* folio_put(f!);
 });
