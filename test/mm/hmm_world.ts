@@ -5,6 +5,7 @@
  * Entries that the rest of mm/ cannot make are put into the page tables by hand and taken out again
  * by close(), so that the process exits as if they had never been there.
  */
+import { file } from '../../include/linux/fs.ts';
 import {
 	HMM_PFN_DMA_MAPPED,
 	HMM_PFN_ERROR,
@@ -16,8 +17,21 @@ import {
 	hmm_pfn_to_map_order,
 	hmm_range,
 } from '../../include/linux/hmm.ts';
-import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
-import type { vm_area_struct } from '../../include/linux/mm_types.ts';
+import {
+	MAP_PRIVATE,
+	MAP_SHARED,
+	PROT_READ,
+	PROT_WRITE,
+	VM_MIXEDMAP,
+} from '../../include/linux/mm.ts';
+import {
+	type page,
+	VM_FAULT_COMPLETED,
+	VM_FAULT_NOPAGE,
+	VM_FAULT_RETRY,
+	type vm_area_struct,
+	type vm_fault,
+} from '../../include/linux/mm_types.ts';
 import {
 	mmu_interval_notifier,
 	type mmu_interval_notifier_ops,
@@ -27,10 +41,15 @@ import { mm_walk } from '../../include/linux/pagewalk.ts';
 import { pte_none, pte_pfn, pte_write, type table_entry } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
-import type { int, unsigned_int } from '../../include/linux/types.ts';
+import {
+	GFP_HIGHUSER_MOVABLE,
+	type int,
+	type unsigned_int,
+	type vm_fault_t,
+} from '../../include/linux/types.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
-import { feature } from '../../include/sim/world.ts';
+import { feature, world } from '../../include/sim/world.ts';
 import type { BootOptions } from '../../init/main.ts';
 import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
@@ -40,6 +59,7 @@ import {
 	hmm_vma_walk,
 	hmm_vma_walk_pmd,
 } from '../../mm/hmm.ts';
+import { vm_insert_page } from '../../mm/memory.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import {
 	mmu_interval_notifier_insert,
@@ -47,6 +67,7 @@ import {
 	mmu_interval_read_begin,
 	mmu_interval_set_seq,
 } from '../../mm/mmu_notifier.ts';
+import { alloc_page } from '../../mm/page_alloc.ts';
 import {
 	pgd_offset,
 	pmd_alloc,
@@ -54,6 +75,7 @@ import {
 	pte_offset_kernel,
 	pud_alloc,
 } from '../../mm/pgtable.ts';
+import { put_page } from '../../mm/swap.ts';
 import { createProcess, exitProcess, userMmap } from '../../mm/syscalls.ts';
 import { bootMm, vmaAt } from './mm_world.ts';
 
@@ -339,4 +361,67 @@ function* tables(task: task_struct, addr: bigint): Sim<table_entry> {
 	const mm = task.mm!;
 	const pud = (yield* pud_alloc(mm, pgd_offset(mm, addr), addr)) as table_entry;
 	return (yield* pmd_alloc(mm, pud, addr)) as table_entry;
+}
+
+/** A mapping whose pages come from a fault handler of the test's. */
+export class HandledMapping {
+	/** What the handler answers, the last one for ever; 0: maps a page of its own. */
+	answers: vm_fault_t[] = [0];
+	calls = 0;
+	/** FAULT_FLAG_* of each call. */
+	flags: unsigned_int[] = [];
+	/** Virtual time (ns) that each call takes. */
+	takes = 0n;
+	/** Whether it drops the mmap lock when it says that it did. */
+	honest = true;
+	/** Done before it answers. */
+	hook: ((vmf: vm_fault) => Sim<void>) | null = null;
+	private readonly pages: page[] = [];
+
+	/**
+	 * @param w - the world
+	 * @param first - first page of the arena
+	 * @param pages - how many
+	 */
+	constructor(w: HmmWorld, first: int, pages: int) {
+		const ops = { fault: (vmf: vm_fault) => this.fault(vmf) };
+		const handle = new file({
+			f_op: {
+				*mmap(_f, vma) {
+					vma.vm_ops = ops;
+					vma.vm_flags |= VM_MIXEDMAP;
+					return 0;
+				},
+			},
+		});
+		const ret = userMmap(
+			w.task,
+			at(first),
+			BigInt(pages) * PAGE,
+			RW,
+			MAP_SHARED,
+			handle,
+		);
+		if (ret !== at(first)) throw new Error(`mmap() returned ${ret}`);
+	}
+
+	/** Give the pages back. */
+	close(): void {
+		for (const p of this.pages.splice(0)) run(put_page(p));
+	}
+
+	private *fault(vmf: vm_fault): Sim<vm_fault_t> {
+		const answer = this.answers[Math.min(this.calls++, this.answers.length - 1)]!;
+		this.flags.push(vmf.flags);
+		world().clock += this.takes;
+		if (this.hook !== null) yield* this.hook(vmf);
+		if (answer & (VM_FAULT_RETRY | VM_FAULT_COMPLETED) && this.honest)
+			yield* mmap_read_unlock(vmf.vma.vm_mm);
+		if (answer !== 0 && !(answer & VM_FAULT_COMPLETED)) return answer;
+		const p = (yield* alloc_page(GFP_HIGHUSER_MOVABLE)) as page;
+		this.pages.push(p);
+		// somebody else may have been here meanwhile
+		yield* vm_insert_page(vmf.vma, vmf.address, p);
+		return answer | VM_FAULT_NOPAGE;
+	}
 }
