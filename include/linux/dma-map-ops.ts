@@ -5,16 +5,7 @@ import { DMA_TO_DEVICE, type dma_data_direction } from './dma-direction.ts';
 import { dma_get_cache_alignment } from './dma-mapping.ts';
 import type { page } from './mm_types.ts';
 import type { scatterlist } from './scatterlist.ts';
-import type {
-	bool,
-	dma_addr_t,
-	int,
-	phys_addr_t,
-	size_t,
-	u64,
-	unsigned_int,
-	unsigned_long,
-} from './types.ts';
+import type { bool, dma_addr_t, int, phys_addr_t, size_t, u64, unsigned_long } from './types.ts';
 
 /**
  * DMA of a device that is neither direct nor behind dma-iommu. No device of x86-64 has any; a test
@@ -204,9 +195,4 @@ export function dma_kmalloc_needs_bounce(dev: device, size: size_t, dir: dma_dat
 export function dmaLimit(dev: device, mask: u64): u64 {
 	const limit = dev.bus_dma_limit;
 	return limit !== 0n && limit < mask ? limit : mask;
-}
-
-/** `len` of a scatterlist is an `unsigned int`, sizes of ranges are `size_t`. */
-export function sgLength(sg: scatterlist): size_t {
-	return BigInt(sg.length as unsigned_int);
 }
