@@ -47,8 +47,9 @@ export class Machine {
 	constructor(given: MachineDescription) {
 		const d = hasAllWindows(given) ? given : fillWindows(given);
 		this.name = d.name;
-		this.description = d;
-		this.cpuModel = { vendor: d.cpu.vendor, family: d.cpu.family, model: d.cpu.model };
+		// Frozen: a checkpoint passes over it.
+		this.description = Object.freeze({ ...d });
+		this.cpuModel = Object.freeze({ ...d.cpu });
 		this.ram = new PhysicalRam(
 			d.ram.map(({ start, size }) => ({
 				start: parseHex(start),

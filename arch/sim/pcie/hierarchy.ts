@@ -122,9 +122,12 @@ export class HostBridge {
 		this.busOffset = parseHex(d.busOffset);
 		this.windows = [];
 		for (const w of d.windows ?? []) {
-			this.windows.push(
-				new HostWindow(parseHex(w.cpu), parseHex(w.bus), parseHex(w.size)),
+			const window = new HostWindow(
+				parseHex(w.cpu),
+				parseHex(w.bus),
+				parseHex(w.size),
 			);
+			this.windows.push(Object.freeze(window));
 		}
 		this.peerToPeer = d.peerToPeer;
 		this.crossing = d.crossing ?? 'works';
