@@ -9,7 +9,6 @@
  */
 import type { MachineDescription } from '../arch/sim/description.ts';
 import { Machine, makeMachine } from '../arch/sim/machine.ts';
-import { memInit, memShutdownCheck } from '../mm/mm_init.ts';
 import { dmaInit } from '../drivers/iommu/probe.ts';
 import { pciInit } from '../drivers/pci/probe.ts';
 import { pciShutdownCheck } from '../drivers/pci/shutdown.ts';
@@ -26,6 +25,7 @@ import { installedWorld, installWorld, World } from '../include/sim/world.ts';
 import { dmaShutdownCheck } from '../kernel/dma/debug.ts';
 import { lockShutdownCheck } from '../kernel/locking/shutdown.ts';
 import { schedShutdownCheck } from '../kernel/sched/shutdown.ts';
+import { memInit, memShutdownCheck } from '../mm/mm_init.ts';
 
 /** What each subsystem does at boot, in this order. */
 const bootHooks: readonly ((machine: Machine) => void)[] = [memInit, pciInit, dmaInit];

@@ -11,27 +11,16 @@
  */
 
 import type { Machine } from '../../arch/sim/machine.ts';
-import { ENOMEM } from '../../include/linux/errno.ts';
-import { jiffies, jiffiesToNs } from '../../include/linux/jiffies.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import {
-	fatal_signal_pending,
-	PF_KTHREAD,
 	TASK_DEAD,
 	TASK_RUNNING,
 	TASK_UNINTERRUPTIBLE,
 	task_struct,
 } from '../../include/linux/sched.ts';
-import type { errno, int, long, unsigned_int } from '../../include/linux/types.ts';
-import { shouldFail } from '../../include/sim/fault_injection.ts';
+import type { int } from '../../include/linux/types.ts';
 import { HarnessError } from '../../include/sim/report.ts';
-import {
-	type SchedulePoint,
-	type Sim,
-	schedulePoint,
-	touch,
-	waitPoint,
-} from '../../include/sim/schedule.ts';
+import { type SchedulePoint, type Sim, schedulePoint, touch } from '../../include/sim/schedule.ts';
 import { perWorld, type World, world } from '../../include/sim/world.ts';
 import { reportLocksHeldAtExit } from '../locking/lockdep_report.ts';
 import { endlessPolling, hungTasks, livelock } from './hung_task.ts';
@@ -272,49 +261,6 @@ export function spawn(name: string, fn: () => Sim<unknown>, opts: ThreadOptions 
 }
 
 /**
- * Make a kernel thread.
- *
- * @param threadfn - what it does
- * @param data - its argument
- * @param name - its comm
- * @retval -ENOMEM no memory
- * @kernel include/linux/kthread.h
- */
-export function kthread_run<T>(
-	threadfn: (data: T) => Sim<int>,
-	data: T,
-	name: string,
-): task_struct | errno {
-	if (shouldFail('kthread_run')) return -ENOMEM;
-	const task = spawn(name, () => threadfn(data), { mm: null });
-	task.flags |= PF_KTHREAD;
-	return task;
-}
-
-/**
- * Ask a kernel thread to end, and wait until it has.
- *
- * @param k - the thread
- * @returns what its function returned
- * @context Process context. Sleeps.
- * @kernel kernel/kthread.c
- */
-export function* kthread_stop(k: task_struct): Sim<int> {
-	k.should_stop = true;
-	yield waitPoint('wait', k, () => k.__state === TASK_DEAD);
-	return k.exit_code;
-}
-
-/**
- * Whether kthread_stop() was called for the current thread.
- *
- * @kernel kernel/kthread.c
- */
-export function kthread_should_stop(): boolean {
-	return world().current.should_stop;
-}
-
-/**
  * Give the CPU up, without waiting for anything.
  *
  * @context Process context.
@@ -334,53 +280,6 @@ export function* cond_resched(): Sim<void> {
  */
 export function* cpu_relax(): Sim<void> {
 	yield schedulePoint('yield', world().current);
-}
-
-const never = (): boolean => false;
-
-/**
- * Sleep for a time.
- *
- * @param timeout - jiffies
- * @returns 0
- * @context Process context. Sleeps.
- * @kernel kernel/time/sleep_timeout.c
- */
-export function* schedule_timeout_uninterruptible(timeout: long): Sim<long> {
-	might_sleep();
-	const w = world();
-	yield waitPoint('wait', w.current, never, w.clock + jiffiesToNs(timeout));
-	return 0n;
-}
-
-/**
- * Sleep for a time, or until a fatal signal comes.
- *
- * @param timeout - jiffies
- * @returns jiffies left
- * @context Process context. Sleeps.
- * @kernel kernel/time/sleep_timeout.c
- */
-export function* schedule_timeout_killable(timeout: long): Sim<long> {
-	might_sleep();
-	const w = world();
-	const { current: task } = w;
-	const end = jiffies() + timeout;
-	const deadline = w.clock + jiffiesToNs(timeout);
-	yield waitPoint('wait', task, () => fatal_signal_pending(task), deadline);
-	const left = end - jiffies();
-	return left > 0n ? left : 0n;
-}
-
-/**
- * Sleep for some milliseconds.
- *
- * @param msecs - how many
- * @context Process context. Sleeps.
- * @kernel kernel/time/sleep_timeout.c
- */
-export function* msleep(msecs: unsigned_int): Sim<void> {
-	yield* schedule_timeout_uninterruptible(BigInt(msecs));
 }
 
 /**

@@ -9,8 +9,9 @@ import type { FeatureName, ProfileName } from '../../include/sim/feature.ts';
 import { feature, installedWorld, world } from '../../include/sim/world.ts';
 import { boot, shutdown } from '../../init/main.ts';
 import { mutex_lock } from '../../kernel/locking/mutex.ts';
-import { msleep, run, spawn } from '../../kernel/sched/core.ts';
+import { run, spawn } from '../../kernel/sched/core.ts';
 import { preempt_disable } from '../../kernel/sched/might_sleep.ts';
+import { msleep } from '../../kernel/time/sleep_timeout.ts';
 import { messageOf, tinyMachine } from '../kernel/tiny_world.ts';
 import {
 	EXPECT_EQ,

@@ -11,7 +11,8 @@ import { type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
 import { checkpoint } from '../../init/main.ts';
 import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
-import { msleep, run, runThreads, scheduler } from '../../kernel/sched/core.ts';
+import { run, runThreads, scheduler } from '../../kernel/sched/core.ts';
+import { msleep } from '../../kernel/time/sleep_timeout.ts';
 import {
 	alloc_ordered_workqueue,
 	alloc_workqueue,

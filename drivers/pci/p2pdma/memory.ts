@@ -31,6 +31,7 @@ import {
 } from '../../../include/linux/pci.ts';
 import type { p2pdma_provider } from '../../../include/linux/pci-p2pdma.ts';
 import type { percpu_ref } from '../../../include/linux/percpu-refcount.ts';
+import { percpu_ref_put } from '../../../include/linux/percpu-refcount.ts';
 import {
 	type int,
 	type out,
@@ -49,7 +50,6 @@ import {
 	gen_pool_destroy,
 	gen_pool_free_owner,
 } from '../../../kernel/genalloc.ts';
-import { percpu_ref_put } from '../../../kernel/percpu-refcount.ts';
 import { devm_memremap_pages, devm_memunmap_pages } from '../../../mm/memremap.ts';
 import { devm_add_action_or_reset } from '../../base/devres.ts';
 import { p2pdmaOf, pci_p2pdma, pci_p2pdma_pagemap, to_p2p_pgmap } from './objects.ts';

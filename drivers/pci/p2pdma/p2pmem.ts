@@ -12,6 +12,10 @@ import type { page } from '../../../include/linux/mm_types.ts';
 import type { pci_dev } from '../../../include/linux/pci.ts';
 import type { percpu_ref } from '../../../include/linux/percpu-refcount.ts';
 import {
+	percpu_ref_put,
+	percpu_ref_tryget_live_rcu,
+} from '../../../include/linux/percpu-refcount.ts';
+import {
 	type scatterlist,
 	sg_init_table,
 	sg_page,
@@ -35,7 +39,6 @@ import {
 	gen_pool_free_owner,
 	gen_pool_virt_to_phys,
 } from '../../../kernel/genalloc.ts';
-import { percpu_ref_put, percpu_ref_tryget_live_rcu } from '../../../kernel/percpu-refcount.ts';
 import { rcu_read_lock, rcu_read_unlock } from '../../../kernel/rcu/tree.ts';
 import { p2pdmaOf } from './objects.ts';
 

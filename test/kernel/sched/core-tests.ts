@@ -17,21 +17,17 @@ import {
 	schedulePoint,
 } from '../../../include/sim/schedule.ts';
 import { world } from '../../../include/sim/world.ts';
+import { kthread_run, kthread_should_stop, kthread_stop } from '../../../kernel/kthread.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { spin_lock, spin_unlock } from '../../../kernel/locking/spinlock.ts';
 import { rcu_read_lock, rcu_read_unlock } from '../../../kernel/rcu/tree.ts';
 import {
 	cond_resched,
 	cpu_relax,
-	kthread_run,
-	kthread_should_stop,
-	kthread_stop,
 	MAX_POINTS,
 	MAX_TIMED_WAITS,
-	msleep,
 	run,
 	runThreads,
-	schedule_timeout_killable,
 	scheduler,
 	spawn,
 	stepThread,
@@ -51,6 +47,7 @@ import {
 	replayStrategy,
 } from '../../../kernel/sched/strategy.ts';
 import { wait_event, wake_up } from '../../../kernel/sched/wait.ts';
+import { msleep, schedule_timeout_killable } from '../../../kernel/time/sleep_timeout.ts';
 import {
 	ASSERT_FALSE,
 	EXPECT_EQ,

@@ -30,7 +30,7 @@ import {
 	wait_for_completion_killable,
 	wait_for_completion_timeout,
 } from '../../../kernel/sched/completion.ts';
-import { cond_resched, msleep, run, runThreads, spawn } from '../../../kernel/sched/core.ts';
+import { cond_resched, run, runThreads, spawn } from '../../../kernel/sched/core.ts';
 import {
 	send_sig,
 	wait_event,
@@ -44,6 +44,7 @@ import {
 	wake_up_nr,
 	wake_up_var,
 } from '../../../kernel/sched/wait.ts';
+import { msleep } from '../../../kernel/time/sleep_timeout.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
