@@ -31,6 +31,7 @@ import {
 	type unsigned_long,
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
+import { touch } from '../../include/sim/schedule.ts';
 
 /**
  * The domain that a device is attached to.
@@ -88,6 +89,7 @@ export function iommu_map_nosync(
 	void gfp;
 	if (domain.pgsize_bitmap === 0n) return -ENODEV;
 	if (shouldFail('iommu_map')) return -ENOMEM;
+	touch('pte-write', domain, 'iopt');
 	const mapped = outParam(0n);
 	const ret = domain.ops.map_range(domain, iova, paddr, size, prot, mapped);
 	if (ret && mapped.value > 0n) iommu_unmap(domain, iova, mapped.value);
@@ -104,6 +106,7 @@ export function iommu_map_nosync(
  * @kernel drivers/iommu/iommu.c
  */
 export function iommu_sync_map(domain: iommu_domain, iova: unsigned_long, size: size_t): int {
+	touch('pte-write', domain, 'iopt');
 	return domain.ops.iotlb_sync_map(domain, iova, size);
 }
 
@@ -180,6 +183,7 @@ export function iommu_iotlb_gather_add_range(
  * @kernel include/linux/iommu.h
  */
 export function iommu_iotlb_sync(domain: iommu_domain, gather: iommu_iotlb_gather): void {
+	touch('flush', domain, 'iotlb');
 	domain.ops.iotlb_sync(domain, gather);
 	iommu_iotlb_gather_init(gather);
 }
@@ -191,6 +195,7 @@ export function iommu_iotlb_sync(domain: iommu_domain, gather: iommu_iotlb_gathe
  * @kernel include/linux/iommu.h
  */
 export function iommu_flush_iotlb_all(domain: iommu_domain): void {
+	touch('flush', domain, 'iotlb');
 	domain.ops.flush_iotlb_all(domain);
 }
 
@@ -219,6 +224,7 @@ export function iommu_unmap_fast(
 		);
 		return 0n;
 	}
+	touch('pte-write', domain, 'iopt');
 	return domain.ops.unmap_range(domain, iova, size, gather);
 }
 

@@ -45,6 +45,7 @@ import {
 	type unsigned_long,
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
+import { touch } from '../../include/sim/schedule.ts';
 import { perWorld } from '../../include/sim/world.ts';
 import { copyPhys } from './linear_map.ts';
 import { firstTime } from './once.ts';
@@ -275,6 +276,7 @@ export function swiotlb_tbl_map_single(
 		return DMA_MAPPING_ERROR as bigint;
 	}
 	const pool = mem.defpool;
+	touch('atomic', pool, 'slots');
 	let offset = swiotlb_align_offset(dev, alloc_align_mask, orig_addr);
 	const size = (mapping_size + offset + alloc_align_mask) & ~alloc_align_mask;
 	const index = shouldFail('swiotlb_tbl_map_single')
@@ -348,6 +350,7 @@ export function swiotlb_tbl_unmap_single(
 ): void {
 	const pool = swiotlb_find_pool(dev, addr);
 	if (pool === null) return;
+	touch('atomic', pool, 'slots');
 	if (
 		!(attrs & DMA_ATTR_SKIP_CPU_SYNC) &&
 		(dir === DMA_FROM_DEVICE || dir === DMA_BIDIRECTIONAL)

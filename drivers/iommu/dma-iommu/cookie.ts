@@ -21,6 +21,7 @@ import { iova_domain } from '../../../include/linux/iova.ts';
 import { dev_is_pci, to_pci_dev, to_pci_host_bridge } from '../../../include/linux/pci.ts';
 import type { dma_addr_t, size_t, u64 } from '../../../include/linux/types.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
+import { touch } from '../../../include/sim/schedule.ts';
 import { iommu_flush_iotlb_all, iommu_iotlb_gather_queued } from '../iommu.ts';
 import { alloc_iova_fast, free_iova_fast, init_iova_domain, reserve_iova } from '../iova.ts';
 
@@ -100,6 +101,7 @@ export function iommu_dma_alloc_iova(
 	dev: device,
 ): dma_addr_t {
 	if (shouldFail('iommu_dma_alloc_iova')) return 0n;
+	touch('atomic', domain, 'iova');
 	const cookie = cookieOf(domain);
 	const pages = Number(size >> 12n);
 	let limit = dmaLimit(dev, dma_limit);
@@ -134,6 +136,7 @@ export function iommu_dma_free_iova(
 	size: size_t,
 	gather: iommu_iotlb_gather | null,
 ): void {
+	touch('atomic', domain, 'iova');
 	const cookie = cookieOf(domain);
 	const pfn = Number((iova as bigint) >> 12n);
 	const pages = Number(size >> 12n);
