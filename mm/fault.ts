@@ -37,6 +37,7 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { vma_lookup } from './find_vma.ts';
 import { handle_mm_fault } from './memory.ts';
 import { mmap_read_lock, mmap_read_unlock } from './mmap_lock.ts';
+import { theZone } from './page_alloc.ts';
 import { loadMm } from './tlb.ts';
 
 export const SEGV_MAPERR = 1;
@@ -56,10 +57,18 @@ function access_error(error_code: number, vma: vm_area_struct): boolean {
 	return (vma.vm_flags & VM_ACCESS_FLAGS) === 0n;
 }
 
+/** All RAM is in use: the OOM killer takes the one that asks, there is nothing to reclaim. */
+function outOfMemory(): Signal {
+	const { pid, comm } = current();
+	pr_warn(`Out of memory: Killed process ${pid} (${comm})`);
+	return { sig: SIGKILL, code: 0 };
+}
+
 /** The signal that a failed fault becomes. */
 function mm_fault_error(fault: vm_fault_t): 0 | Signal {
 	if (fault & VM_FAULT_OOM) {
-		// the allocator has spoken; the access is tried again, as after the OOM killer
+		if (theZone().exhausted) return outOfMemory();
+		// a failure that the allocator survives: the access is tried again
 		pr_warn('Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF');
 		return 0;
 	}

@@ -82,6 +82,8 @@ export class zone {
 	bumpEnd = 0;
 	/** Pages in somebody's hands. */
 	allocated: int = 0;
+	/** The last allocation found no memory, and nothing was freed since. */
+	exhausted = false;
 }
 
 /** The installed world's zone. */
@@ -207,6 +209,7 @@ export function* alloc_pages(gfp: gfp_t, order: unsigned_int): Sim<page | null> 
 	const z = theZone();
 	const pfn = rmqueue(z, order);
 	if (pfn < 0) {
+		z.exhausted = true;
 		pr_warn(
 			`${current().comm}: page allocation failure: order:${order}, mode:0x${gfp.toString(16)}`,
 		);
@@ -295,6 +298,7 @@ function free_pages_prepare(p: page, order: int): boolean {
 export function free_frozen_pages(p: page, order: unsigned_int): void {
 	const z = theZone();
 	z.allocated -= 1 << order;
+	z.exhausted = false;
 	if (free_pages_prepare(p, order)) __free_one_page(z, p.sec.base + p.idx, order);
 }
 

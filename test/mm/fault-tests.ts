@@ -59,7 +59,7 @@ const RW = PROT_READ | PROT_WRITE;
 const faults = FIXTURE('fault', () => ({ p: null as unknown as task_struct }));
 
 FIXTURE_SETUP(faults, (self) => {
-	boot(smallMachine());
+	boot(smallMachine(0x1000));
 	self.p = createProcess('fault');
 });
 
@@ -118,6 +118,19 @@ TEST_F(faults, 'failed_allocation_is_tried_again', ({ p }) => {
 	EXPECT_NULL(userWrite64(p, va, 3n));
 	EXPECT_EQ(3n, userRead64(p, va));
 	EXPECT_TRUE(world().log.some((line) => line.includes('VM_FAULT_OOM leaked out')));
+});
+
+TEST_F(faults, 'process_that_touches_more_than_there_is_is_killed', ({ p }) => {
+	const va = mmapAnonymous(p, 0x8000n * PAGE, RW);
+	let page = 0n;
+	let outcome = userWrite64(p, va, 1n);
+	while (outcome === null) outcome = userWrite64(p, va + ++page * PAGE, 1n);
+	EXPECT_STREQ('sig 9 code 0', signalText(outcome));
+	EXPECT_TRUE(world().log.some((line) => line.startsWith('Out of memory: Killed process')));
+	// memory that comes back can be used again
+	EXPECT_EQ(0, userMunmap(p, va, 0x1000n * PAGE));
+	EXPECT_NULL(userWrite64(p, va + page * PAGE, 2n));
+	EXPECT_EQ(2n, userRead64(p, va + page * PAGE));
 });
 
 /** A mapped device whose fault handler answers by a list. */
