@@ -50,15 +50,18 @@ import {
 	is_device_private_page,
 	PageAnonExclusive,
 	PageLocked,
+	PG_dirty,
 	PG_locked,
 	set_page_count,
 } from '../../include/linux/page-flags.ts';
 import {
 	_PAGE_TABLE,
 	PAGE_SHARED,
+	pte_dirty,
 	pte_pfn,
 	pte_present,
 	pte_write,
+	pte_young,
 } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
@@ -73,7 +76,9 @@ import {
 	softleaf_is_device_private,
 	softleaf_is_device_private_write,
 	softleaf_is_migration,
+	softleaf_is_migration_dirty,
 	softleaf_is_migration_write,
+	softleaf_is_migration_young,
 	softleaf_to_page,
 	softleaf_to_pmd,
 	swp_entry_to_pte,
@@ -867,6 +872,40 @@ TEST_F(migrate, 'file_pages_do_not_go_to_a_device', function* (s) {
 	yield* s.finish(args);
 	EXPECT_EQ(before, pte_pfn(pteOf(s.task, at)));
 	EXPECT_EQ(9n, userRead64(s.task, at));
+});
+
+TEST_F(migrate, 'no_cpu_keeps_a_translation_that_collecting_took_away', function* (s) {
+	s.fill(2);
+	const child = forkProcess(s.task) as task_struct;
+	// Both processes have the pages in the TLB of their CPU, shared and read-only.
+	for (const task of [s.task, child])
+		for (let i = 0; i < 2; i++)
+			EXPECT_EQ(BigInt(100 + i), userRead64(task, s.address(i)));
+	EXPECT_EQ(2, yield* toDevice(s.dev, s.task.mm!, s.at, 2));
+	EXPECT_EQ(100n, userRead64(s.task, s.address(0)));
+	EXPECT_EQ(1, s.dev.faults);
+	EXPECT_EQ(101n, userRead64(child, s.address(1)));
+	EXPECT_EQ(2, s.dev.faults);
+	exitProcess(child);
+});
+
+TEST_F(migrate, 'young_and_dirty_go_along', function* (s) {
+	s.fill(1);
+	const f = page_folio(s.page(0));
+	f.flags &= ~PG_dirty;
+	const args = s.args(0, 1);
+	EXPECT_EQ(0, yield* s.setup(args));
+	const entry = softleaf_from_pte(s.pte(0));
+	expectList(
+		[true, true, PG_dirty],
+		[
+			softleaf_is_migration_young(entry),
+			softleaf_is_migration_dirty(entry),
+			f.flags & PG_dirty,
+		],
+	);
+	yield* s.finish(args);
+	expectList([true, true], [pte_young(s.pte(0)), pte_dirty(s.pte(0))]);
 });
 
 TEST('F22_an_aligned_hole_is_one_compound_word', function* () {
