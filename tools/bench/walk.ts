@@ -53,7 +53,7 @@ function cWalk(): number | null {
 		const source = fileURLToPath(new URL('cwalk.c', import.meta.url));
 		if (spawnSync('gcc', ['-O2', '-o', program, source]).status !== 0) return null;
 		const { stdout } = spawnSync(program, [String(PAGES), '101'], { encoding: 'utf8' });
-		const found = /median ([0-9.]+) ns/.exec(stdout);
+		const found = /median ([0-9.]+)/.exec(stdout);
 		return found === null ? null : Number(found[1]);
 	} finally {
 		rmSync(folder, { recursive: true });

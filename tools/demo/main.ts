@@ -113,15 +113,12 @@ function print(lines: readonly string[]): void {
 function report(machines: readonly DemoMachine[], results: MachineResult[], values: Values): void {
 	const one = values.machine !== undefined || values.topology !== undefined;
 	print([...introduction, '', ...legend, '']);
-	if (one) {
-		for (const result of results) print([...renderMachine(result), '']);
-	} else {
-		const shown = contrastingMachine(results);
-		if (shown !== null) print([...renderMachine(shown), '']);
-	}
+	const contrasting = contrastingMachine(results);
+	const shown = one || contrasting === null ? results : [contrasting];
+	for (const result of shown) print([...renderMachine(result), '']);
 	if (results.length > 1) print([...renderSummary(results), '']);
 	if (values['no-trace'] === true) return;
-	const lines = renderTrace(machines, results);
+	const lines = renderTrace(machines, shown);
 	if (lines.length > 0) print(lines);
 }
 

@@ -56,7 +56,8 @@ import type { Cast } from './roles.ts';
 export const PAGES = 8;
 const BYTES = PAGES * 4096;
 
-const mapTypeNames: Readonly<Record<pci_p2pdma_map_type, string>> = {
+/** Verdicts of the P2P layer, without PCI_P2PDMA_MAP_. */
+export const mapTypeNames: Readonly<Record<pci_p2pdma_map_type, string>> = {
 	0: 'UNKNOWN',
 	1: 'NONE',
 	2: 'NOT_SUPPORTED',

@@ -80,7 +80,7 @@ function pairRow(pair: PairResult): string[] {
 /** Who stands in for whom, a line each. */
 function standIns(result: MachineResult): string[] {
 	const line = (role: string, { bdf, what, standIn }: Player): string[] =>
-		standIn ? [`  ${bdf} (${what}) plays the ${role}: this machine has none`] : [];
+		standIn ? [`  ${result.name} has no ${role}: ${bdf} (${what}) plays it`] : [];
 	return [
 		...result.cast.gpus.flatMap((player) => line('GPU', player)),
 		...result.cast.nics.flatMap((player) => line('NIC', player)),

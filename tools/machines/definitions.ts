@@ -157,6 +157,33 @@ function standard(): MachineDescription {
 	return b.finish();
 }
 
+/**
+ *     0000:17 ─ 01.0 ─ switch ────── GPU0 NIC0     has no ACS, so nobody can set a redirect
+ *             └ 02.0 ─ switch, ACS ─ GPU1 NIC1     redirects at every port, as an IOMMU asks for
+ *     0000:97 ─ 01.0 ─ NIC2                        8086:2f00 wants both ends below one host bridge
+ */
+function mixed(): MachineDescription {
+	const b = new TopologyBuilder('mixed', { vendor: 'intel', family: 6, model: 63 });
+	b.rootAcs = { cap: 0x1f, control: 0 };
+	b.set({
+		comment: 'Two switches, one without ACS, one that redirects; a NIC on the other socket; VT-d.',
+		iommu: { kind: 'intel', domains: 'dma' },
+	});
+	const near = b.hostBridge({ bus: 0x17, numaNode: 0 });
+	b.device(near, [0x8086, 0x2f00], '00.0', { class: 0x060000, pcieType: 4 });
+	const redirecting = { cap: 0x207f, control: ACS_VIRTUALISATION };
+	for (const [i, acs] of [null, redirecting].entries()) {
+		b.switchAcs = acs;
+		const sw = b.switchBelow(b.rootPort(near, `0${i + 1}.0`, [0x8086, 0x2f04]));
+		b.gpu(b.downstreamPort(sw), `GPU${i}`, 16n * GIB);
+		b.nic(b.downstreamPort(sw), `NIC${i}`);
+	}
+	const far = b.hostBridge({ bus: 0x97, numaNode: 1 });
+	b.device(far, [0x8086, 0x2f00], '00.0', { class: 0x060000, pcieType: 4 });
+	b.nic(b.rootPort(far, '01.0', [0x8086, 0x2f08]), 'NIC2');
+	return b.finish();
+}
+
 /** The named machines in the order in which they are shown. */
 export function buildNamedMachines(): MachineDescription[] {
 	return [
@@ -165,6 +192,7 @@ export function buildNamedMachines(): MachineDescription[] {
 		dualXeon(),
 		epyc(),
 		consumer(),
+		mixed(),
 		standard(),
 	];
 }

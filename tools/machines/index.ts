@@ -7,6 +7,7 @@
  *     dual-xeon    two sockets, no switches, host bridges that want both ends below one of them
  *     epyc         AMD, root ports of several host bridges
  *     consumer     a host bridge that is in no list and aborts peer requests
+ *     mixed        every kind of path, translated by VT-d
  *     standard     the topology of the tests
  */
 import { fileURLToPath } from 'node:url';
@@ -20,6 +21,7 @@ export const machineNames = [
 	'dual-xeon',
 	'epyc',
 	'consumer',
+	'mixed',
 	'standard',
 ] as const;
 
