@@ -71,7 +71,12 @@ export class mmu_notifier {
 	}
 }
 
-/** What invalidate_start() hands out for the second pass. */
+/**
+ * What invalidate_start() hands out for the second pass.
+ *
+ * @kernel include/linux/mmu_notifier.h
+ * @since v7.0
+ */
 export class mmu_interval_notifier_finish {
 	notifier: mmu_interval_notifier | null = null;
 	container: object | null = null;
