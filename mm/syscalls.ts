@@ -10,6 +10,7 @@ import type { Signal } from '../arch/sim/vectors.ts';
 import type { file } from '../include/linux/fs.ts';
 import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED } from '../include/linux/mm.ts';
 import type { mm_struct } from '../include/linux/mm_types.ts';
+import { pfn_valid } from '../include/linux/mmzone.ts';
 import { current, task_struct } from '../include/linux/sched.ts';
 import type { errno, int, pgoff_t, unsigned_int, unsigned_long } from '../include/linux/types.ts';
 import { HarnessError } from '../include/sim/report.ts';
@@ -18,6 +19,7 @@ import { world } from '../include/sim/world.ts';
 import { run, scheduler } from '../kernel/sched/core.ts';
 import { mm_alloc, mmput } from './exec_mm.ts';
 import { do_madvise } from './madvise.ts';
+import { zero_pfn } from './memory.ts';
 import { vm_mmap_pgoff } from './mmap.ts';
 import { do_mprotect_pkey } from './mprotect.ts';
 import { loadMm } from './tlb.ts';
@@ -35,8 +37,15 @@ function mmOf(task: task_struct, call: string): mm_struct {
  *
  * @param comm - its name
  * @param cpu - CPU it runs on
+ * @throws HarnessError when there is no memory, or none at 0
  */
 export function createProcess(comm: string, cpu: int = 0): task_struct {
+	if (!pfn_valid(zero_pfn))
+		throw new HarnessError(
+			'createProcess()',
+			`the machine has no RAM at 0x${(zero_pfn << 12n).toString(16)}, where the zero page is: ` +
+				'its first RAM range must begin at 0',
+		);
 	const mm = run(mm_alloc());
 	if (mm === null)
 		throw new HarnessError('createProcess()', 'there is no memory for its page table');

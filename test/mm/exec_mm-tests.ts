@@ -11,7 +11,7 @@ import { run } from '../../kernel/sched/core.ts';
 import { mm_alloc, mmdrop, mmget, mmget_not_zero, mmgrab, mmput } from '../../mm/exec_mm.ts';
 import { liveObjects } from '../../mm/live.ts';
 import { memShutdownCheck } from '../../mm/mm_init.ts';
-import { alloc_page, theZone } from '../../mm/page_alloc.ts';
+import { alloc_page, alloc_pages, theZone } from '../../mm/page_alloc.ts';
 import { put_page } from '../../mm/swap.ts';
 import {
 	createProcess,
@@ -32,6 +32,7 @@ import {
 	FIXTURE_SETUP,
 	FIXTURE_VARIANT,
 	FIXTURE_VARIANT_ADD,
+	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { ARENA, PAGE, smallMachine } from './small_machine.ts';
@@ -157,4 +158,32 @@ TEST_F(life, 'nameless_address_space_is_reported_too', () => {
 	world().reports.length = 0;
 	run(mmput(mm));
 	EXPECT_EQ(0, memShutdownCheck());
+});
+
+TEST('processes_need_ram_at_the_bottom', () => {
+	const machine = smallMachine();
+	boot({ ...machine, ram: [{ start: '0x100000', size: '0x1000000' }] });
+	let message = '';
+	try {
+		createProcess('p');
+	} catch (error) {
+		message = String(error);
+	}
+	EXPECT_TRUE(message.includes('its first RAM range must begin at 0'));
+});
+
+TEST('ram_with_a_hole_is_used_on_both_sides', function* () {
+	const low = { start: '0x0', size: '0x110000' };
+	boot({ ...smallMachine(), ram: [low, { start: '0x200000', size: '0x40000' }] });
+	const pages = [];
+	for (;;) {
+		const p = yield* alloc_page(GFP_KERNEL);
+		if (p === null) break;
+		pages.push(p);
+	}
+	EXPECT_EQ(16 + 64, pages.length);
+	const block = yield* alloc_pages(GFP_KERNEL, 5);
+	EXPECT_NULL(block);
+	for (const p of pages) yield* put_page(p);
+	EXPECT_EQ(0, theZone().allocated);
 });
