@@ -148,7 +148,7 @@ function* __do_fault(vmf: vm_fault): Sim<vm_fault_t> {
 		return VM_FAULT_HWPOISON;
 	}
 	if ((ret & VM_FAULT_LOCKED) === 0) yield* folio_lock(f);
-	return ret | VM_FAULT_LOCKED;
+	return ret;
 }
 
 function should_fault_around(vmf: vm_fault): bool {

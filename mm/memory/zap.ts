@@ -49,7 +49,6 @@ import {
 	softleaf_to_page,
 } from '../../include/linux/swapops.ts';
 import {
-	type bool,
 	type int,
 	outParam,
 	PAGE_SIZE,
