@@ -99,8 +99,15 @@ export class InvalidationLog {
 	lock = new mutex('test notifier');
 	lines: string[] = [];
 
-	/** @param mm - address space; 4 GiB from the arena on are watched */
-	constructor(mm: mm_struct) {
+	/** What is done besides. */
+	also: (() => void) | null;
+
+	/**
+	 * @param mm - address space; 4 GiB from the arena on are watched
+	 * @param also - done at each invalidation
+	 */
+	constructor(mm: mm_struct, also: (() => void) | null = null) {
+		this.also = also;
 		this.sub.container = this;
 		run(mmu_interval_notifier_insert(this.sub, mm, ARENA, 1n << 32n, { invalidate }));
 	}
@@ -128,6 +135,7 @@ function* invalidate(
 	mmu_interval_set_seq(sub, seq);
 	yield* mutex_unlock(log.lock);
 	const { event, start, end } = range;
+	log.also?.();
 	log.lines.push(`${event} ${(start - ARENA) / PAGE}-${(end - ARENA) / PAGE}`);
 	return true;
 }

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Page-table entries of a process as text, as the records of real kernels write them, and faults
+ * without a CPU.
+ *
+ * ```
+ *   P U M .   no pgd, pud, pmd, pte entry
+ *   w r       write bit, then z zero page, a anonymous, f page cache, o other, q no struct page,
+ *             then x AnonExclusive, d dirty, ! special
+ *   m D X s k migration, device-private, device-exclusive, swap, marker; ? else
+ * ```
+ */
+import {
+	type page,
+	page_folio,
+	VM_FAULT_COMPLETED,
+	VM_FAULT_RETRY,
+	type vm_area_struct,
+} from '../../include/linux/mm_types.ts';
+import { memoryMap, pfn_to_page } from '../../include/linux/mmzone.ts';
+import { PageAnon, PageAnonExclusive } from '../../include/linux/page-flags.ts';
+import {
+	pgd_none,
+	pmd_none,
+	pte_dirty,
+	pte_none,
+	pte_pfn,
+	pte_present,
+	pte_special,
+	type pte_t,
+	pte_write,
+	pud_none,
+	type table_entry,
+} from '../../include/linux/pgtable.ts';
+import type { task_struct } from '../../include/linux/sched.ts';
+import {
+	softleaf_from_pte,
+	softleaf_is_device_exclusive,
+	softleaf_is_device_private,
+	softleaf_is_marker,
+	softleaf_is_migration,
+	softleaf_is_swap,
+} from '../../include/linux/swapops.ts';
+import type { vm_fault_t } from '../../include/linux/types.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import { run } from '../../kernel/sched/core.ts';
+import { handle_mm_fault, is_zero_pfn } from '../../mm/memory.ts';
+import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
+import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../mm/pgtable.ts';
+import { ARENA, PAGE } from './small_machine.ts';
+
+/** Address of a page, counted from the arena. */
+export function at(page: number): bigint {
+	return ARENA + BigInt(page) * PAGE;
+}
+
+function kindOf(pfn: bigint): string {
+	if (is_zero_pfn(pfn)) return 'z';
+	const p = memoryMap().page(Number(pfn));
+	if (p === null) return 'q';
+	if (PageAnon(p)) return PageAnonExclusive(p) ? 'ax' : 'a';
+	return page_folio(p).mapping === null ? 'o' : 'f';
+}
+
+function presentText(pte: pte_t): string {
+	return [
+		pte_write(pte) ? 'w' : 'r',
+		kindOf(pte_pfn(pte)),
+		pte_dirty(pte) ? 'd' : '',
+		pte_special(pte) ? '!' : '',
+	].join('');
+}
+
+function entryText(pte: pte_t): string {
+	if (pte_none(pte)) return '.';
+	if (pte_present(pte)) return presentText(pte);
+	const entry = softleaf_from_pte(pte);
+	if (softleaf_is_migration(entry)) return 'm';
+	if (softleaf_is_device_private(entry)) return 'D';
+	if (softleaf_is_device_exclusive(entry)) return 'X';
+	if (softleaf_is_marker(entry)) return 'k';
+	return softleaf_is_swap(entry) ? 's' : '?';
+}
+
+/** The entry of a page that has its table. */
+export function entryAt(p: task_struct, page: number): table_entry {
+	const va = at(page);
+	const pud = pud_offset(pgd_offset(p.mm!, va), va);
+	return pte_offset_kernel(pmd_offset(pud, va), va);
+}
+
+function tokenAt(p: task_struct, page: number): string {
+	const va = at(page);
+	const pgd = pgd_offset(p.mm!, va);
+	if (pgd_none(pgd.value)) return 'P';
+	const pud = pud_offset(pgd, va);
+	if (pud_none(pud.value)) return 'U';
+	const pmd = pmd_offset(pud, va);
+	return pmd_none(pmd.value) ? 'M' : entryText(pte_offset_kernel(pmd, va).value);
+}
+
+/** Entries of some pages, a word each. */
+export function dump(p: task_struct, first: number, count: number): string {
+	return Array.from({ length: count }, (_, i) => tokenAt(p, first + i)).join(' ');
+}
+
+/** The page that is mapped at a page of the arena. */
+export function pageAt(p: task_struct, page: number): page {
+	return pfn_to_page(pte_pfn(entryAt(p, page).value));
+}
+
+/** The VMA that holds a page of the arena. */
+export function vmaOf(p: task_struct, page: number): vm_area_struct {
+	return p.mm!.vmas.find((vma) => vma.vm_start <= at(page) && at(page) < vma.vm_end)!;
+}
+
+/** Whether the mmap lock is held after a fault with this result. */
+function keptLock(ret: vm_fault_t): boolean {
+	return (ret & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) === 0;
+}
+
+/** A fault of the current task, from no CPU. */
+export function* faultSim(p: task_struct, page: number, flags: number): Sim<vm_fault_t> {
+	yield* mmap_read_lock(p.mm!);
+	const ret = yield* handle_mm_fault(vmaOf(p, page), at(page), flags, null);
+	if (keptLock(ret)) yield* mmap_read_unlock(p.mm!);
+	return ret;
+}
+
+/** A fault of a process, from no CPU. */
+export function faultAt(p: task_struct, page: number, flags = 0): vm_fault_t {
+	return run(() => faultSim(p, page, flags), { task: p });
+}
