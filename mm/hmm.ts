@@ -137,7 +137,7 @@ import {
 import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
-import { hmm_fill_present } from './hmm_fill.ts';
+import { hmmFillPresent } from './hmm_fill.ts';
 import { handle_mm_fault, is_zero_pfn } from './memory.ts';
 import { migration_entry_wait, pmd_migration_entry_wait } from './migrate.ts';
 import { vma_lookup } from './mmap.ts';
@@ -791,7 +791,7 @@ function* walkPtes(
 
 	if (preemptible()) yield schedulePoint('pte-read', table, 'entries', first.index, count);
 	for (let n = 0; n < count; n++) {
-		n += hmm_fill_present(range, table, first.index + n, word + n, count - n);
+		n += hmmFillPresent(range, table, first.index + n, word + n, count - n);
 		if (n === count) break;
 		const addr = start + (BigInt(n) << PAGE_SHIFT);
 		const ptep = new table_entry(table, pfn, first.index + n);

@@ -40,7 +40,7 @@ export const bulkFill = perWorld(() => ({ enabled: true }));
  * @param count - entries at the most
  * @returns entries handled; less than `count`: the next one is not plain
  */
-export function hmm_fill_present(
+export function hmmFillPresent(
 	range: hmm_range,
 	table: page_table,
 	index: number,

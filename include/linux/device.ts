@@ -29,7 +29,11 @@ export interface bus_dma_region {
 	readonly size: u64;
 }
 
-/** Limits of a device's scatterlist segments. */
+/**
+ * Limits of a device's scatterlist segments.
+ *
+ * @kernel include/linux/device.h
+ */
 export class device_dma_parameters {
 	max_segment_size: unsigned_int = 65536;
 	min_align_mask: unsigned_int = 0;

@@ -174,7 +174,11 @@ export function compound_head(p: page): page {
 	return word < 0 ? (p.sec.map.page(p.sec.base + p.idx + word) as page) : p;
 }
 
-/** The page cache of a file, or of shared anonymous memory. */
+/**
+ * The page cache of a file, or of shared anonymous memory.
+ *
+ * @kernel include/linux/fs.h
+ */
 export class address_space {
 	/** Pages by index. */
 	i_pages: Map<number, folio> = new Map();

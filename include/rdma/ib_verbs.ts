@@ -25,7 +25,11 @@ export const IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH = 0;
 export const IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE = 1;
 export const IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT = 2;
 
-/** ODP statistics of a device or a memory region. */
+/**
+ * ODP statistics of a device or a memory region.
+ *
+ * @kernel include/rdma/ib_verbs.h
+ */
 export class ib_odp_counters {
 	faults = 0;
 	faults_handled = 0;

@@ -39,7 +39,7 @@ export function* migrate_vma_split_folio(_folio: folio, _fault_page: page | null
 /**
  * v6.12: a huge pmd is split before its pages are collected.
  *
- * @param pmdp - the pmd
+ * @param _pmdp - the pmd
  * @param start - first address
  * @param end - exclusive
  * @param migrate - the migration
@@ -57,7 +57,7 @@ export function* splitTransHuge(
 /**
  * v7.3: a pmd that is a leaf or not present.
  *
- * @param pmdp - the pmd
+ * @param _pmdp - the pmd
  * @param start - first address
  * @param end - exclusive
  * @param walk - the walk

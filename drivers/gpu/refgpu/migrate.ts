@@ -120,7 +120,7 @@ function* ramCopy(gpu: RefGpu, from: page, gfp: int): Sim<page | vm_fault_t> {
  * @retval 0 it is back, or somebody else moved it meanwhile
  * @returns VM_FAULT_OOM without memory, VM_FAULT_SIGBUS when the copy failed: the page stays
  */
-export function* refgpu_migrate_to_ram(vmf: vm_fault): Sim<vm_fault_t> {
+export function* migrateToRam(vmf: vm_fault): Sim<vm_fault_t> {
 	const { gpu } = chunkOf(vmf.page as page);
 	const src = new BigUint64Array(1);
 	const dst = new BigUint64Array(1);

@@ -86,7 +86,7 @@ export function removeWindow(gpu: RefGpu): void {
  * @context Atomic, no lock.
  * @proposed Documentation/proposals/device-private-dma-pfn.md
  */
-export function refgpu_device_private_dma_pfn(p: page, pfn: out<unsigned_long>): int {
+export function devicePrivateDmaPfn(p: page, pfn: out<unsigned_long>): int {
 	const { gpu } = chunkOf(p);
 	const { window } = gpu;
 

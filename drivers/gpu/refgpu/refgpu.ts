@@ -22,21 +22,21 @@ import { dma_set_mask_and_coherent } from '../../../kernel/dma/mapping.ts';
 import { devres_release_all } from '../../base/devres.ts';
 import { freeFolio, freePage, removeChunks } from './dmem.ts';
 import { RefGpu } from './gpu.ts';
-import { evictChunk, refgpu_migrate_to_ram } from './migrate.ts';
-import { addWindow, refgpu_device_private_dma_pfn, removeWindow, vramBar } from './p2p.ts';
+import { evictChunk, migrateToRam } from './migrate.ts';
+import { addWindow, devicePrivateDmaPfn, removeWindow, vramBar } from './p2p.ts';
 import { GpuSilicon } from './silicon.ts';
 
 /** Ops of the private pagemaps; each release calls those that it knows. */
 const pagemapOps: dev_pagemap_ops = Object.freeze({
 	folio_free: freeFolio,
 	page_free: freePage,
-	migrate_to_ram: refgpu_migrate_to_ram,
+	migrate_to_ram: migrateToRam,
 });
 
 /** The same with the proposed op. */
 const pagemapOpsP2p: dev_pagemap_ops = Object.freeze({
 	...pagemapOps,
-	device_private_dma_pfn: refgpu_device_private_dma_pfn,
+	device_private_dma_pfn: devicePrivateDmaPfn,
 });
 
 /** How a GPU is set up. */

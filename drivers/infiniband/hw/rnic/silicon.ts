@@ -116,8 +116,6 @@ export interface Transfer {
 	readonly data: Uint8Array;
 }
 
-const NOTHING = new Uint8Array(0);
-
 /** One NIC's hardware. */
 export class RnicSilicon {
 	readonly port: DmaPort;
@@ -187,7 +185,7 @@ export class RnicSilicon {
 	*read(lkey: int, iova: u64, length: int, remote: boolean): Sim<Transfer> {
 		const data = new Uint8Array(length);
 		const status = yield* this.move(lkey, iova, data, false, remote);
-		return { status, data: status === IB_WC_SUCCESS ? data : NOTHING };
+		return { status, data: status === IB_WC_SUCCESS ? data : new Uint8Array(0) };
 	}
 
 	/**
