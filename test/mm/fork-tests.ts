@@ -15,7 +15,7 @@ import {
 	VM_WIPEONFORK,
 } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES, page_folio } from '../../include/linux/mm_types.ts';
-import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
+import { SIGKILL, TASK_DEAD, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import { type Sim, waitPoint } from '../../include/sim/schedule.ts';
@@ -205,6 +205,11 @@ TEST_F(fork, 'each_allocation_of_a_fork_may_fail', ({ p }) => {
 	EXPECT_EQ(1n, userRead64(p, at(600)));
 });
 
+/** Lets a thread go on until it waits or has ended. */
+function stepWhilePossible(task: task_struct): void {
+	while (task.__state !== TASK_DEAD && task.point?.ready?.() !== false) stepThread(task);
+}
+
 TEST_F(fork, 'killed_while_it_waits_for_the_mmap_lock', ({ p }) => {
 	const gate = { open: false };
 	const holder = spawn('holder', function* () {
@@ -216,11 +221,11 @@ TEST_F(fork, 'killed_while_it_waits_for_the_mmap_lock', ({ p }) => {
 	const forker = spawn('forker', function* () {
 		ret = yield* dup_mm(p.mm!);
 	});
-	stepThread(holder);
-	stepThread(forker);
+	stepWhilePossible(holder);
+	stepWhilePossible(forker);
 	EXPECT_EQ('none', ret);
 	forker.pending.add(SIGKILL);
-	stepThread(forker);
+	stepWhilePossible(forker);
 	EXPECT_NULL(ret);
 	gate.open = true;
 	runThreads();
