@@ -128,7 +128,7 @@ TEST_F(faults, 'process_that_touches_more_than_there_is_is_killed', ({ p }) => {
 	EXPECT_STREQ('sig 9 code 0', signalText(outcome));
 	EXPECT_TRUE(world().log.some((line) => line.startsWith('Out of memory: Killed process')));
 	// memory that comes back can be used again
-	EXPECT_EQ(0, userMunmap(p, va, 0x1000n * PAGE));
+	EXPECT_EQ(0, userMunmap(p, va, 0x800n * PAGE));
 	EXPECT_NULL(userWrite64(p, va + page * PAGE, 2n));
 	EXPECT_EQ(2n, userRead64(p, va + page * PAGE));
 });
