@@ -22,7 +22,7 @@ import {
 	pmd_pfn,
 	pud_addr_end,
 	pud_pfn,
-	type table_entry,
+	type TableEntry,
 } from '../include/linux/pgtable.ts';
 import {
 	PGDIR_MASK,
@@ -72,7 +72,7 @@ function tableIsFree(
 }
 
 /** Empties an entry and hands the table below it over. */
-function* unlinkTable(tlb: mmu_gather, entry: table_entry, pfn: number, addr: bigint): Sim<void> {
+function* unlinkTable(tlb: mmu_gather, entry: TableEntry, pfn: number, addr: bigint): Sim<void> {
 	if (preemptible()) yield schedulePoint('pte-write', entry.table, 'entries', entry.index, 1);
 	entry.value = 0n;
 	tlb_remove_table(tlb, pfn, addr);
@@ -80,7 +80,7 @@ function* unlinkTable(tlb: mmu_gather, entry: table_entry, pfn: number, addr: bi
 
 function* free_pmd_range(
 	tlb: mmu_gather,
-	pud: table_entry,
+	pud: TableEntry,
 	addr: bigint,
 	end: bigint,
 	floor: bigint,
@@ -100,7 +100,7 @@ function* free_pmd_range(
 
 function* free_pud_range(
 	tlb: mmu_gather,
-	pgd: table_entry,
+	pgd: TableEntry,
 	addr: bigint,
 	end: bigint,
 	floor: bigint,

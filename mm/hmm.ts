@@ -104,7 +104,7 @@ import {
 	pud_present,
 	type pud_t,
 	pud_write,
-	table_entry,
+	TableEntry,
 } from '../include/linux/pgtable.ts';
 import { current, fatal_signal_pending } from '../include/linux/sched.ts';
 import {
@@ -535,7 +535,7 @@ function isP2pPfn(pfn: unsigned_long): boolean {
  */
 function hmm_fault_end(
 	range: hmm_range,
-	ptep: table_entry,
+	ptep: TableEntry,
 	addr: unsigned_long,
 	end: unsigned_long,
 ): unsigned_long {
@@ -568,8 +568,8 @@ export function* hmm_vma_handle_pte(
 	walk: mm_walk,
 	addr: unsigned_long,
 	end: unsigned_long,
-	pmdp: table_entry,
-	ptep: table_entry,
+	pmdp: TableEntry,
+	ptep: TableEntry,
 	i: number,
 ): Sim<int> {
 	const hmm_walk = walk.private as hmm_vma_walk;
@@ -733,7 +733,7 @@ function isHuge(pmd: pmd_t): boolean {
  * @kernel mm/hmm.c
  */
 export function* hmm_vma_walk_pmd(
-	pmdp: table_entry,
+	pmdp: TableEntry,
 	start: unsigned_long,
 	end: unsigned_long,
 	walk: mm_walk,
@@ -781,8 +781,8 @@ function* walkPtes(
 	walk: mm_walk,
 	start: unsigned_long,
 	end: unsigned_long,
-	pmdp: table_entry,
-	first: table_entry,
+	pmdp: TableEntry,
+	first: TableEntry,
 ): Sim<int> {
 	const { range } = walk.private as hmm_vma_walk;
 	const { table, pfn } = first;
@@ -794,7 +794,7 @@ function* walkPtes(
 		n += hmmFillPresent(range, table, first.index + n, word + n, count - n);
 		if (n === count) break;
 		const addr = start + (BigInt(n) << PAGE_SHIFT);
-		const ptep = new table_entry(table, pfn, first.index + n);
+		const ptep = new TableEntry(table, pfn, first.index + n);
 		const ret = yield* hmm_vma_handle_pte(walk, addr, end, pmdp, ptep, word + n);
 		// It has unmapped the page table already.
 		if (ret) return ret;
@@ -820,7 +820,7 @@ function pud_to_hmm_pfn_flags(pud: pud_t): unsigned_long {
  * @kernel mm/hmm.c
  */
 export function* hmm_vma_walk_pud(
-	pudp: table_entry,
+	pudp: TableEntry,
 	start: unsigned_long,
 	end: unsigned_long,
 	walk: mm_walk,
@@ -864,7 +864,7 @@ export function* hmm_vma_walk_pud(
  * @kernel mm/hmm.c
  */
 export function* hmm_vma_walk_hugetlb_entry(
-	pte: table_entry,
+	pte: TableEntry,
 	hmask: unsigned_long,
 	start: unsigned_long,
 	end: unsigned_long,

@@ -13,7 +13,7 @@
  * ```
  */
 import type { hmm_range } from '../include/linux/hmm.ts';
-import type { page_table } from '../include/linux/pgtable.ts';
+import type { PageTable } from '../include/linux/pgtable.ts';
 import { feature, perWorld } from '../include/sim/world.ts';
 
 const PRESENT = 1 << 0;
@@ -42,7 +42,7 @@ export const bulkFill = perWorld(() => ({ enabled: true }));
  */
 export function hmmFillPresent(
 	range: hmm_range,
-	table: page_table,
+	table: PageTable,
 	index: number,
 	word: number,
 	count: number,

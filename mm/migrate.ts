@@ -45,7 +45,7 @@ import {
 	pte_present,
 	type pte_t,
 	pte_write,
-	type table_entry,
+	type TableEntry,
 } from '../include/linux/pgtable.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import {
@@ -168,7 +168,7 @@ export function* remove_migration_ptes(src: folio, dst: folio, flags: int): Sim<
  */
 export function* migration_entry_wait(
 	mm: mm_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	address: unsigned_long,
 ): Sim<void> {
 	const ptl = outParam<spinlock_t | null>(null);
@@ -192,7 +192,7 @@ export function* migration_entry_wait(
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/migrate.c
  */
-export function* pmd_migration_entry_wait(mm: mm_struct, pmd: table_entry): Sim<void> {
+export function* pmd_migration_entry_wait(mm: mm_struct, pmd: TableEntry): Sim<void> {
 	const ptl = yield* pmd_lock(mm, pmd);
 	const entry = softleaf_from_pmd(pmd.value);
 	if (pmd.value !== 0n && !pmd_present(pmd.value) && softleaf_is_migration(entry))

@@ -8,7 +8,7 @@
  * tlb_finish_mmu() in pairs; the address of every removed entry is told.
  */
 import type { mm_struct, page } from '../include/linux/mm_types.ts';
-import type { table_entry } from '../include/linux/pgtable.ts';
+import type { TableEntry } from '../include/linux/pgtable.ts';
 import { type bool, PAGE_SIZE, ULONG_MAX, type unsigned_long } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { synchronize_rcu } from '../kernel/rcu/tree.ts';
@@ -99,7 +99,7 @@ export function tlb_flush_pte_range(
  */
 export function tlb_remove_tlb_entry(
 	tlb: mmu_gather,
-	_ptep: table_entry,
+	_ptep: TableEntry,
 	address: unsigned_long,
 ): void {
 	tlb_flush_pte_range(tlb, address, PAGE_SIZE);

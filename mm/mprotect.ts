@@ -49,7 +49,7 @@ import {
 	pte_write,
 	pud_addr_end,
 	pud_none,
-	type table_entry,
+	type TableEntry,
 } from '../include/linux/pgtable.ts';
 import { current } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
@@ -179,7 +179,7 @@ function withoutWrite(pte: pte_t): pte_t {
 function* changePresent(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pte: table_entry,
+	pte: TableEntry,
 	addr: bigint,
 	newprot: pgprot_t,
 	cp_flags: unsigned_long,
@@ -200,7 +200,7 @@ function* changePresent(
 function* change_pte_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: bigint,
 	end: bigint,
 	newprot: pgprot_t,
@@ -233,7 +233,7 @@ function* change_pte_range(
 function* change_pmd_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pud: table_entry,
+	pud: TableEntry,
 	addr: bigint,
 	end: bigint,
 	newprot: pgprot_t,
@@ -264,7 +264,7 @@ function* change_pmd_range(
 function* change_pud_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pgd: table_entry,
+	pgd: TableEntry,
 	addr: bigint,
 	end: bigint,
 	newprot: pgprot_t,

@@ -42,7 +42,7 @@ import {
 	pud_leaf,
 	pud_none,
 	pud_present,
-	type table_entry,
+	type TableEntry,
 } from '../include/linux/pgtable.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import {
@@ -72,7 +72,7 @@ const DEPTH_PUD = 2;
 const DEPTH_PMD = 3;
 
 function* walk_pte_range_inner(
-	pte: table_entry,
+	pte: TableEntry,
 	addr: bigint,
 	end: bigint,
 	walk: mm_walk,
@@ -89,7 +89,7 @@ function* walk_pte_range_inner(
 	}
 }
 
-function* walk_pte_range(pmd: table_entry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
+function* walk_pte_range(pmd: TableEntry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 	let err: int = 0;
 	if (walk.no_vma) {
 		const pte = yield* pte_offset_map(pmd, addr);
@@ -111,7 +111,7 @@ function* walk_pte_range(pmd: table_entry, addr: bigint, end: bigint, walk: mm_w
 }
 
 /** One pmd: its hole or its callbacks, again as often as they ask for it. */
-function* walkPmd(pmd: table_entry, addr: bigint, next: bigint, walk: mm_walk): Sim<int> {
+function* walkPmd(pmd: TableEntry, addr: bigint, next: bigint, walk: mm_walk): Sim<int> {
 	const { ops } = walk;
 	for (;;) {
 		if (pmd_none(pmd.value))
@@ -134,7 +134,7 @@ function* walkPmd(pmd: table_entry, addr: bigint, next: bigint, walk: mm_walk): 
 	}
 }
 
-function* walk_pmd_range(pud: table_entry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
+function* walk_pmd_range(pud: TableEntry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 	let pmd = pmd_offset(pud, addr);
 	for (let at = addr; ; ) {
 		const next = pmd_addr_end(at, end);
@@ -147,7 +147,7 @@ function* walk_pmd_range(pud: table_entry, addr: bigint, end: bigint, walk: mm_w
 }
 
 /** One pud: its hole or its callbacks, again as often as they ask for it. */
-function* walkPud(pud: table_entry, addr: bigint, next: bigint, walk: mm_walk): Sim<int> {
+function* walkPud(pud: TableEntry, addr: bigint, next: bigint, walk: mm_walk): Sim<int> {
 	const { ops } = walk;
 	for (;;) {
 		if (pud_none(pud.value))
@@ -168,7 +168,7 @@ function* walkPud(pud: table_entry, addr: bigint, next: bigint, walk: mm_walk): 
 	}
 }
 
-function* walk_pud_range(pgd: table_entry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
+function* walk_pud_range(pgd: TableEntry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 	let pud = pud_offset(pgd, addr);
 	for (let at = addr; ; ) {
 		const next = pud_addr_end(at, end);
@@ -181,7 +181,7 @@ function* walk_pud_range(pgd: table_entry, addr: bigint, end: bigint, walk: mm_w
 }
 
 /** One top-level entry, and the p4d folded into it. */
-function* walkPgd(pgd: table_entry, addr: bigint, next: bigint, walk: mm_walk): Sim<int> {
+function* walkPgd(pgd: TableEntry, addr: bigint, next: bigint, walk: mm_walk): Sim<int> {
 	const { ops } = walk;
 	if (ops.pgd_entry) {
 		const err = yield* ops.pgd_entry(pgd, addr, next, walk);
@@ -210,7 +210,7 @@ function* walk_pgd_range(addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 }
 
 /** The pmd that holds a 2 MiB hugetlb page, or null while it has no entry to look at. */
-function hugetlb_walk(walk: mm_walk, addr: bigint): table_entry | null {
+function hugetlb_walk(walk: mm_walk, addr: bigint): TableEntry | null {
 	const pgd = pgd_offset(walk.mm, addr);
 	if (pgd_none_or_clear_bad(pgd)) return null;
 	const pud = pud_offset(pgd, addr);

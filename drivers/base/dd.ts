@@ -15,6 +15,7 @@ import { devres_release_all } from './devres.ts';
 export interface BoundDriver extends device_driver {
 	/** @retval 0 bound; negative: it does not want the device */
 	probe?(dev: device): Sim<int>;
+	/** Let the device go. */
 	remove?(dev: device): Sim<void>;
 }
 

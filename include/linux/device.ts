@@ -42,6 +42,7 @@ export class device_dma_parameters {
 
 /** What devm_add_action() remembers. */
 export interface devres_action {
+	/** What runs. */
 	readonly action: (data: unknown) => Sim<void> | undefined;
 	readonly data: unknown;
 	readonly name: string;

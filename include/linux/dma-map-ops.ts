@@ -63,6 +63,7 @@ export interface dma_map_ops {
 		dir: dma_data_direction,
 		attrs: unsigned_long,
 	): void;
+	/** Map a scatterlist; segments mapped, or a negative errno. */
 	map_sg?(
 		dev: device,
 		sg: scatterlist,
@@ -70,6 +71,7 @@ export interface dma_map_ops {
 		dir: dma_data_direction,
 		attrs: unsigned_long,
 	): int;
+	/** Undo map_sg. */
 	unmap_sg?(
 		dev: device,
 		sg: scatterlist,
@@ -77,29 +79,38 @@ export interface dma_map_ops {
 		dir: dma_data_direction,
 		attrs: unsigned_long,
 	): void;
+	/** Make what the device wrote visible to the CPU. */
 	sync_single_for_cpu?(
 		dev: device,
 		dma_handle: dma_addr_t,
 		size: size_t,
 		dir: dma_data_direction,
 	): void;
+	/** Make what the CPU wrote visible to the device. */
 	sync_single_for_device?(
 		dev: device,
 		dma_handle: dma_addr_t,
 		size: size_t,
 		dir: dma_data_direction,
 	): void;
+	/** sync_single_for_cpu for a list. */
 	sync_sg_for_cpu?(dev: device, sg: scatterlist, nents: int, dir: dma_data_direction): void;
+	/** sync_single_for_device for a list. */
 	sync_sg_for_device?(
 		dev: device,
 		sg: scatterlist,
 		nents: int,
 		dir: dma_data_direction,
 	): void;
+	/** Whether a mask is wide enough. */
 	dma_supported?(dev: device, mask: u64): int;
+	/** The mask that reaches all memory. */
 	get_required_mask?(dev: device): u64;
+	/** Longest mapping, in bytes. */
 	max_mapping_size?(dev: device): size_t;
+	/** Longest mapping that is still fast, in bytes. */
 	opt_mapping_size?(): size_t;
+	/** Boundary at which segments can be merged, as a mask. */
 	get_merge_boundary?(dev: device): unsigned_long;
 }
 

@@ -6,9 +6,13 @@ import type { int, loff_t } from './types.ts';
 
 /** What a mapped file does. */
 export interface file_operations {
+	/** Set up a mapping of the file. */
 	mmap?(f: file, vma: vm_area_struct): Sim<int>;
+	/** The file is opened. */
 	open?(f: file): Sim<int>;
+	/** The last user closed the file. */
 	release?(f: file): Sim<int>;
+	/** A command. */
 	unlocked_ioctl?(f: file, cmd: int, arg: object): Sim<int>;
 }
 

@@ -90,6 +90,7 @@ export interface iommu_domain_ops {
 	iotlb_sync(domain: iommu_domain, gather: iommu_iotlb_gather): void;
 	/** Forget everything. */
 	flush_iotlb_all(domain: iommu_domain): void;
+	/** What an IOVA is translated to; 0 if to nothing. */
 	iova_to_phys(domain: iommu_domain, iova: dma_addr_t): phys_addr_t;
 	/** Give the domain's hardware back. */
 	free?(domain: iommu_domain): void;

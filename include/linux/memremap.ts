@@ -37,6 +37,7 @@ export interface dev_pagemap_ops {
 	page_free?(p: page): Sim<void>;
 	/** A CPU touched a device-private page: bring it back to system memory. */
 	migrate_to_ram?(vmf: vm_fault): Sim<vm_fault_t>;
+	/** Pages of the pagemap are poisoned. */
 	memory_failure?(
 		pgmap: dev_pagemap,
 		pfn: unsigned_long,

@@ -11,7 +11,7 @@ import type { file } from './fs.ts';
 import type { dev_pagemap } from './memremap.ts';
 import type { mmu_notifier_subscriptions } from './mmu_notifier.ts';
 import type { mem_section } from './mmzone.ts';
-import type { pmd_t, pte_t, pud_t, table_entry } from './pgtable.ts';
+import type { pmd_t, pte_t, pud_t, TableEntry } from './pgtable.ts';
 import { rw_semaphore, spinlock_t } from './spinlock.ts';
 import type { int, pgoff_t, unsigned_int, unsigned_long, vm_fault_t, vm_flags_t } from './types.ts';
 
@@ -216,10 +216,15 @@ export class anon_vma {
 /** What a VMA does for its owner. */
 export interface vm_operations_struct {
 	readonly name?: string;
+	/** A VMA was copied. */
 	open?(vma: vm_area_struct): void;
+	/** A VMA goes away. */
 	close?(vma: vm_area_struct): void;
+	/** Find or make the page of a fault. */
 	fault?(vmf: vm_fault): Sim<vm_fault_t>;
+	/** Map pages around a fault that are there already. */
 	map_pages?(vmf: vm_fault, start_pgoff: pgoff_t, end_pgoff: pgoff_t): Sim<vm_fault_t>;
+	/** A page becomes writable. */
 	page_mkwrite?(vmf: vm_fault): Sim<vm_fault_t>;
 }
 
@@ -299,15 +304,15 @@ export class vm_fault {
 	address: unsigned_long = 0n;
 	real_address: unsigned_long = 0n;
 	flags: unsigned_int = 0;
-	pmd: table_entry | null = null;
-	pud: table_entry | null = null;
+	pmd: TableEntry | null = null;
+	pud: TableEntry | null = null;
 	orig_pte: pte_t = 0n;
 	orig_pmd: pmd_t = 0n;
 	orig_pud: pud_t = 0n;
 	cow_page: page | null = null;
 	/** For migrate_to_ram(): the device-private page; for ->fault(): the page found. */
 	page: page | null = null;
-	pte: table_entry | null = null;
+	pte: TableEntry | null = null;
 	ptl: spinlock_t | null = null;
 
 	/** @param init - designated initialiser */

@@ -37,19 +37,28 @@ export class mmu_notifier_range {
 
 /** Ops of a classic notifier. */
 export interface mmu_notifier_ops {
+	/** The address space goes away. */
 	release?(subscription: mmu_notifier, mm: mm_struct): Sim<void>;
+	/** Clear the accessed state and flush; whether it was set. */
 	clear_flush_young?(s: mmu_notifier, mm: mm_struct, start: bigint, end: bigint): boolean;
+	/** Clear the accessed state; whether it was set. */
 	clear_young?(s: mmu_notifier, mm: mm_struct, start: bigint, end: bigint): boolean;
+	/** Whether the accessed state is set. */
 	test_young?(s: mmu_notifier, mm: mm_struct, address: bigint): boolean;
+	/** Page tables are about to change: stop using them. -EAGAIN only when not blockable. */
 	invalidate_range_start?(subscription: mmu_notifier, range: mmu_notifier_range): Sim<int>;
+	/** The change is done. */
 	invalidate_range_end?(subscription: mmu_notifier, range: mmu_notifier_range): Sim<void>;
+	/** Flush a TLB that walks the page tables itself. */
 	arch_invalidate_secondary_tlbs?(
 		subscription: mmu_notifier,
 		mm: mm_struct,
 		start: unsigned_long,
 		end: unsigned_long,
 	): void;
+	/** Make the notifier for mmu_notifier_get(). */
 	alloc_notifier?(mm: mm_struct): mmu_notifier | int;
+	/** Free what alloc_notifier made. */
 	free_notifier?(subscription: mmu_notifier): void;
 }
 
@@ -84,6 +93,7 @@ export class mmu_interval_notifier_finish {
 
 /** Ops of an interval notifier. */
 export interface mmu_interval_notifier_ops {
+	/** Stop using the interval; false only when not blockable. */
 	invalidate?(
 		interval_sub: mmu_interval_notifier,
 		range: mmu_notifier_range,

@@ -29,7 +29,7 @@ export const PAGES_PER_SECTION = 128;
  */
 export class mem_section {
 	/** The map it is part of. */
-	readonly map: memory_map;
+	readonly map: MemoryMap;
 	/** PFN of its first page. */
 	readonly base: number;
 	/** The pagemap whose range covers it; null for RAM. */
@@ -59,7 +59,7 @@ export class mem_section {
 	 * @param pgmap - pagemap of the range, or null
 	 * @param idle - reference count of an idle page
 	 */
-	constructor(map: memory_map, base: number, pgmap: dev_pagemap | null, idle: number) {
+	constructor(map: MemoryMap, base: number, pgmap: dev_pagemap | null, idle: number) {
 		this.map = map;
 		this.base = base;
 		this.pgmap = pgmap;
@@ -77,7 +77,7 @@ export class mem_section {
 }
 
 /** A range of valid PFNs. */
-export interface pfn_range {
+export interface PfnRange {
 	readonly start: number;
 	/** Exclusive. */
 	readonly end: number;
@@ -88,9 +88,9 @@ export interface pfn_range {
 }
 
 /** All of the memory map of one world. */
-export class memory_map {
+export class MemoryMap {
 	/** Sorted, disjoint. */
-	ranges: pfn_range[] = [];
+	ranges: PfnRange[] = [];
 	sections: Map<number, mem_section> = new Map();
 
 	/**
@@ -98,7 +98,7 @@ export class memory_map {
 	 *
 	 * @param pfn - page frame number
 	 */
-	find(pfn: number): pfn_range | null {
+	find(pfn: number): PfnRange | null {
 		const { ranges } = this;
 		let low = 0;
 		let high = ranges.length;
@@ -116,7 +116,7 @@ export class memory_map {
 	 *
 	 * @param range - must not overlap one that is there
 	 */
-	add(range: pfn_range): void {
+	add(range: PfnRange): void {
 		this.ranges.push(range);
 		this.ranges.sort((a, b) => a.start - b.start);
 	}
@@ -172,7 +172,7 @@ export class memory_map {
 }
 
 /** The installed world's memory map. */
-export const memoryMap = perWorld(() => new memory_map());
+export const memoryMap = perWorld(() => new MemoryMap());
 
 /**
  * Whether a PFN has a struct page.

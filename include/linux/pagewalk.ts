@@ -2,7 +2,7 @@
 /** struct mm_walk: walking page tables with callbacks. */
 import type { Sim } from '../sim/schedule.ts';
 import type { mm_struct, vm_area_struct } from './mm_types.ts';
-import type { table_entry } from './pgtable.ts';
+import type { TableEntry } from './pgtable.ts';
 import type { int, unsigned_long } from './types.ts';
 
 export const PGWALK_RDLOCK = 0;
@@ -18,7 +18,7 @@ export const ACTION_AGAIN = 2;
 /** What the walker does after a callback. */
 export type page_walk_action = 0 | 1 | 2;
 
-type EntryOp = (entry: table_entry, addr: bigint, next: bigint, walk: mm_walk) => Sim<int>;
+type EntryOp = (entry: TableEntry, addr: bigint, next: bigint, walk: mm_walk) => Sim<int>;
 
 /**
  * Callbacks of a walk. A callback may sleep; a non-zero return ends the walk.
@@ -31,16 +31,21 @@ export interface mm_walk_ops {
 	readonly pud_entry?: EntryOp;
 	readonly pmd_entry?: EntryOp;
 	readonly pte_entry?: EntryOp;
+	/** Nothing is mapped here, or no VMA is. */
 	readonly pte_hole?: (addr: bigint, next: bigint, depth: int, walk: mm_walk) => Sim<int>;
+	/** An entry of a hugetlb VMA. */
 	readonly hugetlb_entry?: (
-		pte: table_entry,
+		pte: TableEntry,
 		hmask: unsigned_long,
 		addr: bigint,
 		next: bigint,
 		walk: mm_walk,
 	) => Sim<int>;
+	/** Whether to walk a VMA: 0 yes, 1 no, negative ends the walk. */
 	readonly test_walk?: (addr: bigint, next: bigint, walk: mm_walk) => Sim<int>;
+	/** Before the entries of a VMA. */
 	readonly pre_vma?: (start: bigint, end: bigint, walk: mm_walk) => Sim<int>;
+	/** After the entries of a VMA. */
 	readonly post_vma?: (walk: mm_walk) => Sim<void>;
 	readonly walk_lock: page_walk_lock;
 }

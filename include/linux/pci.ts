@@ -51,11 +51,15 @@ export const PCI_VENDOR_ID_IDT = 0x111d;
 /** Configuration space of one function of the machine below: where config accesses go. */
 export interface configSpace {
 	/**
+	 * Read a register.
+	 *
 	 * @param where - offset
 	 * @param size - 1, 2 or 4 bytes
 	 */
 	readConfig(where: number, size: number): number;
 	/**
+	 * Write a register.
+	 *
 	 * @param where - offset
 	 * @param size - 1, 2 or 4 bytes
 	 * @param value - what is written

@@ -3,7 +3,7 @@
  * Page-table entries: x86-64 bits read by the kernel's names.
  *
  * An entry is a 64-bit word in the architecture's layout (include/asm/pgtable_types.ts). A pointer
- * to one, C's `pte_t *`, is a `table_entry`: the table's words and an index.
+ * to one, C's `pte_t *`, is a `TableEntry`: the table's words and an index.
  */
 import * as x86 from '../asm/pgtable_types.ts';
 import type { Flavour, pfn_t, unsigned_long } from './types.ts';
@@ -15,14 +15,14 @@ export type pgd_t = Flavour<bigint, 'pgd'>;
 export type pgprot_t = Flavour<bigint, 'pgprot'>;
 
 /** The words of one page table: 512 entries. */
-export interface page_table {
+export interface PageTable {
 	readonly u64: BigUint64Array;
 	readonly u32: Uint32Array;
 }
 
 /** Pointer to an entry: `pgd_t *`, `pud_t *`, `pmd_t *` or `pte_t *`. */
-export class table_entry {
-	readonly table: page_table;
+export class TableEntry {
+	readonly table: PageTable;
 	/** PFN of the table's page. */
 	readonly pfn: number;
 	/** 0..511 */
@@ -33,7 +33,7 @@ export class table_entry {
 	 * @param pfn - PFN of the table's page
 	 * @param index - which entry
 	 */
-	constructor(table: page_table, pfn: number, index: number) {
+	constructor(table: PageTable, pfn: number, index: number) {
 		this.table = table;
 		this.pfn = pfn;
 		this.index = index;

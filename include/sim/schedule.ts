@@ -159,6 +159,8 @@ export function waitPoint(
 /** Collects what the step of a thread touched beyond the point that began it. */
 export interface Footprint {
 	/**
+	 * Something was touched.
+	 *
 	 * @param access - how
 	 * @param object - what
 	 * @param field - which field of it

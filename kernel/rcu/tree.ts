@@ -15,6 +15,7 @@ import { might_sleep } from '../sched/might_sleep.ts';
 
 /** What call_rcu() remembers. */
 export interface rcu_callback {
+	/** What runs after the grace period. */
 	readonly func: (data: unknown) => void;
 	readonly data: unknown;
 }

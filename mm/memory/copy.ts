@@ -51,7 +51,7 @@ import {
 	pte_write,
 	pte_wrprotect,
 	pud_addr_end,
-	table_entry,
+	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
@@ -135,8 +135,8 @@ class CopyRun {
 
 /** One entry and its twin. */
 interface Twins {
-	readonly dst: table_entry;
-	readonly src: table_entry;
+	readonly dst: TableEntry;
+	readonly src: TableEntry;
 	readonly addr: bigint;
 }
 
@@ -242,8 +242,8 @@ function* copyLocked(
 	let at = first.addr;
 	for (let i = first.src.index; at !== end; i++, at += PAGE_SIZE) {
 		if (u32[2 * i] === 0 && u32[2 * i + 1] === 0) continue;
-		const src = new table_entry(first.src.table, first.src.pfn, i);
-		const dst = new table_entry(first.dst.table, first.dst.pfn, i);
+		const src = new TableEntry(first.src.table, first.src.pfn, i);
+		const dst = new TableEntry(first.dst.table, first.dst.pfn, i);
 		const err = yield* copyEntry(run, { dst, src, addr: at });
 		if (err !== 0) return { at, err };
 	}
@@ -252,8 +252,8 @@ function* copyLocked(
 
 function* copy_pte_range(
 	run: CopyRun,
-	dst_pmd: table_entry,
-	src_pmd: table_entry,
+	dst_pmd: TableEntry,
+	src_pmd: TableEntry,
 	addr: bigint,
 	end: bigint,
 ): Sim<int> {
@@ -291,8 +291,8 @@ function* copy_pte_range(
 
 function* copy_pmd_range(
 	run: CopyRun,
-	dst_pud: table_entry,
-	src_pud: table_entry,
+	dst_pud: TableEntry,
+	src_pud: TableEntry,
 	addr: bigint,
 	end: bigint,
 ): Sim<int> {
@@ -313,8 +313,8 @@ function* copy_pmd_range(
 
 function* copy_pud_range(
 	run: CopyRun,
-	dst_pgd: table_entry,
-	src_pgd: table_entry,
+	dst_pgd: TableEntry,
+	src_pgd: TableEntry,
 	addr: bigint,
 	end: bigint,
 ): Sim<int> {

@@ -35,7 +35,7 @@ import {
 	pte_mkdirty,
 	pte_none,
 	pte_write,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { bool, unsigned_long, vm_fault_t } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -85,7 +85,7 @@ export function* set_pte_range(
 	vmf: vm_fault,
 	f: folio,
 	p: page,
-	ptep: table_entry,
+	ptep: TableEntry,
 	addr: unsigned_long,
 ): Sim<void> {
 	const { vma } = vmf;

@@ -24,7 +24,7 @@ import {
 	pte_mkspecial,
 	pte_none,
 	type pte_t,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import { type int, outParam, PAGE_SIZE, type unsigned_long } from '../../include/linux/types.ts';
@@ -48,7 +48,7 @@ function* get_locked_pte(
 	mm: mm_struct,
 	addr: bigint,
 	ptl: { value: spinlock_t | null },
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	const pud = yield* pud_alloc(mm, pgd_offset(mm, addr), addr);
 	const pmd = pud === null ? null : yield* pmd_alloc(mm, pud, addr);
 	if (pmd === null || (yield* pte_alloc(mm, pmd, addr)) !== 0) return null;

@@ -44,7 +44,7 @@ import {
 	pte_mkdirty,
 	pte_mkold,
 	pte_mkwrite,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import {
 	is_writable_device_exclusive_entry,
@@ -137,7 +137,7 @@ export function* restore_exclusive_pte(
 	f: folio,
 	p: page,
 	address: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 ): Sim<void> {
 	const entry = softleaf_from_pte(ptep_get(ptep));
 	let pte = pte_mkold(pfn_pte(page_to_pfn(p), vma.vm_page_prot));
@@ -167,7 +167,7 @@ export function* restore_exclusive_pte(
  * @kernel mm/memory.c
  */
 export function* try_restore_exclusive_pte(
-	ptep: table_entry,
+	ptep: TableEntry,
 	vma: vm_area_struct,
 	addr: unsigned_long,
 ): Sim<boolean> {

@@ -32,7 +32,7 @@ import {
 	pte_present,
 	type pte_t,
 	pud_addr_end,
-	table_entry,
+	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
@@ -146,7 +146,7 @@ class ZapRun {
 	}
 }
 
-function* zap_present_pte(run: ZapRun, ptep: table_entry, ptent: pte_t, addr: bigint): Sim<void> {
+function* zap_present_pte(run: ZapRun, ptep: TableEntry, ptent: pte_t, addr: bigint): Sim<void> {
 	const { tlb, vma } = run;
 	const p = vm_normal_page(vma, addr, ptent);
 	const f = p === null ? null : page_folio(p);
@@ -205,25 +205,20 @@ function* zapEntry(run: ZapRun, ptent: pte_t): Sim<boolean> {
 	return true;
 }
 
-function* zap_nonpresent_pte(
-	run: ZapRun,
-	ptep: table_entry,
-	ptent: pte_t,
-	addr: bigint,
-): Sim<void> {
+function* zap_nonpresent_pte(run: ZapRun, ptep: TableEntry, ptent: pte_t, addr: bigint): Sim<void> {
 	if (yield* zapEntry(run, ptent)) yield* set_pte_at(run.vma.vm_mm, addr, ptep, 0n);
 	else run.skipped = true;
 }
 
 /** Entries of one table under its lock; returns where it stopped because the gather is full. */
-function* zapLocked(run: ZapRun, start: table_entry, addr: bigint, end: bigint): Sim<bigint> {
+function* zapLocked(run: ZapRun, start: TableEntry, addr: bigint, end: bigint): Sim<bigint> {
 	const { table, pfn } = start;
 	const { u32 } = table;
 	let at = addr;
 	for (let i = start.index; at !== end; i++, at += PAGE_SIZE) {
 		// a word at a time without a BigInt: most entries are empty
 		if (u32[2 * i] === 0 && u32[2 * i + 1] === 0) continue;
-		const ptep = new table_entry(table, pfn, i);
+		const ptep = new TableEntry(table, pfn, i);
 		const ptent = ptep.value;
 		if (pte_present(ptent)) yield* zap_present_pte(run, ptep, ptent, at);
 		else yield* zap_nonpresent_pte(run, ptep, ptent, at);
@@ -233,7 +228,7 @@ function* zapLocked(run: ZapRun, start: table_entry, addr: bigint, end: bigint):
 }
 
 /** Gives the table of a pmd back if all of it is empty. */
-function* reclaimTable(tlb: mmu_gather, pmd: table_entry, addr: bigint): Sim<void> {
+function* reclaimTable(tlb: mmu_gather, pmd: TableEntry, addr: bigint): Sim<void> {
 	const { mm } = tlb;
 	const ptl = yield* pmd_lock(mm, pmd);
 	const inner = outParam<spinlock_t | null>(null);
@@ -261,7 +256,7 @@ function* reclaimTable(tlb: mmu_gather, pmd: table_entry, addr: bigint): Sim<voi
 function* zap_pte_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: bigint,
 	end: bigint,
 	details: zap_details | null,
@@ -291,7 +286,7 @@ function* zap_pte_range(
 function* zap_pmd_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pud: table_entry,
+	pud: TableEntry,
 	addr: bigint,
 	end: bigint,
 	details: zap_details | null,
@@ -310,7 +305,7 @@ function* zap_pmd_range(
 function* zap_pud_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
-	pgd: table_entry,
+	pgd: TableEntry,
 	addr: bigint,
 	end: bigint,
 	details: zap_details | null,

@@ -58,7 +58,7 @@ import {
 	pte_uffd_wp,
 	pte_write,
 	pte_young,
-	table_entry,
+	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
@@ -238,7 +238,7 @@ function migrationPte(found: page, mpfn: unsigned_long, exclusive: boolean, pte:
 function* collectPage(
 	c: pte_collector,
 	addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 	found: page,
 	mpfn: unsigned_long,
 ): Sim<unsigned_long> {
@@ -293,7 +293,7 @@ function* collectEntries(
 	c: pte_collector,
 	from: unsigned_long,
 	end: unsigned_long,
-	first: table_entry,
+	first: TableEntry,
 ): Sim<{ addr: unsigned_long; split: page | null }> {
 	const { table, pfn } = first;
 	let { index } = first;
@@ -307,7 +307,7 @@ function* collectEntries(
 				: yield* collectPage(
 						c,
 						addr,
-						new table_entry(table, pfn, index),
+						new TableEntry(table, pfn, index),
 						found,
 						mpfn,
 					);
@@ -318,7 +318,7 @@ function* collectEntries(
 
 /** The part of the range under one pmd that is no page table: 0 done, -EAGAIN look again. */
 function* collectHuge(
-	pmdp: table_entry,
+	pmdp: TableEntry,
 	start: unsigned_long,
 	end: unsigned_long,
 	walk: mm_walk,
@@ -344,7 +344,7 @@ function* collectHuge(
  * @kernel mm/migrate_device.c
  */
 function* migrate_vma_collect_pmd(
-	pmdp: table_entry,
+	pmdp: TableEntry,
 	start: unsigned_long,
 	end: unsigned_long,
 	walk: mm_walk,

@@ -17,7 +17,7 @@ import type { migrate_vma } from '../../include/linux/migrate.ts';
 import { MIGRATE_PFN_COMPOUND, MIGRATE_PFN_MIGRATE } from '../../include/linux/migrate.ts';
 import type { folio, mm_struct, page } from '../../include/linux/mm_types.ts';
 import type { mm_walk } from '../../include/linux/pagewalk.ts';
-import { pmd_none, type table_entry } from '../../include/linux/pgtable.ts';
+import { pmd_none, type TableEntry } from '../../include/linux/pgtable.ts';
 import { HPAGE_PMD_NR, type int, type unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
@@ -46,7 +46,7 @@ export function* migrate_vma_split_folio(_folio: folio, _fault_page: page | null
  * @retval 0 it could not be split, its words are 0
  */
 export function* splitTransHuge(
-	_pmdp: table_entry,
+	_pmdp: TableEntry,
 	start: unsigned_long,
 	end: unsigned_long,
 	migrate: migrate_vma,
@@ -57,7 +57,7 @@ export function* splitTransHuge(
 /**
  * v7.3: a pmd that is a leaf or not present.
  *
- * @param _pmdp - the pmd
+ * @param pmdp - the pmd
  * @param start - first address
  * @param end - exclusive
  * @param walk - the walk
@@ -67,7 +67,7 @@ export function* splitTransHuge(
  * @kernel mm/migrate_device.c
  */
 export function* migrate_vma_collect_huge_pmd(
-	pmdp: table_entry,
+	pmdp: TableEntry,
 	start: unsigned_long,
 	end: unsigned_long,
 	walk: mm_walk,

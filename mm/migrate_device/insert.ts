@@ -41,7 +41,7 @@ import {
 	pte_pfn,
 	pte_present,
 	type pte_t,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import { pr_warn } from '../../include/linux/printk.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
@@ -71,13 +71,13 @@ import { folio_add_lru_vma, folio_get } from '../swap.ts';
 import { migrate_vma_insert_huge_pmd_page } from './huge.ts';
 
 /** The tables down to the pmd of an address; null: no memory. */
-function* allocPmd(mm: mm_struct, addr: unsigned_long): Sim<table_entry | null> {
+function* allocPmd(mm: mm_struct, addr: unsigned_long): Sim<TableEntry | null> {
 	const pudp = yield* pud_alloc(mm, pgd_offset(mm, addr), addr);
 	return pudp === null ? null : yield* pmd_alloc(mm, pudp, addr);
 }
 
 /** What is needed besides the tables: the anon_vma, and the charge. */
-function* prepare(vma: vm_area_struct, pmdp: table_entry): Sim<boolean> {
+function* prepare(vma: vm_area_struct, pmdp: TableEntry): Sim<boolean> {
 	const pmd = pmdp.value;
 	if (!pmd_none(pmd) && (pmd_trans_huge(pmd) || pmd_leaf(pmd) || pmd_devmap(pmd)))
 		return false;
@@ -111,7 +111,7 @@ function newEntry(vma: vm_area_struct, f: folio, p: page): pte_t | null {
 function* mapLocked(
 	vma: vm_area_struct,
 	addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 	f: folio,
 	entry: pte_t,
 ): Sim<boolean> {
@@ -136,7 +136,7 @@ function* insert(
 	vma: vm_area_struct,
 	addr: unsigned_long,
 	p: page,
-	pmdp: table_entry,
+	pmdp: TableEntry,
 ): Sim<boolean> {
 	const f = page_folio(p);
 	if (!(yield* prepare(vma, pmdp))) return false;

@@ -17,6 +17,7 @@ import { might_sleep } from '../../kernel/sched/might_sleep.ts';
 export interface rcu_head {
 	/** Number of the first reader that it does not wait for. */
 	readonly before: int;
+	/** What runs after the grace period. */
 	readonly func: (data: object) => Sim<void>;
 	readonly data: object;
 }

@@ -31,7 +31,7 @@ import {
 	pud_index,
 	pud_none,
 	pud_pfn,
-	table_entry,
+	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import { current } from '../../include/linux/sched.ts';
 import { spinlock_t } from '../../include/linux/spinlock.ts';
@@ -47,8 +47,8 @@ import { lockdep_assert_held } from '../../kernel/locking/lockdep.ts';
 import { spin_lock, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { __free_pages, alloc_pages, frameOf } from '../page_alloc.ts';
 
-function entryAt(pfn: number, index: number): table_entry {
-	return new table_entry(frameOf(pfn), pfn, index);
+function entryAt(pfn: number, index: number): TableEntry {
+	return new TableEntry(frameOf(pfn), pfn, index);
 }
 
 /**
@@ -58,7 +58,7 @@ function entryAt(pfn: number, index: number): table_entry {
  * @param address - the address
  * @kernel include/linux/pgtable.h
  */
-export function pgd_offset(mm: mm_struct, address: unsigned_long): table_entry {
+export function pgd_offset(mm: mm_struct, address: unsigned_long): TableEntry {
 	return entryAt(mm.pgd, pgd_index(address));
 }
 
@@ -69,7 +69,7 @@ export function pgd_offset(mm: mm_struct, address: unsigned_long): table_entry {
  * @param address - the address
  * @kernel include/linux/pgtable.h
  */
-export function pud_offset(pgd: table_entry, address: unsigned_long): table_entry {
+export function pud_offset(pgd: TableEntry, address: unsigned_long): TableEntry {
 	return entryAt(Number(pud_pfn(pgd.value)), pud_index(address));
 }
 
@@ -80,7 +80,7 @@ export function pud_offset(pgd: table_entry, address: unsigned_long): table_entr
  * @param address - the address
  * @kernel include/linux/pgtable.h
  */
-export function pmd_offset(pud: table_entry, address: unsigned_long): table_entry {
+export function pmd_offset(pud: TableEntry, address: unsigned_long): TableEntry {
 	return entryAt(Number(pud_pfn(pud.value)), pmd_index(address));
 }
 
@@ -91,7 +91,7 @@ export function pmd_offset(pud: table_entry, address: unsigned_long): table_entr
  * @param address - the address
  * @kernel include/linux/pgtable.h
  */
-export function pte_offset_kernel(pmd: table_entry, address: unsigned_long): table_entry {
+export function pte_offset_kernel(pmd: TableEntry, address: unsigned_long): TableEntry {
 	return entryAt(Number(pmd_pfn(pmd.value)), pte_index(address));
 }
 
@@ -101,12 +101,12 @@ export function pte_offset_kernel(pmd: table_entry, address: unsigned_long): tab
  * @param entry - an entry
  * @param n - distance
  */
-export function nextEntry(entry: table_entry, n = 1): table_entry {
-	return new table_entry(entry.table, entry.pfn, entry.index + n);
+export function nextEntry(entry: TableEntry, n = 1): TableEntry {
+	return new TableEntry(entry.table, entry.pfn, entry.index + n);
 }
 
 /** Empties an entry that makes no sense, and says so. */
-function clearBad(entry: table_entry, level: string): void {
+function clearBad(entry: TableEntry, level: string): void {
 	const word = entry.value.toString(16).padStart(16, '0');
 	fileReport('BUG', `mm: bad ${level} ${word}`, [`found by ${current().comm}`]);
 	entry.value = 0n;
@@ -118,7 +118,7 @@ function clearBad(entry: table_entry, level: string): void {
  * @param pgd - the entry
  * @kernel include/linux/pgtable.h
  */
-export function pgd_none_or_clear_bad(pgd: table_entry): bool {
+export function pgd_none_or_clear_bad(pgd: TableEntry): bool {
 	return pgd_none(pgd.value);
 }
 
@@ -129,7 +129,7 @@ export function pgd_none_or_clear_bad(pgd: table_entry): bool {
  * @param pmd - the entry
  * @kernel include/linux/pgtable.h
  */
-export function pmd_none_or_clear_bad(pmd: table_entry): bool {
+export function pmd_none_or_clear_bad(pmd: TableEntry): bool {
 	if (pmd_none(pmd.value)) return true;
 	if (!pmd_bad(pmd.value)) return false;
 	clearBad(pmd, 'pmd');
@@ -142,7 +142,7 @@ export function pmd_none_or_clear_bad(pmd: table_entry): bool {
  * @param pud - the entry
  * @kernel include/linux/pgtable.h
  */
-export function pud_none_or_clear_bad(pud: table_entry): bool {
+export function pud_none_or_clear_bad(pud: TableEntry): bool {
 	if (pud_none(pud.value)) return true;
 	if (!pmd_bad(pud.value as bigint)) return false;
 	clearBad(pud, 'pud');
@@ -199,7 +199,7 @@ export function* pgd_free(mm: mm_struct, pgd: number): Sim<void> {
 }
 
 /** Links a new table under `entry` unless somebody else was faster; under `lock`. */
-function* populate(mm: mm_struct, entry: table_entry, lock: spinlock_t | null): Sim<int> {
+function* populate(mm: mm_struct, entry: TableEntry, lock: spinlock_t | null): Sim<int> {
 	const pfn = yield* allocTable(mm);
 	if (pfn === 0) return -ENOMEM;
 	const ptl = lock ?? pmd_lockptr(mm, entry);
@@ -227,9 +227,9 @@ function* populate(mm: mm_struct, entry: table_entry, lock: spinlock_t | null): 
  */
 export function* pud_alloc(
 	mm: mm_struct,
-	pgd: table_entry,
+	pgd: TableEntry,
 	address: unsigned_long,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	if (pgd_none(pgd.value) && (yield* populate(mm, pgd, mm.page_table_lock)) < 0) return null;
 	return pud_offset(pgd, address);
 }
@@ -246,9 +246,9 @@ export function* pud_alloc(
  */
 export function* pmd_alloc(
 	mm: mm_struct,
-	pud: table_entry,
+	pud: TableEntry,
 	address: unsigned_long,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	if (pud_none(pud.value) && (yield* populate(mm, pud, mm.page_table_lock)) < 0) return null;
 	return pmd_offset(pud, address);
 }
@@ -265,7 +265,7 @@ export function* pmd_alloc(
  * @deviates the address comes from the brief's prototype; C's pte_alloc() has two parameters
  * @kernel include/linux/mm.h
  */
-export function* pte_alloc(mm: mm_struct, pmd: table_entry, _address?: unsigned_long): Sim<int> {
+export function* pte_alloc(mm: mm_struct, pmd: TableEntry, _address?: unsigned_long): Sim<int> {
 	return pmd_none(pmd.value) ? yield* populate(mm, pmd, null) : 0;
 }
 
@@ -285,7 +285,7 @@ function lockOf(mm: mm_struct, pfn: number): spinlock_t {
  * @param pmd - points to a table
  * @kernel include/linux/mm.h
  */
-export function pte_lockptr(mm: mm_struct, pmd: table_entry): spinlock_t {
+export function pte_lockptr(mm: mm_struct, pmd: TableEntry): spinlock_t {
 	return lockOf(mm, Number(pmd_pfn(pmd.value)));
 }
 
@@ -296,7 +296,7 @@ export function pte_lockptr(mm: mm_struct, pmd: table_entry): spinlock_t {
  * @param pmd - the entry
  * @kernel include/linux/mm.h
  */
-export function pmd_lockptr(mm: mm_struct, pmd: table_entry): spinlock_t {
+export function pmd_lockptr(mm: mm_struct, pmd: TableEntry): spinlock_t {
 	return lockOf(mm, pmd.pfn);
 }
 
@@ -308,7 +308,7 @@ export function pmd_lockptr(mm: mm_struct, pmd: table_entry): spinlock_t {
  * @returns the lock, held
  * @kernel include/linux/mm.h
  */
-export function* pmd_lock(mm: mm_struct, pmd: table_entry): Sim<spinlock_t> {
+export function* pmd_lock(mm: mm_struct, pmd: TableEntry): Sim<spinlock_t> {
 	const ptl = pmd_lockptr(mm, pmd);
 	yield* spin_lock(ptl);
 	return ptl;
@@ -322,7 +322,7 @@ export function* pmd_lock(mm: mm_struct, pmd: table_entry): Sim<spinlock_t> {
  * @returns the lock, held
  * @kernel include/linux/mm.h
  */
-export function* pud_lock(mm: mm_struct, _pud: table_entry): Sim<spinlock_t> {
+export function* pud_lock(mm: mm_struct, _pud: TableEntry): Sim<spinlock_t> {
 	yield* spin_lock(mm.page_table_lock);
 	return mm.page_table_lock;
 }
@@ -333,6 +333,6 @@ export function* pud_lock(mm: mm_struct, _pud: table_entry): Sim<spinlock_t> {
  * @param mm - address space
  * @param pte - entry of the table
  */
-export function assertPtl(mm: mm_struct, pte: table_entry): void {
+export function assertPtl(mm: mm_struct, pte: TableEntry): void {
 	lockdep_assert_held(lockOf(mm, pte.pfn));
 }

@@ -16,7 +16,7 @@ import {
 	type pte_t,
 	pud_devmap,
 	pud_trans_huge,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
@@ -43,7 +43,7 @@ import {
  * @param ptep - the entry
  * @kernel include/linux/pgtable.h
  */
-export function ptep_get(ptep: table_entry): pte_t {
+export function ptep_get(ptep: TableEntry): pte_t {
 	return ptep.value;
 }
 
@@ -53,7 +53,7 @@ export function ptep_get(ptep: table_entry): pte_t {
  * @param pmdp - the entry
  * @kernel include/linux/pgtable.h
  */
-export function pmdp_get(pmdp: table_entry): pmd_t {
+export function pmdp_get(pmdp: TableEntry): pmd_t {
 	return pmdp.value;
 }
 
@@ -63,7 +63,7 @@ export function pmdp_get(pmdp: table_entry): pmd_t {
  * @param ptep - the entry
  * @kernel include/linux/pgtable.h
  */
-export function* ptep_get_lockless(ptep: table_entry): Sim<pte_t> {
+export function* ptep_get_lockless(ptep: TableEntry): Sim<pte_t> {
 	if (preemptible()) yield schedulePoint('pte-read', ptep.table, 'entries', ptep.index, 1);
 	return ptep.value;
 }
@@ -74,7 +74,7 @@ export function* ptep_get_lockless(ptep: table_entry): Sim<pte_t> {
  * @param pmdp - the entry
  * @kernel include/linux/pgtable.h
  */
-export function* pmdp_get_lockless(pmdp: table_entry): Sim<pmd_t> {
+export function* pmdp_get_lockless(pmdp: TableEntry): Sim<pmd_t> {
 	if (preemptible()) yield schedulePoint('pte-read', pmdp.table, 'entries', pmdp.index, 1);
 	return pmdp.value;
 }
@@ -90,10 +90,10 @@ export function* pmdp_get_lockless(pmdp: table_entry): Sim<pmd_t> {
  * @kernel mm/pgtable-generic.c
  */
 export function* __pte_offset_map(
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: unsigned_long,
 	pmdvalp: out<pmd_t> | null,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	rcu_read_lock();
 	const pmdval = yield* pmdp_get_lockless(pmd);
 	if (pmdvalp !== null) pmdvalp.value = pmdval;
@@ -118,7 +118,7 @@ export function* __pte_offset_map(
  * @context Atomic until pte_unmap().
  * @kernel include/linux/mm.h
  */
-export function* pte_offset_map(pmd: table_entry, addr: unsigned_long): Sim<table_entry | null> {
+export function* pte_offset_map(pmd: TableEntry, addr: unsigned_long): Sim<TableEntry | null> {
 	return yield* __pte_offset_map(pmd, addr, null);
 }
 
@@ -128,7 +128,7 @@ export function* pte_offset_map(pmd: table_entry, addr: unsigned_long): Sim<tabl
  * @param _pte - the entry
  * @kernel include/linux/pgtable.h
  */
-export function* pte_unmap(_pte: table_entry): Sim<void> {
+export function* pte_unmap(_pte: TableEntry): Sim<void> {
 	rcu_read_unlock();
 }
 
@@ -146,11 +146,11 @@ export function* pte_unmap(_pte: table_entry): Sim<void> {
  */
 export function* pte_offset_map_rw_nolock(
 	mm: mm_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: unsigned_long,
 	pmdvalp: out<pmd_t>,
 	ptlp: out<spinlock_t | null>,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	const pte = yield* __pte_offset_map(pmd, addr, pmdvalp);
 	if (pte !== null) ptlp.value = pte_lockptr(mm, pmd);
 	return pte;
@@ -159,11 +159,11 @@ export function* pte_offset_map_rw_nolock(
 /** pte_offset_map_lock() and its nested form. */
 function* mapLock(
 	mm: mm_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: unsigned_long,
 	ptlp: out<spinlock_t | null>,
 	subclass: number,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	const pmdval: out<pmd_t> = { value: 0n };
 	for (;;) {
 		const pte = yield* __pte_offset_map(pmd, addr, pmdval);
@@ -192,10 +192,10 @@ function* mapLock(
  */
 export function* pte_offset_map_lock(
 	mm: mm_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: unsigned_long,
 	ptlp: out<spinlock_t | null>,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	return yield* mapLock(mm, pmd, addr, ptlp, 0);
 }
 
@@ -212,11 +212,11 @@ export function* pte_offset_map_lock(
  */
 export function* pteOffsetMapLockNested(
 	mm: mm_struct,
-	pmd: table_entry,
+	pmd: TableEntry,
 	addr: unsigned_long,
 	ptlp: out<spinlock_t | null>,
 	subclass: number,
-): Sim<table_entry | null> {
+): Sim<TableEntry | null> {
 	return yield* mapLock(mm, pmd, addr, ptlp, subclass);
 }
 
@@ -227,7 +227,7 @@ export function* pteOffsetMapLockNested(
  * @param ptl - the lock
  * @kernel include/linux/mm.h
  */
-export function* pte_unmap_unlock(pte: table_entry, ptl: spinlock_t | null): Sim<void> {
+export function* pte_unmap_unlock(pte: TableEntry, ptl: spinlock_t | null): Sim<void> {
 	if (ptl !== null) yield* spin_unlock(ptl);
 	yield* pte_unmap(pte);
 }
@@ -240,10 +240,7 @@ export function* pte_unmap_unlock(pte: table_entry, ptl: spinlock_t | null): Sim
  * @returns the lock, held; null when the entry is no leaf
  * @kernel include/linux/huge_mm.h
  */
-export function* pmd_trans_huge_lock(
-	pmd: table_entry,
-	vma: vm_area_struct,
-): Sim<spinlock_t | null> {
+export function* pmd_trans_huge_lock(pmd: TableEntry, vma: vm_area_struct): Sim<spinlock_t | null> {
 	if (!pmdIsHuge(yield* pmdp_get_lockless(pmd))) return null;
 	const ptl = yield* pmd_lock(vma.vm_mm, pmd);
 	if (pmdIsHuge(pmd.value)) return ptl;
@@ -272,10 +269,7 @@ export function pmdIsHuge(pmd: pmd_t): boolean {
  * @returns the lock, held; null when the entry is no leaf
  * @kernel include/linux/huge_mm.h
  */
-export function* pud_trans_huge_lock(
-	pud: table_entry,
-	vma: vm_area_struct,
-): Sim<spinlock_t | null> {
+export function* pud_trans_huge_lock(pud: TableEntry, vma: vm_area_struct): Sim<spinlock_t | null> {
 	if (!pudIsHuge(pud.value)) return null;
 	const ptl = yield* pud_lock(vma.vm_mm, pud);
 	if (pudIsHuge(pud.value)) return ptl;

@@ -12,14 +12,14 @@ import {
 	pte_present,
 	type pte_t,
 	pte_wrprotect,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { bool, unsigned_int, unsigned_long } from '../../include/linux/types.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { flush_tlb_page } from '../tlb.ts';
 
 /** Announces the change of one entry. */
-function* writePoint(entry: table_entry): Sim<void> {
+function* writePoint(entry: TableEntry): Sim<void> {
 	if (preemptible()) yield schedulePoint('pte-write', entry.table, 'entries', entry.index, 1);
 }
 
@@ -36,7 +36,7 @@ function* writePoint(entry: table_entry): Sim<void> {
 export function* set_pte_at(
 	_mm: mm_struct,
 	_addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 	pte: pte_t,
 ): Sim<void> {
 	yield* writePoint(ptep);
@@ -56,7 +56,7 @@ export function* set_pte_at(
 export function* set_pmd_at(
 	_mm: mm_struct,
 	_addr: unsigned_long,
-	pmdp: table_entry,
+	pmdp: TableEntry,
 	pmd: pmd_t,
 ): Sim<void> {
 	yield* writePoint(pmdp);
@@ -71,7 +71,7 @@ export function* set_pmd_at(
  * @param ptep - the entry
  * @kernel include/linux/pgtable.h
  */
-export function* pte_clear(mm: mm_struct, addr: unsigned_long, ptep: table_entry): Sim<void> {
+export function* pte_clear(mm: mm_struct, addr: unsigned_long, ptep: TableEntry): Sim<void> {
 	yield* set_pte_at(mm, addr, ptep, 0n);
 }
 
@@ -88,7 +88,7 @@ export function* pte_clear(mm: mm_struct, addr: unsigned_long, ptep: table_entry
 export function* ptep_get_and_clear(
 	_mm: mm_struct,
 	_addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 ): Sim<pte_t> {
 	yield* writePoint(ptep);
 	const was = ptep.value;
@@ -109,7 +109,7 @@ export function* ptep_get_and_clear(
 export function* pmdp_huge_get_and_clear(
 	_mm: mm_struct,
 	_addr: unsigned_long,
-	pmdp: table_entry,
+	pmdp: TableEntry,
 ): Sim<pmd_t> {
 	yield* writePoint(pmdp);
 	const was = pmdp.value;
@@ -130,7 +130,7 @@ export function* pmdp_huge_get_and_clear(
 export function* ptep_clear_flush(
 	vma: vm_area_struct,
 	addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 ): Sim<pte_t> {
 	const pte = yield* ptep_get_and_clear(vma.vm_mm, addr, ptep);
 	if (pte_present(pte)) yield* flush_tlb_page(vma, addr);
@@ -149,7 +149,7 @@ export function* ptep_clear_flush(
 export function* ptep_set_wrprotect(
 	_mm: mm_struct,
 	_addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 ): Sim<void> {
 	yield* writePoint(ptep);
 	ptep.value = pte_wrprotect(ptep.value);
@@ -170,7 +170,7 @@ export function* ptep_set_wrprotect(
 export function* ptep_set_access_flags(
 	_vma: vm_area_struct,
 	_addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 	entry: pte_t,
 	dirty: unsigned_int | bool,
 ): Sim<bool> {
@@ -196,7 +196,7 @@ export function* ptep_set_access_flags(
 export function* ptep_modify_prot_start(
 	vma: vm_area_struct,
 	addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 ): Sim<pte_t> {
 	return yield* ptep_get_and_clear(vma.vm_mm, addr, ptep);
 }
@@ -215,7 +215,7 @@ export function* ptep_modify_prot_start(
 export function* ptep_modify_prot_commit(
 	vma: vm_area_struct,
 	addr: unsigned_long,
-	ptep: table_entry,
+	ptep: TableEntry,
 	_oldPte: pte_t,
 	pte: pte_t,
 ): Sim<void> {

@@ -23,7 +23,7 @@ import {
 	pte_pfn,
 	pte_present,
 	type pte_t,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
@@ -70,7 +70,7 @@ export class folio_vma_mapped_walk {
 	address: unsigned_long;
 	/** Behind the last address at which the folio can be. */
 	end: unsigned_long;
-	pte: table_entry | null = null;
+	pte: TableEntry | null = null;
 	ptl: spinlock_t | null = null;
 	flags: number;
 
@@ -117,7 +117,7 @@ function check_pte(pvmw: folio_vma_mapped_walk, pte: pte_t): boolean {
 }
 
 /** The entry of the walk's address, locked; null where no table is. */
-function* mapEntry(pvmw: folio_vma_mapped_walk): Sim<table_entry | null> {
+function* mapEntry(pvmw: folio_vma_mapped_walk): Sim<TableEntry | null> {
 	const { vm_mm: mm } = pvmw.vma;
 	const pgd = pgd_offset(mm, pvmw.address);
 	if (pgd_none_or_clear_bad(pgd)) return null;

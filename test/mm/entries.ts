@@ -30,7 +30,7 @@ import {
 	type pte_t,
 	pte_write,
 	pud_none,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
@@ -83,7 +83,7 @@ function entryText(pte: pte_t): string {
 }
 
 /** The entry of a page that has its table. */
-export function entryAt(p: task_struct, page: number): table_entry {
+export function entryAt(p: task_struct, page: number): TableEntry {
 	const va = at(page);
 	const pud = pud_offset(pgd_offset(p.mm!, va), va);
 	return pte_offset_kernel(pmd_offset(pud, va), va);

@@ -27,7 +27,7 @@ import {
 	PAGE_SHARED,
 	pfn_pmd,
 	pmd_mkhuge,
-	table_entry,
+	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
@@ -106,7 +106,7 @@ const hugePage = (pfn: bigint, prot = PAGE_SHARED): bigint => pmd_mkhuge(pfn_pmd
 /** A callback on an entry of the arena, with the mmap lock, and the words that it leaves. */
 function callback(
 	w: HmmWorld,
-	entry: table_entry,
+	entry: TableEntry,
 	first: number,
 	pages: number,
 	options: { default_flags?: bigint; words?: bigint[]; mask?: bigint },
@@ -413,7 +413,7 @@ TEST_F(huge, 'hugetlb_looks_at_the_request_of_the_first_page_only', ({ w }, { pr
 });
 
 /** Steps a thread up to its n-th look at the pmd. */
-function toLook(walker: task_struct, pmd: table_entry, n: number): void {
+function toLook(walker: task_struct, pmd: TableEntry, n: number): void {
 	let looks = 0;
 	for (let step = 0; step < 200; step++) {
 		const { point } = walker;
@@ -425,7 +425,7 @@ function toLook(walker: task_struct, pmd: table_entry, n: number): void {
 }
 
 /** The call of a thread during which `change` happens before its n-th look at the pmd. */
-function changedAtLook(w: HmmWorld, n: number, change: (pmd: table_entry) => void): Answer {
+function changedAtLook(w: HmmWorld, n: number, change: (pmd: TableEntry) => void): Answer {
 	const pmd = w.pmd();
 	let answer = null as Answer | null;
 	const walker = spawn(
@@ -469,7 +469,7 @@ TEST_F(huge, 'pmd_that_never_stays_the_same_is_given_up', ({ w }) => {
 	expectReport(/changed 1000 times under the walk/);
 	let turn = 0;
 	const real = w.pmd();
-	class Flicker extends table_entry {
+	class Flicker extends TableEntry {
 		override get value(): bigint {
 			return turn++ % 2 === 0 ? hugePage(0x40000n) : (0x50n << 12n) | _PAGE_TABLE;
 		}

@@ -38,7 +38,7 @@ import {
 	type mmu_notifier_range,
 } from '../../include/linux/mmu_notifier.ts';
 import { mm_walk } from '../../include/linux/pagewalk.ts';
-import { pte_none, pte_pfn, pte_write, type table_entry } from '../../include/linux/pgtable.ts';
+import { pte_none, pte_pfn, pte_write, type TableEntry } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
 import {
@@ -198,7 +198,7 @@ const watchOps: mmu_interval_notifier_ops = {
 /** A booted kernel with one process. */
 export class HmmWorld {
 	readonly task: task_struct;
-	private readonly edits: [table_entry, bigint][] = [];
+	private readonly edits: [TableEntry, bigint][] = [];
 
 	/**
 	 * @param profile - the release
@@ -227,26 +227,26 @@ export class HmmWorld {
 	}
 
 	/** Tables down to the pmd of a page, which may be empty. */
-	pmd(pageNumber: int = 0): table_entry {
+	pmd(pageNumber: int = 0): TableEntry {
 		return this.run(() => tables(this.task, at(pageNumber)));
 	}
 
 	/** Tables down to the pud of a page, which may be empty. */
-	pud(pageNumber: int = 0): table_entry {
+	pud(pageNumber: int = 0): TableEntry {
 		const mm = this.task.mm!;
 		const addr = at(pageNumber);
 		return this.run(() => pud_alloc(mm, pgd_offset(mm, addr), addr))!;
 	}
 
 	/** Tables down to the entry of a page. */
-	pte(pageNumber: int): table_entry {
+	pte(pageNumber: int): TableEntry {
 		const pmd = this.pmd(pageNumber);
 		this.run(() => pte_alloc(this.task.mm!, pmd));
 		return pte_offset_kernel(pmd, at(pageNumber));
 	}
 
 	/** Put a word into an entry, of whatever level, until close(). */
-	set(entry: table_entry, word: bigint): void {
+	set(entry: TableEntry, word: bigint): void {
 		this.edits.push([entry, entry.value]);
 		entry.value = word;
 	}
@@ -357,10 +357,10 @@ export class HmmWorld {
 	}
 }
 
-function* tables(task: task_struct, addr: bigint): Sim<table_entry> {
+function* tables(task: task_struct, addr: bigint): Sim<TableEntry> {
 	const mm = task.mm!;
-	const pud = (yield* pud_alloc(mm, pgd_offset(mm, addr), addr)) as table_entry;
-	return (yield* pmd_alloc(mm, pud, addr)) as table_entry;
+	const pud = (yield* pud_alloc(mm, pgd_offset(mm, addr), addr)) as TableEntry;
+	return (yield* pmd_alloc(mm, pud, addr)) as TableEntry;
 }
 
 /** A mapping whose pages come from a fault handler of the test's. */

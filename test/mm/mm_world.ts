@@ -31,7 +31,7 @@ import {
 } from '../../include/linux/mm_types.ts';
 import { memoryMap, page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { is_zone_device_page } from '../../include/linux/page-flags.ts';
-import { pmd_none, type pte_t, type table_entry } from '../../include/linux/pgtable.ts';
+import { pmd_none, type pte_t, type TableEntry } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
 	GFP_HIGHUSER_MOVABLE,
@@ -290,7 +290,7 @@ export const SELECT_COHERENT = MIGRATE_VMA_SELECT_DEVICE_COHERENT;
  * @param task - the process
  * @param addr - the address
  */
-export function pmdEntry(task: task_struct, addr: bigint): table_entry {
+export function pmdEntry(task: task_struct, addr: bigint): TableEntry {
 	return pmd_offset(pud_offset(pgd_offset(task.mm!, addr), addr), addr);
 }
 
@@ -301,7 +301,7 @@ export function pmdEntry(task: task_struct, addr: bigint): table_entry {
  * @param addr - the address
  * @returns null where there is no table
  */
-export function pteEntry(task: task_struct, addr: bigint): table_entry | null {
+export function pteEntry(task: task_struct, addr: bigint): TableEntry | null {
 	const pgd = pgd_offset(task.mm!, addr);
 	if (pgd.value === 0n || pud_offset(pgd, addr).value === 0n) return null;
 	const pmd = pmdEntry(task, addr);

@@ -16,7 +16,7 @@ import {
 	pmd_mkhuge,
 	pte_mkwrite,
 	pte_write,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
@@ -70,8 +70,8 @@ import { ARENA, smallMachine } from './small_machine.ts';
 interface Self {
 	p: task_struct;
 	mm: mm_struct;
-	pud: table_entry;
-	pmd: table_entry;
+	pud: TableEntry;
+	pmd: TableEntry;
 	vma: vm_area_struct;
 }
 

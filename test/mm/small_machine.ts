@@ -13,7 +13,7 @@ import {
 	pte_none,
 	pte_write,
 	pud_none,
-	type table_entry,
+	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -62,7 +62,7 @@ export function vmaList(mm: mm_struct): string {
 }
 
 /** The pte of an address, or null while it has no table. */
-export function pteOf(mm: mm_struct, va: bigint): table_entry | null {
+export function pteOf(mm: mm_struct, va: bigint): TableEntry | null {
 	const pgd = pgd_offset(mm, va);
 	if (pgd_none(pgd.value)) return null;
 	const pud = pud_offset(pgd, va);

@@ -70,7 +70,14 @@ export function bootRows(): Row[] {
 	// Restored from a world in which something happened: a page fault, a migration to VRAM.
 	const back = (): number => {
 		userWrite64(small.task, small.address + 4096n, 2n);
-		run(() => migrateToVram(small.gpu, small.task.mm!, small.address, small.address + 8192n));
+		run(() =>
+			migrateToVram(
+				small.gpu,
+				small.task.mm!,
+				small.address,
+				small.address + 8192n,
+			),
+		);
 		const start = now();
 		restore(saved);
 		return now() - start;
@@ -81,7 +88,13 @@ export function bootRows(): Row[] {
 	shutdownSmall(small);
 	return [
 		bounded('boot and shutdown of a small world', boots, 'a second', 5000, 'least'),
-		bounded('restore of its checkpoint after a fault and a migration', restores, 'a second', 20_000, 'least'),
+		bounded(
+			'restore of its checkpoint after a fault and a migration',
+			restores,
+			'a second',
+			20_000,
+			'least',
+		),
 	];
 }
 

@@ -13,7 +13,7 @@ import { SIZE_MAX } from '../../../include/linux/types.ts';
 import { swiotlb_max_mapping_size } from '../../../kernel/dma/swiotlb.ts';
 import { iommu_get_dma_domain } from '../iommu.ts';
 import { iova_rcache_range } from '../iova.ts';
-import { dev_is_untrusted, dma_info_to_prot, iommuDmaMap, iommuDmaUnmap } from './map.ts';
+import { __iommu_dma_map, __iommu_dma_unmap, dev_is_untrusted, dma_info_to_prot } from './map.ts';
 
 /**
  * Boundary at which segments are joined: the smallest page less one.
@@ -59,7 +59,7 @@ export function iommuDmaAllocContiguous(
 	attrs: unsigned_long,
 ): dma_addr_t {
 	const prot = dma_info_to_prot(DMA_BIDIRECTIONAL, dev_is_dma_coherent(dev), attrs);
-	return iommuDmaMap(dev, phys, size, prot, dev.coherent_dma_mask);
+	return __iommu_dma_map(dev, phys, size, prot, dev.coherent_dma_mask);
 }
 
 /**
@@ -70,5 +70,5 @@ export function iommuDmaAllocContiguous(
  * @param size - bytes, whole pages
  */
 export function iommuDmaFreeContiguous(dev: device, handle: dma_addr_t, size: size_t): void {
-	iommuDmaUnmap(dev, handle, size);
+	__iommu_dma_unmap(dev, handle, size);
 }

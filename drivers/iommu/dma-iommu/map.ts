@@ -157,7 +157,15 @@ export function iommu_dma_map_swiotlb(
 	return bounce;
 }
 
-function __iommu_dma_unmap(dev: device, dma_addr: dma_addr_t, size: size_t): void {
+/**
+ * Unmap a range and give its IOVA back.
+ *
+ * @param dev - the device
+ * @param dma_addr - as __iommu_dma_map() gave it
+ * @param size - bytes
+ * @kernel drivers/iommu/dma-iommu.c
+ */
+export function __iommu_dma_unmap(dev: device, dma_addr: dma_addr_t, size: size_t): void {
 	const domain = iommu_get_dma_domain(dev);
 	const cookie = cookieOf(domain);
 	const iova_off = iova_offset(cookie.iovad, dma_addr);
@@ -175,7 +183,18 @@ function __iommu_dma_unmap(dev: device, dma_addr: dma_addr_t, size: size_t): voi
 	iommu_dma_free_iova(domain, first, length, gather);
 }
 
-function __iommu_dma_map(
+/**
+ * Take an IOVA for a range and map it.
+ *
+ * @param dev - the device
+ * @param phys - first byte
+ * @param size - bytes
+ * @param prot - IOMMU_*
+ * @param dma_mask - highest address that the device reaches
+ * @returns the address, or DMA_MAPPING_ERROR
+ * @kernel drivers/iommu/dma-iommu.c
+ */
+export function __iommu_dma_map(
 	dev: device,
 	phys: phys_addr_t,
 	size: size_t,
@@ -203,8 +222,6 @@ function __iommu_dma_map(
 	}
 	return iova + iova_off;
 }
-
-export { __iommu_dma_map as iommuDmaMap, __iommu_dma_unmap as iommuDmaUnmap };
 
 /**
  * Map a range.

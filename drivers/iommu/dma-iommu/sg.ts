@@ -52,13 +52,13 @@ import { p2pSegment } from '../../../kernel/dma/p2p.ts';
 import { iommu_get_dma_domain, iommu_map_sg } from '../iommu.ts';
 import { cookieOf, iommu_dma_alloc_iova, iommu_dma_free_iova } from './cookie.ts';
 import {
+	__iommu_dma_unmap,
 	dev_is_untrusted,
 	dma_info_to_prot,
 	iommu_dma_map_phys,
 	iommu_dma_sync_single_for_cpu,
 	iommu_dma_sync_single_for_device,
 	iommu_dma_unmap_phys,
-	iommuDmaUnmap,
 } from './map.ts';
 
 /** Whether the list is mapped entry by entry, with bouncing. */
@@ -292,7 +292,7 @@ export function iommu_dma_unmap_sg(
 		start ??= s.dma_address as bigint;
 		end = (s.dma_address as bigint) + BigInt(s.dma_length);
 	}
-	if (start !== null) iommuDmaUnmap(dev, start, end - start);
+	if (start !== null) __iommu_dma_unmap(dev, start, end - start);
 }
 
 /**

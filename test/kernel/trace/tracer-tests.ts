@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { device } from '../../../include/linux/device.ts';
 import { EBUSY } from '../../../include/linux/errno.ts';
 import { type page, vm_area_struct } from '../../../include/linux/mm_types.ts';
-import { memory_map } from '../../../include/linux/mmzone.ts';
+import { MemoryMap } from '../../../include/linux/mmzone.ts';
 import { mutex } from '../../../include/linux/spinlock.ts';
 import { outParam } from '../../../include/linux/types.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
@@ -192,7 +192,7 @@ TEST('call_that_has_not_returned_is_left_open', () => {
 });
 
 TEST('values_are_told_in_a_few_characters', () => {
-	const map = new memory_map();
+	const map = new MemoryMap();
 	map.add({ start: 0, end: 256, pgmap: null, idle: 0 });
 	const p = map.page(0x81) as page;
 	const told: [unknown, string][] = [
@@ -220,7 +220,7 @@ TEST('values_are_told_in_a_few_characters', () => {
 		],
 		[{ start: 1n, end: 2n }, '0x1-0x2'],
 		[{ a: 1, b: 2 }, '{}'],
-		[new memory_map(), 'memory_map'],
+		[new MemoryMap(), 'MemoryMap'],
 	];
 	for (const [value, text] of told) EXPECT_STREQ(text, summarise(value));
 	class pci_dev {

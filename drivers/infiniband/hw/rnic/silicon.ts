@@ -41,13 +41,16 @@ export const MAX_FAULTS_PER_PAGE = 64;
 /** A TLP that did not complete successfully. */
 export interface DmaFault {
 	readonly address: dma_addr_t;
+	/** Issue a write. */
 	readonly write: boolean;
 	readonly status: string;
 }
 
 /** Where TLPs go: the machine's fabric, from this NIC's function. */
 export interface DmaPort {
+	/** Issue a read. */
 	read(address: dma_addr_t, length: int): Completion;
+	/** Issue a write. */
 	write(address: dma_addr_t, data: Uint8Array): Completion;
 }
 
@@ -58,6 +61,7 @@ export interface PageFault {
 	readonly iova: u64;
 	/** Bytes that are left of the request. */
 	readonly length: int;
+	/** Issue a write. */
 	readonly write: boolean;
 }
 
