@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Goal: a PMD-mapped private folio with `dma_dev`: one order-9 run of aliases, or none at all.
+ * Method: a folio of a device of the test's in one PMD entry, put in by hand; its op answers with
+ * pages of GPU0's window, in one run or not. The callback is called alone: nothing is faulted.
+ */
+import { EAGAIN, EINVAL, EOPNOTSUPP, EREMOTEIO } from '../../include/linux/errno.ts';
+import {
+	HMM_PFN_FLAGS,
+	HMM_PFN_REQ_FAULT,
+	HMM_PFN_REQ_WRITE,
+	hmm_pfn_to_map_order,
+	hmm_range,
+} from '../../include/linux/hmm.ts';
+import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { type folio, page_folio } from '../../include/linux/mm_types.ts';
+import { page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
+import { mm_walk } from '../../include/linux/pagewalk.ts';
+import type { TableEntry } from '../../include/linux/pgtable.ts';
+import {
+	make_readable_device_private_entry,
+	make_writable_device_private_entry,
+	softleaf_to_pmd,
+} from '../../include/linux/swapops.ts';
+import { outParam, PMD_SIZE } from '../../include/linux/types.ts';
+import { run } from '../../kernel/sched/core.ts';
+import { folio_unlock } from '../../mm/filemap.ts';
+import { hmm_private_dma_pfn, hmm_vma_walk, hmm_vma_walk_pmd } from '../../mm/hmm.ts';
+import { zone_device_folio_init } from '../../mm/memremap.ts';
+import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
+import { pgd_offset, pmd_alloc, pud_alloc } from '../../mm/pgtable.ts';
+import { folio_put } from '../../mm/swap.ts';
+import { mmapAnonymous } from '../../mm/syscalls.ts';
+import {
+	ASSERT_EQ,
+	EXPECT_EQ,
+	EXPECT_STREQ,
+	expectReport,
+	FIXTURE,
+	FIXTURE_SETUP,
+	FIXTURE_TEARDOWN,
+	TEST_F,
+} from '../kselftest_harness.ts';
+import { PAGE, StandardWorld } from '../support/standard.ts';
+import { TestDevice, vmaAt } from './mm_world.ts';
+
+/** PFN of the device's memory: nothing else of the machine is there. */
+const BASE = 0x4000_0000n;
+const HUGE = 512n;
+
+interface Self {
+	w: StandardWorld;
+	dev: TestDevice;
+	folio: folio;
+	address: bigint;
+	pmd: TableEntry;
+	/** PFN of the alias of page `n`; null: it has none. */
+	alias: (n: bigint) => bigint | null;
+}
+
+const pmdAlias = FIXTURE<Self>('private_pmd_alias', () => ({}) as Self);
+
+FIXTURE_SETUP(pmdAlias, (self) => {
+	const w = new StandardWorld();
+	const dev = new TestDevice(BASE);
+	run(dev.probe());
+	const first = BigInt(w.gpu0.window!.firstPfn);
+	self.alias = (n) => first + n;
+	dev.pgmap.ops = {
+		...dev.pgmap.ops,
+		device_private_dma_pfn(p, pfn) {
+			const alias = self.alias(page_to_pfn(p) - BASE);
+			if (alias === null) return -EOPNOTSUPP;
+			pfn.value = alias;
+			return 0;
+		},
+	} as typeof dev.pgmap.ops;
+	const f = page_folio(pfn_to_page(BASE));
+	run(zone_device_folio_init(f, dev.pgmap, 9));
+	const { mm } = w.task;
+	const mapped = mmapAnonymous(w.task, 2n * PMD_SIZE, PROT_READ | PROT_WRITE);
+	const address = (mapped + PMD_SIZE - 1n) & ~(PMD_SIZE - 1n);
+	const pmd = run(function* () {
+		const pud = yield* pud_alloc(mm!, pgd_offset(mm!, address), address);
+		return yield* pmd_alloc(mm!, pud!, address);
+	});
+	Object.assign(self, { w, dev, folio: f, address, pmd });
+	pmd!.value = softleaf_to_pmd(make_writable_device_private_entry(BASE));
+});
+
+FIXTURE_TEARDOWN(pmdAlias, ({ w, dev, folio: f, pmd }) => {
+	pmd.value = 0n;
+	run(function* () {
+		yield* folio_unlock(f);
+		yield* folio_put(f);
+	});
+	w.close();
+	run(dev.remove());
+});
+
+/** What the callback makes of some pages of the entry. */
+function walk(
+	{ w, address, pmd }: Self,
+	first: bigint,
+	pages: bigint,
+	init: Partial<hmm_range>,
+): { ret: number; words: BigUint64Array; state: hmm_vma_walk } {
+	const start = address + first * PAGE;
+	const range = new hmm_range({
+		start,
+		end: start + pages * PAGE,
+		hmm_pfns: new BigUint64Array(Number(pages)),
+		...init,
+	});
+	const state = new hmm_vma_walk(range, null);
+	const mm = w.task.mm!;
+	const walker = new mm_walk({ mm, vma: vmaAt(w.task, start), private: state });
+	const ret = run(
+		function* () {
+			yield* mmap_read_lock(mm);
+			const result = yield* hmm_vma_walk_pmd(pmd, start, range.end, walker);
+			yield* mmap_read_unlock(mm);
+			return result;
+		},
+		{ task: w.task },
+	);
+	return { ret, words: range.hmm_pfns, state };
+}
+
+/** What the core makes of the op's answer for the whole folio. */
+function ask(self: Self, nic = 'NIC0'): number {
+	const range = new hmm_range({ dma_dev: self.w.pdev(nic).dev });
+	return hmm_private_dma_pfn(
+		new hmm_vma_walk(range, null),
+		self.folio.page,
+		HUGE,
+		outParam(0n),
+	);
+}
+
+const pfnOf = (word: bigint): bigint => word & ~HMM_PFN_FLAGS();
+
+TEST_F(pmdAlias, 'unbroken_run_is_one_order_9_mapping', (self) => {
+	const dma_dev = self.w.pdev('NIC0').dev;
+	const { ret, words } = walk(self, 0n, HUGE, { dma_dev });
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(self.alias(0n), pfnOf(words[0]!));
+	EXPECT_EQ(self.alias(511n), pfnOf(words[511]!));
+	EXPECT_EQ(9, hmm_pfn_to_map_order(words[0]!));
+});
+
+TEST_F(pmdAlias, 'range_that_starts_inside_gets_the_aliases_of_its_pages', (self) => {
+	const dma_dev = self.w.pdev('NIC0').dev;
+	const { ret, words } = walk(self, 5n, 2n, { dma_dev });
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(self.alias(5n), pfnOf(words[0]!));
+	EXPECT_EQ(self.alias(6n), pfnOf(words[1]!));
+});
+
+TEST_F(pmdAlias, 'write_request_on_a_read_only_entry_is_faulted', (self) => {
+	self.pmd.value = softleaf_to_pmd(make_readable_device_private_entry(BASE));
+	const dma_dev = self.w.pdev('NIC0').dev;
+	EXPECT_EQ(0, walk(self, 0n, 2n, { dma_dev, default_flags: HMM_PFN_REQ_FAULT }).ret);
+	const default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
+	const { ret, state } = walk(self, 0n, 2n, { dma_dev, default_flags });
+	EXPECT_EQ(-EAGAIN, ret);
+	EXPECT_EQ(3, state.required_fault);
+});
+
+TEST_F(pmdAlias, 'broken_run_gives_no_alias', (self) => {
+	const { alias } = self;
+	self.alias = (n) => (n === 511n ? alias(n)! - 1n : alias(n));
+	EXPECT_EQ(-EOPNOTSUPP, ask(self));
+	self.alias = (n) => (n === 511n ? null : alias(n));
+	EXPECT_EQ(-EOPNOTSUPP, ask(self));
+	const { ret, words } = walk(self, 0n, 2n, { dma_dev: self.w.pdev('NIC0').dev });
+	EXPECT_EQ(0, ret);
+	// as without dma_dev: the error word of a foreign entry
+	EXPECT_STREQ('20', (words[0]! >> 56n).toString(16));
+});
+
+TEST_F(pmdAlias, 'run_whose_end_is_no_p2p_page_is_reported', (self) => {
+	expectReport(/answered with a page that is not P2PDMA/);
+	const { alias } = self;
+	self.alias = (n) => (n === 511n ? 0x100n : alias(n));
+	EXPECT_EQ(-EINVAL, ask(self));
+});
+
+TEST_F(pmdAlias, 'run_that_the_device_cannot_reach', (self) => {
+	EXPECT_EQ(-EREMOTEIO, ask(self, 'NIC2'));
+	EXPECT_EQ(0, ask(self));
+});
