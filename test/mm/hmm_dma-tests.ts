@@ -480,3 +480,26 @@ TEST('mapped_entry_after_a_bounce_oopses_in_unmap', () => {
 	);
 	run(() => devres_release_all(dev('GPU0').dev));
 });
+
+TEST('forced_bouncing_leaves_bus_addresses_only', () => {
+	bootWithP2p({ dma: { swiotlb: 'force' } });
+	const near = dev('NIC0');
+	const far = dev('NIC1');
+	const map = allocFor(near, 'direct');
+	// what is used by both sides at once cannot be bounced
+	EXPECT_EQ(DMA_MAPPING_ERROR, mapPfn(near, map, 0, ram(0)));
+	EXPECT_STREQ('-', sticky(map, 0));
+	EXPECT_EQ(gpuBar.bus, mapPfn(near, map, 1, p2p(0)));
+	EXPECT_TRUE(unmap(near, map, 1));
+	const other = allocFor(far, 'direct');
+	EXPECT_EQ(DMA_MAPPING_ERROR, mapPfn(far, other, 0, p2p(0)));
+	EXPECT_STREQ('-', sticky(other, 0));
+	// the first bounce of the device ends it
+	const addr = dma_map_phys(near.dev, LOW, PAGE, DMA_BIDIRECTIONAL, 0n);
+	EXPECT_EQ(0, dma_mapping_error(near.dev, addr));
+	dma_unmap_phys(near.dev, addr, PAGE, DMA_BIDIRECTIONAL, 0n);
+	EXPECT_EQ(-EOPNOTSUPP, hmm_dma_map_alloc(near.dev, new hmm_dma_map(), 4n, PAGE));
+	hmm_dma_map_free(far.dev, other);
+	hmm_dma_map_free(near.dev, map);
+	run(() => devres_release_all(dev('GPU0').dev));
+});
