@@ -10,7 +10,7 @@ import type { CpuModel } from '../../arch/sim/description.ts';
 import { parseCpu, readTopology, TopologyError } from '../topology/index.ts';
 import { type DemoMachine, demoMachine, demoMachineNames } from './machines.ts';
 import { runMachine } from './pair.ts';
-import { Progress } from './progress.ts';
+import { progressBar } from './progress.ts';
 import {
 	contrastingMachine,
 	introduction,
@@ -63,16 +63,15 @@ function cpuFrom(text: string): CpuModel {
 /** Which machines are run. */
 function pick(values: Values): DemoMachine[] {
 	if (values.topology !== undefined) {
+		if (values.machine !== undefined)
+			throw new UsageError('--topology and --machine exclude each other');
 		const description = readTopology(
 			values.topology,
 			values.cpu === undefined ? {} : { cpu: cpuFrom(values.cpu) },
 		);
-		return [
-			{
-				description,
-				about: description.comment ?? `read from ${values.topology}`,
-			},
-		];
+		const about = description.comment ?? `read from ${values.topology}`;
+		// A JSON topology has a CPU of its own, which the option replaces as well.
+		return [withCpu({ description, about }, values.cpu)];
 	}
 	const names = demoMachineNames();
 	if (values.machine !== undefined && values.machine !== 'all') {
@@ -94,15 +93,18 @@ function withCpu(machine: DemoMachine, cpu: string | undefined): DemoMachine {
 function runAll(machines: readonly DemoMachine[], values: Values): MachineResult[] {
 	const casts = machines.map(({ description }) => castMachine(description, values));
 	const total = casts.reduce((sum, { gpus, nics }) => sum + gpus.length * nics.length, 0);
-	const progress = new Progress(total);
-	const results = machines.map(({ description, about }, i) => {
-		const pairs = runMachine(description, casts[i]!, () =>
-			progress.step(description.name),
-		);
-		return { name: description.name, about, cast: casts[i]!, pairs };
-	});
-	progress.done();
-	return results;
+	const bar = progressBar();
+	bar.start(total, 0, { machine: '' });
+	try {
+		return machines.map(({ description, about }, i) => {
+			const { name } = description;
+			const step = (): void => bar.increment({ machine: name });
+			const pairs = runMachine(description, casts[i]!, step);
+			return { name, about, cast: casts[i]!, pairs };
+		});
+	} finally {
+		bar.stop();
+	}
 }
 
 function print(lines: readonly string[]): void {
@@ -153,7 +155,9 @@ export async function main(argv: string[]): Promise<number> {
 			error instanceof CastError ||
 			error instanceof UsageError;
 		if (!parse && !users) throw error;
-		process.stderr.write(`kproto demo: ${(error as Error).message}\n`);
+		// parseArgs() has messages of several lines; the first says what is wrong.
+		const [what] = (error as Error).message.split('\n');
+		process.stderr.write(`kproto demo: ${what}\n`);
 		return 2;
 	}
 }

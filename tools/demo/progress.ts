@@ -1,38 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** A line that says how far a long run is; on a terminal only. */
+/** How far a long run is: one line on standard error, on a terminal only. */
+import { Presets, SingleBar } from 'cli-progress';
 
-/** Progress of a run of known length. */
-export class Progress {
-	private count = 0;
-	private shown = 0;
-	private readonly total: number;
-	private readonly live = process.stderr.isTTY === true;
-
-	/** @param total - steps */
-	constructor(total: number) {
-		this.total = total;
-	}
-
-	/**
-	 * One step is done.
-	 *
-	 * @param what - what it was part of
-	 */
-	step(what: string): void {
-		this.count++;
-		if (!this.live) return;
-		const now = Date.now();
-		// A terminal is slower than a pair.
-		if (now - this.shown < 50 && this.count < this.total) return;
-		this.shown = now;
-		const width = 30;
-		const filled = Math.round((this.count / this.total) * width);
-		const bar = '#'.repeat(filled) + '.'.repeat(width - filled);
-		process.stderr.write(`\r[${bar}] ${this.count}/${this.total} ${what.padEnd(16)}`);
-	}
-
-	/** Take the line away. */
-	done(): void {
-		if (this.live && this.count > 0) process.stderr.write(`\r${' '.repeat(70)}\r`);
-	}
+/**
+ * A bar that takes itself away when it is done; without a terminal it shows nothing.
+ *
+ * Runs are synchronous, so no timer could draw it: each step does, at most ten times a second,
+ * because a terminal is slower than a pair.
+ */
+export function progressBar(): SingleBar {
+	return new SingleBar(
+		{
+			format: '[{bar}] {value}/{total} {machine}',
+			barsize: 30,
+			fps: 20,
+			clearOnComplete: true,
+			linewrap: false,
+			stream: process.stderr,
+		},
+		Presets.legacy,
+	);
 }

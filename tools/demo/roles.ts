@@ -81,6 +81,14 @@ export function castMachine(
 
 	if (choice.gpu !== undefined) gpus = [chosen(machine, choice.gpu, 'the GPU')];
 	if (choice.nic !== undefined) nics = [chosen(machine, choice.nic, 'the NIC')];
+	if (choice.gpu !== undefined && gpus[0]!.bdf === nics[0]?.bdf && nics.length === 1) {
+		if (choice.nic !== undefined)
+			throw new CastError(
+				`${choice.gpu} of ${machine.name} cannot play both GPU and NIC`,
+			);
+		nics = [];
+	}
+	if (choice.nic !== undefined) gpus = gpus.filter(({ bdf }) => bdf !== nics[0]?.bdf);
 	// The endpoint with the most memory can be a GPU; the last PCIe one can be a NIC.
 	if (gpus.length === 0) {
 		const byMemory = endpoints
