@@ -19,7 +19,7 @@ import {
 	type pgoff_t,
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
-import { type Sim, touch } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { filemap_lock_folio, folio_lock, folio_unlock } from '../filemap.ts';
 import { unmap_mapping_folio, unmap_mapping_range } from '../memory.ts';
 import { alloc_pages, pageFrame } from '../page_alloc.ts';
@@ -36,12 +36,21 @@ export const SGP_WRITE = 3;
 /** What shmem_get_folio() does about holes. */
 export type sgp_type = 0 | 2 | 3;
 
+function* cachePoint(mapping: address_space, access: 'read' | 'write'): Sim<void> {
+	if (preemptible()) yield schedulePoint(access, mapping, 'i_pages');
+}
+
+function* sizePoint(i: inode, access: 'read' | 'write'): Sim<void> {
+	if (preemptible()) yield schedulePoint(access, i, 'i_size');
+}
+
 /** A new folio in the cache, locked, zeroed, with a reference for the caller; null: no memory. */
 function* addFolio(mapping: address_space, index: pgoff_t): Sim<folio | null> {
 	if (shouldFail('shmem_alloc_folio')) return null;
 	const p = yield* alloc_pages(GFP_HIGHUSER_MOVABLE | __GFP_ZERO, 0);
 	if (p === null) return null;
 	const f = page_folio(p);
+	yield* cachePoint(mapping, 'write');
 	if (mapping.i_pages.has(Number(index))) {
 		// somebody was faster
 		yield* folio_put(f);
@@ -51,7 +60,6 @@ function* addFolio(mapping: address_space, index: pgoff_t): Sim<folio | null> {
 	f.mapping = mapping;
 	f.index = index;
 	folio_get(f);
-	touch('write', mapping, 'i_pages');
 	mapping.i_pages.set(Number(index), f);
 	folio_add_lru(f);
 	return f;
@@ -80,6 +88,7 @@ export function* shmem_get_folio(
 	const mapping = i.i_mapping;
 	foliop.value = null;
 	for (;;) {
+		yield* sizePoint(i, 'read');
 		if (sgp <= SGP_CACHE && index << 12n >= i.i_size) return -EINVAL;
 		let f = yield* filemap_lock_folio(mapping, index);
 		if (f === null) {
@@ -87,6 +96,7 @@ export function* shmem_get_folio(
 			f = yield* addFolio(mapping, index);
 			if (f === null) return -ENOMEM;
 		}
+		yield* sizePoint(i, 'read');
 		if (f.mapping === mapping && (sgp === SGP_WRITE || index << 12n < i.i_size)) {
 			foliop.value = f;
 			return 0;
@@ -111,7 +121,7 @@ export function* shmem_get_folio(
 export function* truncate_inode_folio(mapping: address_space, f: folio): Sim<int> {
 	if (f.mapping !== mapping) return -5;
 	if (folio_mapped(f)) yield* unmap_mapping_folio(f);
-	touch('write', mapping, 'i_pages');
+	yield* cachePoint(mapping, 'write');
 	mapping.i_pages.delete(Number(f.index));
 	f.mapping = null;
 	f.flags &= ~PG_dirty;
@@ -134,6 +144,7 @@ export function* shmem_truncate_range(i: inode, lstart: loff_t, lend: loff_t): S
 	const first = Number((lstart + 4095n) >> 12n);
 	const behind = lend < 0n ? Number.MAX_SAFE_INTEGER : Number((lend + 1n) >> 12n);
 	yield* zeroPart(mapping, lstart, lend);
+	yield* cachePoint(mapping, 'read');
 	const indices = [...mapping.i_pages.keys()].sort((a, b) => a - b);
 	for (const index of indices) {
 		if (index < first || index >= behind) continue;
@@ -169,7 +180,7 @@ function* zeroPart(mapping: address_space, lstart: loff_t, lend: loff_t): Sim<vo
  */
 export function* shmemSetSize(i: inode, newsize: loff_t): Sim<void> {
 	const oldsize = i.i_size;
-	touch('write', i, 'i_size');
+	yield* sizePoint(i, 'write');
 	i.i_size = newsize;
 	if (newsize >= oldsize) return;
 	const holebegin = (newsize + 4095n) & ~4095n;
