@@ -255,6 +255,22 @@ TEST_F(memory, 'shared_page_is_copied_and_the_last_sharer_reuses_it', ({ p }) =>
 	exitProcess(child);
 });
 
+TEST_F(memory, 'copy_replaces_what_other_cpus_remember', ({ p }) => {
+	anon(p, 0, 2);
+	userWrite64(p, at(0), 1n);
+	const child = forkProcess(p) as task_struct;
+	p.cpu = 1;
+	EXPECT_EQ(1n, userRead64(p, at(0)));
+	EXPECT_EQ(0n, userRead64(p, at(1)));
+	p.cpu = 0;
+	EXPECT_NULL(userWrite64(p, at(0), 2n));
+	EXPECT_NULL(userWrite64(p, at(1), 3n));
+	p.cpu = 1;
+	EXPECT_EQ(2n, userRead64(p, at(0)));
+	EXPECT_EQ(3n, userRead64(p, at(1)));
+	exitProcess(child);
+});
+
 TEST_F(memory, 'page_with_another_reference_is_copied', ({ p }) => {
 	anon(p, 0, 2);
 	for (let i = 0; i < 2; i++) userWrite64(p, at(i), 1n + BigInt(i));

@@ -30,7 +30,7 @@ import {
 	PG_referenced,
 } from '../../include/linux/page-flags.ts';
 import { pte_mkold, pte_young } from '../../include/linux/pgtable.ts';
-import type { task_struct } from '../../include/linux/sched.ts';
+import { TASK_DEAD, type task_struct } from '../../include/linux/sched.ts';
 import {
 	softleaf_from_pte,
 	softleaf_is_migration_read,
@@ -45,7 +45,7 @@ import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
 import { boot } from '../../init/main.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
-import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
+import { run, runThreads, spawn, stepThread } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { fput } from '../../mm/file_table.ts';
 import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
@@ -354,6 +354,27 @@ TEST_F(rmap, 'touch_waits_for_the_end_of_a_migration', ({ p }) => {
 		EXPECT_STREQ('5,6', seen.join(','));
 		EXPECT_EQ(6n, userRead64(p, at(0)));
 	}
+});
+
+TEST_F(rmap, 'cpu_that_remembers_the_page_waits_too', ({ p }) => {
+	const f = page_folio(pageAt(p, 0));
+	p.cpu = 1;
+	EXPECT_NULL(userWrite64(p, at(0), 6n));
+	run(unmap(f));
+	let stored = false;
+	const user = spawn(
+		'user',
+		function* () {
+			yield* storeUser64(at(0), 7n);
+			stored = true;
+		},
+		{ mm: p.mm, cpu: 1 },
+	);
+	while (user.__state !== TASK_DEAD && user.point?.ready?.() !== false) stepThread(user);
+	EXPECT_FALSE(stored);
+	run(finish(f, f));
+	runThreads();
+	EXPECT_EQ(7n, userRead64(p, at(0)));
 });
 
 TEST_F(rmap, 'nothing_to_wait_for', ({ p }) => {

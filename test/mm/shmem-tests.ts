@@ -4,6 +4,7 @@
  * its pages go with the last user. Method: the 24-page file of the records: 16 pages written, 8 of
  * hole; entries as text.
  */
+import type { Signal } from '../../arch/sim/vectors.ts';
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import {
@@ -25,19 +26,25 @@ import {
 	VM_FAULT_LOCKED,
 	VM_FAULT_OOM,
 } from '../../include/linux/mm_types.ts';
-import { PG_hwpoison, PG_locked, PG_uptodate } from '../../include/linux/page-flags.ts';
+import {
+	folio_test_dirty,
+	PG_hwpoison,
+	PG_locked,
+	PG_uptodate,
+} from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { outParam } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import { world } from '../../include/sim/world.ts';
 import { boot } from '../../init/main.ts';
-import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
+import { run, runThreads, spawn, stepThread } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { fput } from '../../mm/file_table.ts';
 import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
-import { faultAround, unmap_mapping_range } from '../../mm/memory.ts';
+import { faultAround, unmap_mapping_folio, unmap_mapping_range } from '../../mm/memory.ts';
 import { theZone } from '../../mm/page_alloc.ts';
+import { folio_mapped } from '../../mm/rmap.ts';
 import {
 	SGP_READ,
 	shmem_file_setup,
@@ -60,6 +67,7 @@ import {
 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
+	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
@@ -70,7 +78,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, faultAt } from './entries.ts';
+import { at, dump, entryAt, faultAt } from './entries.ts';
 import { InvalidationLog, PAGE, signalText, smallMachine } from './small_machine.ts';
 
 const RW = PROT_READ | PROT_WRITE;
@@ -256,6 +264,32 @@ TEST_F(shmem, 'unmapping_a_range_can_leave_copies', (self) => {
 	EXPECT_STREQ('waxd . . .', [dump(self.p, 0, 2), dump(self.p, 8, 2)].join(' '));
 });
 
+TEST_F(shmem, 'one_folio_is_unmapped_everywhere_and_copies_of_it_stay', (self) => {
+	map(self, 0, 2, MAP_SHARED);
+	map(self, 8, 2, MAP_PRIVATE);
+	map(self, 16, 2, MAP_PRIVATE);
+	for (const page of [0, 1, 8, 9]) userRead64(self.p, at(page));
+	userWrite64(self.p, at(16), 1n);
+	const f = self.f.f_mapping!.i_pages.get(0)!;
+	run(unmap_mapping_folio(f));
+	EXPECT_FALSE(folio_mapped(f));
+	EXPECT_STREQ('. f', dump(self.p, 0, 2).replaceAll(/[wd]/g, ''));
+	EXPECT_STREQ('. rf', dump(self.p, 8, 2));
+	EXPECT_STREQ('waxd .', dump(self.p, 16, 2));
+});
+
+TEST_F(shmem, 'shared_page_that_lost_its_write_bit_gets_it_back', (self) => {
+	map(self, 0, 24, MAP_SHARED);
+	userRead64(self.p, at(20));
+	entryAt(self.p, 20).value &= ~2n;
+	const log = new InvalidationLog(self.p.mm!);
+	EXPECT_EQ(0, faultAt(self.p, 20, FAULT_FLAG_WRITE));
+	EXPECT_STREQ('wfd', dump(self.p, 20, 1));
+	EXPECT_STREQ('', log.take());
+	EXPECT_TRUE(folio_test_dirty(self.f.f_mapping!.i_pages.get(20)!));
+	log.remove();
+});
+
 TEST_F(shmem, 'no_memory', (self) => {
 	map(self, 0, 24, MAP_SHARED);
 	injectFaults().fail('shmem_alloc_folio', 1);
@@ -369,6 +403,26 @@ TEST_F(shmem, 'hole_touched_by_two_becomes_one_page', (self) => {
 		EXPECT_EQ(1n, read64(self.f, 20n * PAGE));
 		EXPECT_EQ(2n, read64(self.f, 20n * PAGE + 8n));
 	}
+});
+
+TEST_F(shmem, 'page_made_while_the_file_is_truncated_does_not_stay', (self) => {
+	map(self, 0, 24, MAP_SHARED);
+	let outcome: unknown = 'none';
+	const toucher = spawn(
+		'toucher',
+		function* () {
+			outcome = yield* loadUser64(at(20));
+		},
+		{ mm: self.p.mm, cpu: 1 },
+	);
+	const { f_mapping } = self.f;
+	// it has seen the old size and is about to put its page into the page cache
+	while (!(toucher.point?.object === f_mapping && toucher.point.access === 'write'))
+		stepThread(toucher);
+	run(shmemTruncate(self.f, 4n * PAGE));
+	runThreads();
+	EXPECT_STREQ('sig 7 code 2', signalText(outcome as Signal));
+	EXPECT_EQ(4, f_mapping!.i_pages.size);
 });
 
 TEST_F(shmem, 'truncation_leaves_no_page_behind_the_end', (self) => {
