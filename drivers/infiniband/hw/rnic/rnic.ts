@@ -20,6 +20,7 @@ import type {
 	u64,
 	unsigned_long,
 } from '../../../../include/linux/types.ts';
+import { wait_queue_head } from '../../../../include/linux/wait.ts';
 import type { ib_umem_odp } from '../../../../include/rdma/ib_umem_odp.ts';
 import {
 	IB_ACCESS_LOCAL_WRITE,
@@ -32,10 +33,11 @@ import {
 	type ib_wc_status,
 } from '../../../../include/rdma/ib_verbs.ts';
 import { HarnessError } from '../../../../include/sim/report.ts';
-import type { Sim } from '../../../../include/sim/schedule.ts';
+import { type Sim, touch } from '../../../../include/sim/schedule.ts';
 import { world } from '../../../../include/sim/world.ts';
 import { dma_set_mask_and_coherent } from '../../../../kernel/dma/mapping.ts';
 import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
+import { wait_event, wake_up } from '../../../../kernel/sched/wait.ts';
 import { ib_umem_odp_get, ib_umem_odp_release } from '../../core/umem_odp.ts';
 import { adviseMr, pagefaultMr, rnicMnOps } from './odp.ts';
 import {
@@ -71,6 +73,10 @@ export class RnicMr {
 	readonly key: MemoryKey;
 	readonly address: unsigned_long;
 	readonly length: size_t;
+	/** Page faults and prefetches that are being answered. */
+	users: int = 0;
+	/** deregMr() sleeps here until `users` is 0. */
+	wait = new wait_queue_head('&mr->wait');
 
 	/**
 	 * @param nic - whose
@@ -119,9 +125,26 @@ export class Rnic implements PageFaultHandler {
 	 * @param fault - what was touched
 	 */
 	*pageFault(fault: PageFault): Sim<int> {
-		const mr = this.mrs.get(fault.key);
-		return mr === undefined ? -ENOENT : yield* pagefaultMr(mr, fault);
+		const mr = getMr(this, fault.key);
+		if (mr === null) return -ENOENT;
+		const ret = yield* pagefaultMr(mr, fault);
+		putMr(mr);
+		return ret;
 	}
+}
+
+/** The region of a key; it stays until putMr(). */
+function getMr(nic: Rnic, key: int): RnicMr | null {
+	const mr = nic.mrs.get(key) ?? null;
+	touch('atomic', nic.mrs);
+	if (mr !== null) mr.users++;
+	return mr;
+}
+
+/** The other end of getMr(). */
+function putMr(mr: RnicMr): void {
+	touch('atomic', mr.nic.mrs);
+	if (--mr.users === 0) wake_up(mr.wait);
 }
 
 /**
@@ -194,7 +217,10 @@ export function* deregMr(mr: RnicMr): Sim<void> {
 	umem.private = null;
 	yield* nic.silicon.revokeKey(mr.key);
 	yield* mutex_unlock(umem.umem_mutex);
+	touch('atomic', nic.mrs);
 	nic.mrs.delete(mr.key.key);
+	// Nobody finds the region any more; who found it before still walks its words.
+	yield* wait_event(mr.wait, () => mr.users === 0);
 	yield* ib_umem_odp_release(umem);
 }
 
@@ -215,7 +241,10 @@ export function* rnicAdviseMr(
 	address: u64,
 	length: u64,
 ): Sim<int> {
-	return yield* adviseMr(nic.mrs.get(lkey) ?? null, advice, address, length);
+	const mr = getMr(nic, lkey);
+	const ret = yield* adviseMr(mr, advice, address, length);
+	if (mr !== null) putMr(mr);
+	return ret;
 }
 
 /**
