@@ -5,6 +5,7 @@
  * reaches nothing that is gone, counters are balanced, and the sanitizers have nothing to say.
  */
 import { migrateToVram } from '../../../../../drivers/gpu/refgpu/index.ts';
+import { ib_umem_odp_map_dma_and_lock } from '../../../../../drivers/infiniband/core/umem_odp.ts';
 import {
 	deregMr,
 	type RnicMr,
@@ -12,21 +13,37 @@ import {
 	rdmaWriteResponder,
 	rnicAdviseMr,
 } from '../../../../../drivers/infiniband/hw/rnic/rnic.ts';
+import { HMM_PFN_FLAGS, HMM_PFN_WRITE } from '../../../../../include/linux/hmm.ts';
 import { MADV_DONTNEED } from '../../../../../include/linux/mm.ts';
+import { pte_pfn, pte_present } from '../../../../../include/linux/pgtable.ts';
 import {
 	IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
 	IB_WC_REM_ACCESS_ERR,
 	IB_WC_SUCCESS,
 } from '../../../../../include/rdma/ib_verbs.ts';
 import type { Sim } from '../../../../../include/sim/schedule.ts';
-import { runThreads, spawn } from '../../../../../kernel/sched/core.ts';
+import { mutex_unlock } from '../../../../../kernel/locking/mutex.ts';
+import { cond_resched, run, runThreads, spawn } from '../../../../../kernel/sched/core.ts';
 import { randomStrategy } from '../../../../../kernel/sched/strategy.ts';
 import { do_madvise } from '../../../../../mm/madvise.ts';
-import { loadUser64, storeUser64, userRead, userWrite } from '../../../../../mm/syscalls.ts';
+import {
+	pgd_offset,
+	pmd_offset,
+	pte_offset_kernel,
+	pud_offset,
+} from '../../../../../mm/pgtable.ts';
+import {
+	loadUser64,
+	storeUser64,
+	userMunmap,
+	userRead,
+	userRead64,
+} from '../../../../../mm/syscalls.ts';
 import { vm_munmap } from '../../../../../mm/vma.ts';
 import {
 	ASSERT_EQ,
 	EXPECT_EQ,
+	EXPECT_NULL,
 	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
@@ -134,3 +151,146 @@ TEST_F(races, 'dereg_waits_for_page_faults_that_run', ({ w }) => {
 	}
 	EXPECT_TRUE(refused > 0);
 });
+
+TEST_F(races, 'migration_races_with_rdma_and_a_cpu_and_no_byte_is_lost', ({ w }) => {
+	const nic = w.nic('NIC0');
+	let inPlace = 0;
+	for (let seed = 1; seed <= SEEDS; seed++) {
+		const { address, bytes } = w.mapPages(PAGES, seed);
+		const mr = w.register(nic, address, PAGES);
+		const { key } = mr.key;
+		const fresh = patternBytes(4096, seed + 1000);
+		const migrated = w.gpu0.counters.migrateToRam;
+		const stores = BigInt(1 + (seed % 40));
+		// The peer writes page 0 and reads page 1; the CPU writes a word of page 1 again and again.
+		together(w, seed, [
+			() => migrateToVram(w.gpu0, w.task.mm!, address, address + LENGTH),
+			function* () {
+				const write = yield* rdmaWriteResponder(nic, key, address, fresh);
+				EXPECT_EQ(write, IB_WC_SUCCESS);
+				const at = address + PAGE;
+				const { status, data } = yield* rdmaReadResponder(
+					nic,
+					key,
+					at,
+					4096,
+				);
+				EXPECT_EQ(status, IB_WC_SUCCESS);
+				EXPECT_TRUE(same(bytes.subarray(4096 + 8), data.subarray(8)));
+			},
+			function* () {
+				for (let word = 1n; word <= stores; word++) {
+					EXPECT_NULL(yield* storeUser64(address + PAGE, word));
+					EXPECT_EQ(word, yield* loadUser64(address + PAGE));
+					// An access that hits is no schedule point.
+					yield* cond_resched();
+				}
+			},
+		]);
+		if (w.gpu0.counters.migrateToRam === migrated) inPlace++;
+		EXPECT_TRUE(same(fresh, userRead(w.task, address, 4096)));
+		EXPECT_EQ(stores, userRead64(w.task, address + PAGE));
+		run(() => deregMr(mr), { task: w.task });
+		expectGone(mr);
+		userMunmap(w.task, address, LENGTH);
+	}
+	EXPECT_EQ(w.gpu0.chunks[0]?.callocated ?? 0, 0);
+	// Both kinds of schedule were met.
+	EXPECT_TRUE(inPlace > 0 && inPlace < SEEDS);
+});
+
+TEST_F(races, 'after_the_zap_returned_the_nic_writes_no_old_page', ({ w }) => {
+	const nic = w.nic('NIC0');
+	for (let seed = 1; seed <= SEEDS; seed++) {
+		const { address } = w.mapPages(PAGES, seed);
+		if (seed % 2) ASSERT_EQ(w.toVram(address, PAGES), PAGES);
+		const mr = w.register(nic, address, PAGES);
+		const { key } = mr.key;
+		let isZapped = false;
+		let after = false;
+		together(w, seed, [
+			function* () {
+				EXPECT_EQ(
+					0,
+					yield* do_madvise(
+						w.task.mm!,
+						address,
+						LENGTH,
+						MADV_DONTNEED,
+					),
+				);
+				isZapped = true;
+			},
+			function* () {
+				for (let i = 0; i < 3; i++) {
+					const began = isZapped;
+					const fresh = new Uint8Array(BYTES).fill(0xa0 + i);
+					const status = yield* rdmaWriteResponder(
+						nic,
+						key,
+						address,
+						fresh,
+					);
+					EXPECT_EQ(status, IB_WC_SUCCESS);
+					if (began) after = true;
+				}
+			},
+		]);
+		// What was written after the zap is in the new pages, all else was lost with the old ones.
+		const seen = userRead(w.task, address, BYTES) as Uint8Array;
+		const values = new Set(seen);
+		if (after) EXPECT_TRUE(values.size === 1 && values.has(0xa2));
+		else EXPECT_TRUE([...values].every((value) => value === 0 || value >= 0xa0));
+		run(() => deregMr(mr), { task: w.task });
+		expectGone(mr);
+		userMunmap(w.task, address, LENGTH);
+	}
+});
+
+TEST_F(races, 'words_are_the_cpus_under_the_mutex_whatever_came_in_between', ({ w }) => {
+	const nic = w.nic('NIC0');
+	let invalidated = 0;
+	for (let seed = 1; seed <= SEEDS; seed++) {
+		const { address } = w.mapPages(PAGES, seed);
+		const mr = w.register(nic, address, PAGES);
+		const { umem } = mr;
+		const before = umem.notifier.invalidate_seq;
+		together(w, seed, [
+			function* () {
+				const np = yield* ib_umem_odp_map_dma_and_lock(
+					umem,
+					address,
+					LENGTH,
+					HMM_PFN_WRITE,
+					true,
+				);
+				EXPECT_EQ(np, PAGES);
+				if (umem.notifier.invalidate_seq !== before) invalidated++;
+				for (let i = 0; i < PAGES; i++) {
+					const cpu = entryPfn(w, address + BigInt(i) * PAGE);
+					EXPECT_EQ(umem.map.pfn_list![i]! & ~HMM_PFN_FLAGS(), cpu);
+				}
+				yield* mutex_unlock(umem.umem_mutex);
+			},
+			function* () {
+				yield* do_madvise(w.task.mm!, address, LENGTH, MADV_DONTNEED);
+				for (let i = 0; i < PAGES; i++)
+					yield* storeUser64(
+						address + BigInt(i) * PAGE,
+						BigInt(seed),
+					);
+			},
+		]);
+		run(() => deregMr(mr), { task: w.task });
+		userMunmap(w.task, address, LENGTH);
+	}
+	// In some of the schedules the invalidation came first, or in between, in some later.
+	EXPECT_TRUE(invalidated > 0 && invalidated < SEEDS);
+});
+
+/** PFN of a present entry of the process; -1 if there is none. */
+function entryPfn(w: StandardWorld, address: bigint): bigint {
+	const pmd = pmd_offset(pud_offset(pgd_offset(w.task.mm!, address), address), address);
+	const pte = pte_offset_kernel(pmd, address).value;
+	return pte_present(pte) ? pte_pfn(pte) : -1n;
+}
