@@ -137,7 +137,7 @@ import {
 import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
-import { hmmFillPresent } from './hmm_fill.ts';
+import { PresentFill } from './hmm_fill.ts';
 import { handle_mm_fault, is_zero_pfn } from './memory.ts';
 import { migration_entry_wait, pmd_migration_entry_wait } from './migrate.ts';
 import { vma_lookup } from './mmap.ts';
@@ -174,6 +174,8 @@ export class hmm_vma_walk {
 	 * @proposed Documentation/proposals/device-private-dma-pfn.md
 	 */
 	p2pdma: pci_p2pdma_map_state = new pci_p2pdma_map_state();
+	/** The loop over plain present entries. */
+	readonly present: PresentFill;
 
 	/**
 	 * @param range - what is asked for
@@ -183,6 +185,7 @@ export class hmm_vma_walk {
 		this.range = range;
 		this.locked = locked;
 		this.last = range.start;
+		this.present = new PresentFill(range);
 	}
 }
 
@@ -784,14 +787,14 @@ function* walkPtes(
 	pmdp: TableEntry,
 	first: TableEntry,
 ): Sim<int> {
-	const { range } = walk.private as hmm_vma_walk;
+	const { range, present } = walk.private as hmm_vma_walk;
 	const { table, pfn } = first;
 	const count = Number((end - start) >> PAGE_SHIFT);
 	const word = wordIndex(range, start);
 
 	if (preemptible()) yield schedulePoint('pte-read', table, 'entries', first.index, count);
 	for (let n = 0; n < count; n++) {
-		n += hmmFillPresent(range, table, first.index + n, word + n, count - n);
+		n += present.run(table, first.index + n, word + n, count - n);
 		if (n === count) break;
 		const addr = start + (BigInt(n) << PAGE_SHIFT);
 		const ptep = new TableEntry(table, pfn, first.index + n);

@@ -6,7 +6,17 @@
  * to one, C's `pte_t *`, is a `TableEntry`: the table's words and an index.
  */
 import * as x86 from '../asm/pgtable_types.ts';
-import type { Flavour, pfn_t, unsigned_long } from './types.ts';
+import {
+	type Flavour,
+	PGDIR_MASK,
+	PGDIR_SIZE,
+	PMD_MASK,
+	PMD_SIZE,
+	PUD_MASK,
+	PUD_SIZE,
+	type pfn_t,
+	type unsigned_long,
+} from './types.ts';
 
 export type pte_t = Flavour<bigint, 'pte'>;
 export type pmd_t = Flavour<bigint, 'pmd'>;
@@ -50,6 +60,12 @@ export class TableEntry {
 
 const WORD = 0xffff_ffff_ffff_ffffn;
 const PRESENT_OR_NONE = x86._PAGE_PRESENT | x86._PAGE_PROTNONE;
+const PMD_PRESENT = PRESENT_OR_NONE | x86._PAGE_PSE;
+/** All but the bits that hardware may set in an entry that is none. */
+const NOT_KNL_ERRATUM = ~(x86._PAGE_DIRTY | x86._PAGE_ACCESSED) & WORD;
+const TABLE_FLAGS = x86.PTE_FLAGS_MASK & ~x86._PAGE_USER & WORD;
+const TABLE = x86._PAGE_PRESENT | x86._PAGE_RW | x86._PAGE_ACCESSED | x86._PAGE_DIRTY;
+const HUGE_OR_DEVMAP = x86._PAGE_PSE | x86._PAGE_DEVMAP;
 
 export const PAGE_NONE: pgprot_t = x86._PAGE_PROTNONE | x86._PAGE_ACCESSED;
 export const PAGE_READONLY: pgprot_t =
@@ -158,11 +174,11 @@ export function pte_same(a: pte_t, b: pte_t): boolean {
 
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_none(pmd: pmd_t): boolean {
-	return (pmd & ~(x86._PAGE_DIRTY | x86._PAGE_ACCESSED) & WORD) === 0n;
+	return (pmd & NOT_KNL_ERRATUM) === 0n;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_present(pmd: pmd_t): boolean {
-	return (pmd & (PRESENT_OR_NONE | x86._PAGE_PSE)) !== 0n;
+	return (pmd & PMD_PRESENT) !== 0n;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_protnone(pmd: pmd_t): boolean {
@@ -174,7 +190,7 @@ export function pmd_leaf(pmd: pmd_t): boolean {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_trans_huge(pmd: pmd_t): boolean {
-	return (pmd & (x86._PAGE_PSE | x86._PAGE_DEVMAP)) === x86._PAGE_PSE;
+	return (pmd & HUGE_OR_DEVMAP) === x86._PAGE_PSE;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_devmap(pmd: pmd_t): boolean {
@@ -190,8 +206,7 @@ export function pmd_pfn(pmd: pmd_t): pfn_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_bad(pmd: pmd_t): boolean {
-	const table = x86._PAGE_PRESENT | x86._PAGE_RW | x86._PAGE_ACCESSED | x86._PAGE_DIRTY;
-	return (pmd & x86.PTE_FLAGS_MASK & ~x86._PAGE_USER & WORD) !== table;
+	return (pmd & TABLE_FLAGS) !== TABLE;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pfn_pmd(pfn: pfn_t, prot: pgprot_t): pmd_t {
@@ -204,7 +219,7 @@ export function pmd_mkhuge(pmd: pmd_t): pmd_t {
 
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pud_none(pud: pud_t): boolean {
-	return (pud & ~(x86._PAGE_DIRTY | x86._PAGE_ACCESSED) & WORD) === 0n;
+	return (pud & NOT_KNL_ERRATUM) === 0n;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pud_present(pud: pud_t): boolean {
@@ -216,7 +231,7 @@ export function pud_leaf(pud: pud_t): boolean {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pud_trans_huge(pud: pud_t): boolean {
-	return (pud & (x86._PAGE_PSE | x86._PAGE_DEVMAP)) === x86._PAGE_PSE;
+	return (pud & HUGE_OR_DEVMAP) === x86._PAGE_PSE;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pud_devmap(pud: pud_t): boolean {
@@ -256,20 +271,18 @@ export function pte_index(address: unsigned_long): number {
 	return Number((address >> 12n) & 511n);
 }
 
-/** End of the block of 2^shift bytes around `address`, or `end` if that comes first. */
-function blockEnd(address: bigint, end: bigint, size: bigint): bigint {
-	const next = (address + size) & ~(size - 1n);
+/** @kernel include/linux/pgtable.h */
+export function pgd_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
+	const next = (address + PGDIR_SIZE) & PGDIR_MASK;
 	return next < end ? next : end;
 }
 /** @kernel include/linux/pgtable.h */
-export function pgd_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
-	return blockEnd(address, end, 1n << 39n);
-}
-/** @kernel include/linux/pgtable.h */
 export function pud_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
-	return blockEnd(address, end, 1n << 30n);
+	const next = (address + PUD_SIZE) & PUD_MASK;
+	return next < end ? next : end;
 }
 /** @kernel include/linux/pgtable.h */
 export function pmd_addr_end(address: unsigned_long, end: unsigned_long): unsigned_long {
-	return blockEnd(address, end, 1n << 21n);
+	const next = (address + PMD_SIZE) & PMD_MASK;
+	return next < end ? next : end;
 }

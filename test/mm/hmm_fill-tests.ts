@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * Goal: hmmFillPresent(), which works on 32-bit halves, writes what hmm_vma_handle_pte() would.
+ * Goal: PresentFill, which works on 32-bit halves, writes what hmm_vma_handle_pte() would.
  * Method: random page tables with entries of every kind, random request words and flags; the walk of
  * one pmd with the hot loop and without it must agree in every word, in its result, and in the fault
  * that it asks for. Entries that would be faulted are only recorded (`hmm_deferred_fault`).

@@ -84,8 +84,13 @@ function unmapAll(mm: mm_struct, base: bigint): void {
 	}
 }
 
-/** Median ns a page of a snapshot. */
-function modelWalk(bulk: boolean, rounds: number): number {
+/**
+ * Median ns a page of a snapshot.
+ *
+ * @param bulk - with the bulk loop
+ * @param rounds - how often
+ */
+export function modelWalk(bulk: boolean, rounds: number): number {
 	boot(namedMachine('standard'));
 	bulkFill().enabled = bulk;
 	const task = createProcess('bench');
