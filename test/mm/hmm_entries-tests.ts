@@ -340,7 +340,8 @@ TEST_F(entries, 'migration_entry_is_0_or_waited_for', ({ w }) => {
 TEST_F(entries, 'walk_goes_on_behind_a_migration_where_it_stopped', ({ w }) => {
 	const p = migrating(w);
 	// the words before it are final: that page 0 is gone meanwhile is the notifier's business
-	endMigration(w, p, () => w.set(w.pte(0), 0n));
+	const before = w.pte(0);
+	endMigration(w, p, () => w.set(before, 0n));
 	const words = BigUint64Array.of(HMM_PFN_REQ_FAULT, 0n, HMM_PFN_REQ_FAULT, 0n);
 	const { ret, flags, faults } = w.call(0, 4, { words, pfn_flags_mask: HMM_PFN_REQ_FAULT });
 	EXPECT_EQ(0, ret);
