@@ -70,14 +70,20 @@ function vitestOptions(options: Options, dir: string): CliOptions {
 		provide: { kselftestFilters: options.filters, kselftestSpeeds: options.speeds },
 		passWithNoTests: true,
 		watch: options.watch,
-		...(process.env['NODE_V8_COVERAGE'] ? {} : bundled(dir)),
+		...(process.env['NODE_V8_COVERAGE'] ? {} : bundled(options, dir)),
 	};
 }
 
 /** Suites as bundles; an edit runs those whose bundle has the edited file in it. */
-function bundled(dir: string): CliOptions {
+function bundled({ paths, targets }: Options, dir: string): CliOptions {
+	const folders =
+		targets.length === 0 ? [dir] : targets.map((target) => resolve(dir, target));
+	// a bundle costs a tenth of a second: only of suites that this run is about
+	const isAsked = (suite: string): boolean =>
+		folders.some((folder) => suite.startsWith(`${folder}/`)) &&
+		(paths.length === 0 || paths.some((path) => suite.includes(path)));
 	const testsToRun = (file: string): string[] | null => {
-		const suites = suitesWith(file).filter((suite) => suite.startsWith(`${dir}/`));
+		const suites = suitesWith(file).filter(isAsked);
 		// begun while vitest waits for further edits, and done when its worker asks for it
 		for (const suite of suites) bundle(suite).catch(() => {});
 		return suites.length === 0 ? null : suites;
