@@ -91,6 +91,13 @@ function* copyToVram(gpu: RefGpu, from: page, to: page): Sim<int> {
 	return ret;
 }
 
+/** Pages that moved, after migrate_vma_pages() took its mark from those that somebody else holds. */
+function countMoved(src: BigUint64Array, dst: BigUint64Array): number {
+	let moved = 0;
+	for (let i = 0; i < src.length; i++) if (dst[i]! && src[i]! & MIGRATE_PFN_MIGRATE) moved++;
+	return moved;
+}
+
 /** A page that no migration took: unlock it and let it go. */
 function* dropPage(p: page): Sim<void> {
 	yield* folio_unlock(page_folio(p));
@@ -146,21 +153,18 @@ export function* migrateToRam(vmf: vm_fault): Sim<vm_fault_t> {
 		const dpage = yield* ramCopy(gpu, spage, 0);
 		yield* mutex_unlock(gpu.engineMutex);
 		if (typeof dpage === 'number') ret = dpage;
-		else {
-			dst[0] = migrate_pfn(page_to_pfn(dpage));
-			gpu.counters.pagesToRam++;
-		}
+		else dst[0] = migrate_pfn(page_to_pfn(dpage));
 	}
 	// Also without a destination: the entry has to be put back.
 	yield* migrate_vma_pages(args);
+	gpu.counters.pagesToRam += countMoved(src, dst);
 	yield* migrate_vma_finalize(args);
 	return ret;
 }
 
 /** The VRAM pages for one round: words in `dst` for what will move, 0 for what stays. */
-function* fillVram(gpu: RefGpu, args: migrate_vma, count: number): Sim<number> {
+function* fillVram(gpu: RefGpu, args: migrate_vma, count: number): Sim<void> {
 	const { src, dst } = args;
-	let moved = 0;
 
 	for (let i = 0; i < count; i++) {
 		dst[i] = 0n;
@@ -177,9 +181,7 @@ function* fillVram(gpu: RefGpu, args: migrate_vma, count: number): Sim<number> {
 			continue;
 		}
 		dst[i] = migrate_pfn(page_to_pfn(dpage)) | (src[i]! & MIGRATE_PFN_WRITE);
-		moved++;
 	}
-	return moved;
 }
 
 /**
@@ -228,8 +230,7 @@ export function* migrateToVram(
 			yield* fillVram(gpu, args, count);
 			yield* mutex_unlock(gpu.engineMutex);
 			yield* migrate_vma_pages(args);
-			for (let i = 0; i < count; i++)
-				if (args.dst[i]! && args.src[i]! & MIGRATE_PFN_MIGRATE) total++;
+			total += countMoved(args.src, args.dst);
 			yield* migrate_vma_finalize(args);
 		}
 		addr = stop;
@@ -253,10 +254,10 @@ function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
 		const dpage = yield* ramCopy(gpu, spage, __GFP_NOFAIL);
 		if (typeof dpage === 'number') continue;
 		dst[i] = migrate_pfn(page_to_pfn(dpage));
-		gpu.counters.pagesEvicted++;
 	}
 	yield* mutex_unlock(gpu.engineMutex);
 	yield* migrate_device_pages(src, dst, BigInt(pages));
+	gpu.counters.pagesEvicted += countMoved(src, dst);
 	yield* migrate_device_finalize(src, dst, BigInt(pages));
 }
 

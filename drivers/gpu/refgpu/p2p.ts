@@ -12,12 +12,13 @@ import type { page } from '../../../include/linux/mm_types.ts';
 import { type pci_dev, pci_resource_n, pci_resource_start } from '../../../include/linux/pci.ts';
 import { type int, type out, PMD_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
+import { devres_release_all } from '../../base/devres.ts';
 import { pci_p2pdma_add_resource } from '../../pci/p2pdma/memory.ts';
 import { pci_alloc_p2pmem, pci_free_p2pmem } from '../../pci/p2pdma/p2pmem.ts';
 import { chunkOf, GpuWindow, type RefGpu, vramOffset } from './gpu.ts';
 
 /**
- * The BAR that shows VRAM: the largest memory BAR, prefetchable ones first.
+ * The BAR that shows VRAM: the largest memory BAR; prefetchable ones count twice their size.
  *
  * @param pdev - PCI function
  * @returns its number, -ENODEV if there is none
@@ -57,7 +58,11 @@ export function* addWindow(gpu: RefGpu, bar: int, size: bigint): Sim<int> {
 
 	// All of it is the driver's: nothing may be handed out to user space by sysfs.
 	const reservation = pci_alloc_p2pmem(pdev, bytes);
-	if (reservation === null) return -EOPNOTSUPP;
+	if (reservation === null) {
+		// Published but not reserved, VRAM in use could be allocated by anybody: take it back.
+		yield* devres_release_all(pdev.dev);
+		return -EOPNOTSUPP;
+	}
 	const firstPfn = Number((pci_resource_start(pdev, bar) as bigint) >> 12n);
 	gpu.window = new GpuWindow(bar, firstPfn, 0, Number(bytes >> 12n), reservation);
 	return 0;
