@@ -18,6 +18,7 @@
  * ```
  */
 import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
+import { fileReport } from '../../../../include/linux/bug.ts';
 import type { dma_addr_t, int, u64 } from '../../../../include/linux/types.ts';
 import {
 	IB_WC_LOC_PROT_ERR,
@@ -154,7 +155,7 @@ export class RnicSilicon {
 	}
 
 	/**
-	 * Program entries of a key's table.
+	 * Program entries of a key's table. That a dead key is programmed is reported.
 	 *
 	 * @param key - the key
 	 * @param first - first entry
@@ -163,6 +164,13 @@ export class RnicSilicon {
 	*writeTable(key: MemoryKey, first: number, words: ArrayLike<bigint>): Sim<void> {
 		if (preemptible())
 			yield schedulePoint('write', key.mtt, 'entries', first, words.length);
+		if (!key.live) {
+			fileReport(
+				'fabric',
+				`CQE with error: key 0x${key.key.toString(16)} is programmed after it was revoked`,
+			);
+			return;
+		}
 		for (let i = 0; i < words.length; i++) key.mtt[first + i] = words[i]!;
 	}
 

@@ -33,6 +33,7 @@ import { pci_resource_start } from '../../../../include/linux/pci.ts';
 import { outParam } from '../../../../include/linux/types.ts';
 import { injectFaults } from '../../../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../../../include/sim/feature.ts';
+import { HarnessError } from '../../../../include/sim/report.ts';
 import { shutdown } from '../../../../init/main.ts';
 import { gen_pool_avail } from '../../../../kernel/genalloc.ts';
 import { run } from '../../../../kernel/sched/core.ts';
@@ -331,4 +332,19 @@ TEST_F(dmem, 'vram_is_behind_the_largest_prefetchable_memory_bar', ({ w }) => {
 	const largest = candidates.reduce((a, b) => (BigInt(b.size) > BigInt(a.size) ? b : a));
 	EXPECT_EQ(bar, largest.bar);
 	EXPECT_FALSE(page_to_pfn(pfn_to_page(BigInt(w.gpu0.window!.firstPfn))) === 0n);
+});
+
+TEST_F(dmem, 'function_that_the_machine_does_not_have_is_a_misuse', ({ w }) => {
+	const gpu = w.pdev('GPU0');
+	const { dev } = gpu;
+	const name = dev.init_name;
+	let rule = '';
+	dev.init_name = '0000:ff:1f.7';
+	try {
+		run(() => refgpuProbe(gpu));
+	} catch (error) {
+		if (error instanceof HarnessError) rule = error.message;
+	}
+	dev.init_name = name;
+	EXPECT_EQ(rule, 'refgpuProbe(): 0000:ff:1f.7 is not a function of the machine');
 });
