@@ -6,12 +6,13 @@
  * source itself, line by line, and a stack trace has the real position without a source map server.
  */
 import { defineConfig } from 'vitest/config';
+import { warmPool } from './tools/kselftest/warm_pool.ts';
 
 export default defineConfig({
 	test: {
 		include: ['test/**/*-tests.ts'],
 		exclude: ['**/node_modules/**', 'test/tools/fixtures/**'],
-		pool: 'forks',
+		pool: process.env['KSELFTEST_WATCH'] ? warmPool() : 'forks',
 		execArgv: ['--import', 'tsx'],
 		experimental: { viteModuleRunner: false, nodeLoader: false },
 		// a fork ends before V8 writes what it counted

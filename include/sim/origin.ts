@@ -7,15 +7,23 @@
  */
 import { installedWorld } from './world.ts';
 
+/** Functions in a report's trace; in what every lock and reference remembers, where each one costs. */
+const TRACE_FRAMES = 24;
+const ORIGIN_FRAMES = 12;
+
 /** Remember the caller, or null when the world does not track origins. */
 export function takeOrigin(): Error | null {
-	return installedWorld()?.trackOrigins ? captureTrace() : null;
+	return installedWorld()?.trackOrigins ? captureTrace(ORIGIN_FRAMES) : null;
 }
 
-/** A trace of the caller, whatever the world tracks. */
-export function captureTrace(): Error {
+/**
+ * A trace of the caller, whatever the world tracks.
+ *
+ * @param frames - functions at the most
+ */
+export function captureTrace(frames = TRACE_FRAMES): Error {
 	const limit = Error.stackTraceLimit;
-	Error.stackTraceLimit = 24;
+	Error.stackTraceLimit = frames;
 	const trace = new Error('trace');
 	Error.stackTraceLimit = limit;
 	return trace;

@@ -11,7 +11,7 @@ import { bounded, figure, median, now, type Row } from './timing.ts';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const edited = fileURLToPath(new URL('../../mm/hmm.ts', import.meta.url));
 const command = ['tools/kproto.js', 'kselftest', 'mm/device_private_dma_pfn'];
-const EDITS = 5;
+const EDITS = 7;
 
 /** Run `body` with the file changed each time, and put it back. */
 async function withEdits(body: (edit: (n: number) => void) => Promise<void>): Promise<void> {
@@ -71,7 +71,8 @@ async function watching(): Promise<number> {
 		await verdict();
 		await withEdits(async (edit) => {
 			for (let n = 0; n < EDITS; n++) {
-				await new Promise((resolve) => setTimeout(resolve, 300));
+				// nobody edits faster
+				await new Promise((resolve) => setTimeout(resolve, 1000));
 				const start = now();
 				edit(n);
 				await verdict();

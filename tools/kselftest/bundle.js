@@ -16,10 +16,12 @@ import {
 	readdirSync,
 	readFileSync,
 	renameSync,
+	rmSync,
 	statSync,
 	writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -99,21 +101,85 @@ function writeWhole(path, data) {
 	renameSync(draft, path);
 }
 
+/** @param {string} suite */
+function outfileOf(suite) {
+	const name = createHash('sha1').update(suite).digest('hex').slice(0, 12);
+	return join(cache, `${name}.mjs`);
+}
+
+/**
+ * A file that is there while the program that watches builds.
+ *
+ * @param {string} outfile
+ */
+function busyMark(outfile) {
+	return `${outfile}.busy`;
+}
+
+/**
+ * Build a suite before its worker asks for it, in a program that watches.
+ *
+ * @param {string} suite - absolute path
+ */
+export async function bundleAhead(suite) {
+	const mark = busyMark(outfileOf(suite));
+	writeFileSync(mark, '');
+	try {
+		await bundle(suite, true);
+	} catch {
+		// the worker meets the same mistake, and reports it
+	} finally {
+		rmSync(mark, { force: true });
+	}
+}
+
+/**
+ * Wait for the program that watches, which began with the edit, rather than do its work twice. A
+ * mark that is old was left by a program that was killed.
+ *
+ * @param {string} mark - file that is there while it builds
+ */
+async function whileBusy(mark) {
+	const isBusy = () =>
+		Date.now() - (statSync(mark, { throwIfNoEntry: false })?.mtimeMs ?? 0) < 2000;
+	while (isBusy()) await setTimeout(5);
+}
+
+/**
+ * What esbuild keeps of each suite, by its path.
+ *
+ * @type {Map<string, import('esbuild').BuildContext<{ metafile: true, write: false }>>}
+ */
+const contexts = new Map();
+
+/**
+ * Build a suite again, reading only what has changed.
+ *
+ * @param {typeof import('esbuild')} esbuild
+ * @param {string} suite
+ * @param {import('esbuild').BuildOptions & { metafile: true, write: false }} settings
+ */
+async function rebuild(esbuild, suite, settings) {
+	const context = contexts.get(suite) ?? (await esbuild.context(settings));
+	contexts.set(suite, context);
+	return context.rebuild();
+}
+
 /**
  * The bundle of a suite, made if it is not there or is stale.
  *
  * @param {string} suite - absolute path
+ * @param {boolean} keep - remember what was read for the next time, in a program that watches
  * @returns {Promise<string>} path of a module that Node can import
  */
-export async function bundle(suite) {
-	const outfile = join(
-		cache,
-		`${createHash('sha1').update(suite).digest('hex').slice(0, 12)}.mjs`,
-	);
+export async function bundle(suite, keep = false) {
+	const outfile = outfileOf(suite);
+	if (!keep) await whileBusy(busyMark(outfile));
 	if (isFresh(outfile)) return outfile;
 	const started = Date.now();
-	const { build } = await import('esbuild');
-	const { metafile, outputFiles } = await build({
+	const esbuild = await import('esbuild');
+	/** @type {import('esbuild').BuildOptions & { metafile: true, write: false }} */
+	const settings = {
 		entryPoints: [suite],
 		outfile,
 		absWorkingDir: root,
@@ -129,7 +195,10 @@ export async function bundle(suite) {
 		write: false,
 		logLevel: 'silent',
 		plugins: [importMeta],
-	});
+	};
+	const { metafile, outputFiles } = await (keep
+		? rebuild(esbuild, suite, settings)
+		: esbuild.build(settings));
 	/** @type {Manifest} */
 	const manifest = { suite, inputs: { [fileURLToPath(import.meta.url)]: '' } };
 	for (const input of [fileURLToPath(import.meta.url), ...Object.keys(metafile.inputs)]) {

@@ -8,7 +8,7 @@ import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type CliOptions, createVitest, startVitest } from 'vitest/node';
-import { bundle, suitesWith } from './bundle.js';
+import { bundleAhead, suitesWith } from './bundle.js';
 import { jsonResult } from './json.ts';
 import { listTests } from './list.ts';
 import { type Options, parseOptions, UsageError, usage } from './options.ts';
@@ -85,7 +85,7 @@ function bundled({ paths, targets }: Options, dir: string): CliOptions {
 	const testsToRun = (file: string): string[] | null => {
 		const suites = suitesWith(file).filter(isAsked);
 		// begun while vitest waits for further edits, and done when its worker asks for it
-		for (const suite of suites) bundle(suite).catch(() => {});
+		for (const suite of suites) void bundleAhead(suite);
 		return suites.length === 0 ? null : suites;
 	};
 	return {
@@ -114,6 +114,8 @@ async function list(options: Options, dir: string): Promise<number> {
 async function run(options: Options, dir: string): Promise<number> {
 	const ktap = options.json === '' ? process.stderr : process.stdout;
 	if (options.summary) writeFileSync(logFile, '');
+	// read by vitest.config.ts: a pool of one's own cannot be given here
+	if (options.watch) process.env['KSELFTEST_WATCH'] = '1';
 	const reporter = new KtapReporter({
 		dir,
 		summary: options.summary,
@@ -124,7 +126,10 @@ async function run(options: Options, dir: string): Promise<number> {
 	const vitest = await startVitest(
 		'test',
 		options.paths,
-		{ ...vitestOptions(options, dir), reporters: [reporter] },
+		{
+			...vitestOptions(options, dir),
+			reporters: [reporter],
+		},
 		{},
 		streams,
 	);

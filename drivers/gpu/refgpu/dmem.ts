@@ -65,7 +65,7 @@ export function* addChunk(gpu: RefGpu): Sim<int> {
 		ops: gpu.pagemapOps,
 		owner: gpu,
 	});
-	const chunk = new GpuChunk(gpu, pagemap, region, gpu.nextVramPage);
+	const chunk = new GpuChunk(gpu, pagemap, region, gpu.nextVramPage, pages);
 	pagemap.container = chunk;
 	const mapped = yield* memremap_pages(pagemap, gpu.pdev.dev.numa_node);
 	if (typeof mapped === 'number') {
@@ -74,12 +74,20 @@ export function* addChunk(gpu: RefGpu): Sim<int> {
 	}
 	gpu.nextVramPage += pages;
 	gpu.chunks.push(chunk);
-	yield* spin_lock(gpu.lock);
-	// Handed out from the end: the lowest page first.
-	for (let i = pages - 1; i >= 0; i--)
-		gpu.freePages.push(pfn_to_page(BigInt(chunk.firstPfn + i)));
-	yield* spin_unlock(gpu.lock);
 	return 0;
+}
+
+/** Whether a page can be had without another chunk. */
+function hasFreePage({ freePages, chunks }: RefGpu): boolean {
+	const newest = chunks.at(-1);
+	return freePages.length > 0 || (newest !== undefined && newest.everUsed < newest.pages);
+}
+
+/** The lowest page of the newest chunk that was never handed out. */
+function neverUsedPage({ chunks }: RefGpu): page | null {
+	const newest = chunks.at(-1);
+	if (newest === undefined || newest.everUsed === newest.pages) return null;
+	return pfn_to_page(BigInt(newest.firstPfn + newest.everUsed++));
 }
 
 /**
@@ -90,10 +98,10 @@ export function* addChunk(gpu: RefGpu): Sim<int> {
  */
 export function* allocVramPage(gpu: RefGpu): Sim<page | null> {
 	if (gpu.stopping) return null;
-	if (gpu.freePages.length === 0 && (yield* addChunk(gpu)) !== 0) return null;
+	if (!hasFreePage(gpu) && (yield* addChunk(gpu)) !== 0) return null;
 
 	yield* spin_lock(gpu.lock);
-	const p = gpu.freePages.pop() ?? null;
+	const p = gpu.freePages.pop() ?? neverUsedPage(gpu);
 	if (p !== null) chunkOf(p).callocated++;
 	yield* spin_unlock(gpu.lock);
 	if (p === null) return null;

@@ -29,21 +29,32 @@ export class GpuChunk {
 	readonly firstPfn: number;
 	/** First VRAM page. */
 	readonly firstVramPage: number;
+	readonly pages: int;
 	/** Pages in use. */
 	callocated: int = 0;
+	/** Pages that were ever in use: those below; the others need no looking at. */
+	everUsed: int = 0;
 
 	/**
 	 * @param gpu - whose
 	 * @param pagemap - its pagemap
 	 * @param region - its physical addresses
 	 * @param firstVramPage - where it is in VRAM
+	 * @param pages - pages of VRAM; the region may be longer
 	 */
-	constructor(gpu: RefGpu, pagemap: dev_pagemap, region: range, firstVramPage: number) {
+	constructor(
+		gpu: RefGpu,
+		pagemap: dev_pagemap,
+		region: range,
+		firstVramPage: number,
+		pages: number,
+	) {
 		this.gpu = gpu;
 		this.pagemap = pagemap;
 		this.region = region;
 		this.firstPfn = Number(region.start >> 12n);
 		this.firstVramPage = firstVramPage;
+		this.pages = pages;
 	}
 }
 
@@ -95,7 +106,7 @@ export class RefGpu {
 	readonly pdev: pci_dev;
 	readonly silicon: GpuSilicon;
 	chunks: GpuChunk[] = [];
-	/** Free device-private pages. */
+	/** Device-private pages that were in use and are free again. */
 	freePages: page[] = [];
 	/** Covers freePages and callocated. */
 	lock = new spinlock_t('&gpu->dmem.lock');

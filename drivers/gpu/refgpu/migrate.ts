@@ -270,10 +270,9 @@ function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
  *   fail
  */
 export function* evictChunk(chunk: GpuChunk): Sim<int> {
-	const pages = Number((chunk.region.end + 1n - chunk.region.start) >> 12n);
 	for (let round = 0; round < MAX_EVICT_ROUNDS; round++) {
 		if (chunk.callocated === 0) return 0;
-		yield* evictRound(chunk, pages);
+		yield* evictRound(chunk, chunk.everUsed);
 		yield* cond_resched();
 	}
 	return -EBUSY;
