@@ -39,6 +39,7 @@ import {
 import {
 	HMM_PFN_DMA_MAPPED,
 	HMM_PFN_ERROR,
+	HMM_PFN_FLAGS,
 	HMM_PFN_ORDER_SHIFT,
 	HMM_PFN_P2PDMA,
 	HMM_PFN_P2PDMA_BUS,
@@ -527,6 +528,18 @@ function isP2pPfn(pfn: unsigned_long): boolean {
 }
 
 /**
+ * A word that is mapped for DMA keeps its alias until its owner has heard of an invalidation and
+ * cleared the mapping: the op is a pure function of the page.
+ */
+function checkAlias(word: unsigned_long, alias: unsigned_long): void {
+	const before = word & ~HMM_PFN_FLAGS();
+	WARN_ON_ONCE(
+		(word & HMM_PFN_DMA_MAPPED) !== 0n && before !== 0n && before !== alias,
+		'the alias of a DMA-mapped word changed without an invalidation',
+	);
+}
+
+/**
  * Where a fault at PTE level ends: at the end of the walked chunk; with `dma_dev` before the next
  * private entry, so that no page that can stay is sent to system memory.
  *
@@ -615,6 +628,7 @@ export function* hmm_vma_handle_pte(
 							cpu_flags,
 						);
 						if (required_fault) break fault;
+						checkAlias(pfn_req_flags, alias.value);
 						new_pfn_flags = alias.value | cpu_flags;
 						break out;
 					}

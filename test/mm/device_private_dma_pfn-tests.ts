@@ -217,6 +217,23 @@ TEST_F(private_dma_pfn, 'F22_sticky_flags_stay_on_an_alias', ({ w, address }) =>
 	EXPECT_EQ(kinds(pfns), eight('alias'));
 });
 
+TEST_F(private_dma_pfn, 'an_alias_that_changes_under_a_mapping_is_reported', ({ w, address }) => {
+	const request = { dma_dev: w.pdev('NIC0').dev };
+	const { pfns } = w.rangeFault(address, PAGES, request);
+	const mapped = pfns.map((word) => word | HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA_BUS);
+	const again = w.rangeFault(address, PAGES, { ...request, hmm_pfns: mapped });
+	ASSERT_EQ(again.ret, 0);
+	EXPECT_EQ(again.pfns[0]!, mapped[0]!);
+	expectReport(/alias of a DMA-mapped word changed/);
+	const { device_private_dma_pfn: op } = w.gpu0.chunks[0]!.pagemap.ops!;
+	replaceOp(w, (p, pfn) => {
+		const ret = op!(p, pfn);
+		pfn.value += 16n;
+		return ret;
+	});
+	ASSERT_EQ(w.rangeFault(address, PAGES, { ...request, hmm_pfns: mapped }).ret, 0);
+});
+
 TEST_F(private_dma_pfn, 'F22_a_hole_before_private_pages_drags_none_of_them_along', ({ w }) => {
 	// Pages 0 and 1 stay empty, 2 to 7 are in VRAM.
 	const address = mmapAnonymous(w.task, BigInt(PAGES) * PAGE, PROT_READ | PROT_WRITE);
