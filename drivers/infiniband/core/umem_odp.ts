@@ -5,28 +5,22 @@
  * Guarantee: after ib_umem_odp_map_dma_and_lock() the words of the range are what the CPU maps, and
  * stay so as long as the caller holds umem_mutex; an invalidation waits for the mutex. Nothing is
  * pinned.
- * Mechanism: an interval notifier over the range, hmm_range_fault_unlocked_timeout() into the words,
- * the sequence checked again under umem_mutex. Mapping words for DMA is the driver's part
- * (hmm_dma_map_pfn()), unmapping is here.
+ * Mechanism: an interval notifier over the range, a fault into the words, the sequence checked again
+ * under umem_mutex. v6.12 maps the pages for DMA here; since v6.16 that is the driver's part
+ * (hmm_dma_map_pfn()), unmapping is here in both. What differs is in umem_odp/.
  * Duty: the driver's notifier takes umem_mutex, zaps its device's table and calls
  * ib_umem_odp_unmap_dma_pages().
  */
 import { WARN_ON } from '../../../include/linux/bug.ts';
 import { EFAULT, EINVAL, ENOMEM, EOVERFLOW } from '../../../include/linux/errno.ts';
 import {
-	HMM_PFN_DMA_MAPPED,
 	HMM_PFN_ERROR,
-	HMM_PFN_FLAGS,
 	HMM_PFN_REQ_FAULT,
 	HMM_PFN_REQ_WRITE,
 	HMM_PFN_VALID,
-	HMM_PFN_WRITE,
-	HMM_RANGE_DEFAULT_TIMEOUT,
-	hmm_pfn_to_map_order,
-	hmm_pfn_to_page,
 	hmm_range,
 } from '../../../include/linux/hmm.ts';
-import { compound_head, type mm_struct } from '../../../include/linux/mm_types.ts';
+import type { mm_struct } from '../../../include/linux/mm_types.ts';
 import type { mmu_interval_notifier_ops } from '../../../include/linux/mmu_notifier.ts';
 import { current } from '../../../include/linux/sched.ts';
 import {
@@ -48,25 +42,22 @@ import {
 } from '../../../include/rdma/ib_verbs.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
-import { feature } from '../../../include/sim/world.ts';
+import { feature, world } from '../../../include/sim/world.ts';
 import { lockdep_assert_held } from '../../../kernel/locking/lockdep.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { mmdrop, mmget_not_zero, mmgrab, mmput } from '../../../mm/exec_mm.ts';
-import { hmm_range_fault_unlocked_timeout } from '../../../mm/hmm.ts';
-import { hmm_dma_map_alloc, hmm_dma_map_free, hmm_dma_unmap_pfn } from '../../../mm/hmm_dma.ts';
 import {
 	mmu_interval_notifier_insert,
 	mmu_interval_notifier_remove,
 	mmu_interval_read_retry,
 } from '../../../mm/mmu_notifier.ts';
-import { set_page_dirty } from '../../../mm/page-writeback.ts';
+import { odpPages } from './umem_odp/pages.ts';
 
 /** Size of a huge page of hugetlb, as a shift. */
 const HPAGE_SHIFT = 21;
 
-/** Set up the words, the DMA map and the notifier of a range. */
+/** Set up the words, room for DMA addresses and the notifier of a range. */
 function* ib_init_umem_odp(umem_odp: ib_umem_odp, ops: mmu_interval_notifier_ops): Sim<int> {
-	const dev = umem_odp.umem.ibdev;
 	const unit = 1n << BigInt(umem_odp.page_shift);
 	const start = umem_odp.umem.address & ~(unit - 1n);
 	const sum = umem_odp.umem.address + umem_odp.umem.length;
@@ -76,15 +67,8 @@ function* ib_init_umem_odp(umem_odp: ib_umem_odp, ops: mmu_interval_notifier_ops
 	if (end > ULONG_MAX) return -EOVERFLOW;
 	if (end === start) return -EINVAL;
 
-	const pages = (end - start) >> PAGE_SHIFT;
-	if (ib_uses_virt_dma(dev)) {
-		// It copies by CPU: it needs the pages, not their addresses.
-		if (shouldFail('ib_init_umem_odp:pfn_list')) return -ENOMEM;
-		umem_odp.map.pfn_list = new BigUint64Array(Number(pages));
-	} else {
-		const err = hmm_dma_map_alloc(dev.dma_device!, umem_odp.map, pages, unit);
-		if (err) return err;
-	}
+	const err = odpPages().alloc(umem_odp, (end - start) >> PAGE_SHIFT, unit);
+	if (err) return err;
 
 	umem_odp.notifier.container = umem_odp;
 	const ret = yield* mmu_interval_notifier_insert(
@@ -94,7 +78,7 @@ function* ib_init_umem_odp(umem_odp: ib_umem_odp, ops: mmu_interval_notifier_ops
 		end - start,
 		ops,
 	);
-	if (ret && !ib_uses_virt_dma(dev)) hmm_dma_map_free(dev.dma_device!, umem_odp.map);
+	if (ret) odpPages().free(umem_odp);
 	return ret;
 }
 
@@ -109,7 +93,7 @@ function* ib_init_umem_odp(umem_odp: ib_umem_odp, ops: mmu_interval_notifier_ops
  * @retval -EINVAL not on demand, or empty
  * @retval -ENOMEM no memory
  * @retval -EOVERFLOW the range wraps
- * @retval -EOPNOTSUPP the device needs cache syncs or bounce buffers
+ * @retval -EOPNOTSUPP v7.3: the device needs cache syncs or bounce buffers
  * @context Process context; may sleep.
  * @kernel drivers/infiniband/core/umem_odp.c
  */
@@ -221,8 +205,6 @@ export function* ib_umem_odp_alloc_child(
  * @kernel drivers/infiniband/core/umem_odp.c
  */
 export function* ib_umem_odp_release(umem_odp: ib_umem_odp): Sim<void> {
-	const dev = umem_odp.umem.ibdev;
-
 	if (!umem_odp.is_implicit_odp) {
 		yield* mutex_lock(umem_odp.umem_mutex);
 		yield* ib_umem_odp_unmap_dma_pages(
@@ -233,8 +215,7 @@ export function* ib_umem_odp_release(umem_odp: ib_umem_odp): Sim<void> {
 		yield* mutex_unlock(umem_odp.umem_mutex);
 		// Not under the mutex: it waits for invalidations, and those take it.
 		yield* mmu_interval_notifier_remove(umem_odp.notifier);
-		if (ib_uses_virt_dma(dev)) umem_odp.map.pfn_list = null;
-		else hmm_dma_map_free(dev.dma_device!, umem_odp.map);
+		odpPages().free(umem_odp);
 	}
 	umem_odp.tgid = null;
 	yield* mmdrop(umem_odp.umem.owning_mm as mm_struct);
@@ -246,15 +227,17 @@ export function* ib_umem_odp_release(umem_odp: ib_umem_odp): Sim<void> {
  * @param umem_odp - the range
  * @param user_virt - first byte
  * @param bcnt - bytes
- * @param access_mask - HMM_PFN_WRITE if the pages have to be writable, else 0
+ * @param access_mask - HMM_PFN_WRITE if the pages have to be writable, else 0; v6.12:
+ *   ODP_READ_ALLOWED_BIT, with ODP_WRITE_ALLOWED_BIT if they have to be writable
  * @param fault - false takes a snapshot
  * @returns entries of the device's table covered, **with umem_mutex held**; or an errno without it
- * @retval -EFAULT outside of the range, or a page cannot be made present
- * @retval -EINVAL the process is gone, or a page is smaller than the range's unit
+ * @retval -EFAULT outside of the range, or a page cannot be made present; v6.12: nor mapped
+ * @retval -EINVAL the process is gone, or a page is smaller than the range's unit; v6.12: no access
+ *   is asked for
  * @retval -EPERM a page cannot be made writable
  * @retval -EBUSY no answer in time
- * @retval -EINTR killed
- * @retval -ENOMEM no memory
+ * @retval -EINTR v7.3: killed
+ * @retval -ENOMEM v7.3: no memory
  * @context Process context; may sleep.
  * @kernel drivers/infiniband/core/umem_odp.c
  */
@@ -268,7 +251,10 @@ export function* ib_umem_odp_map_dma_and_lock(
 	const dev = umem_odp.umem.ibdev;
 	const unit = 1n << BigInt(umem_odp.page_shift);
 	const mm = umem_odp.umem.owning_mm as mm_struct;
+	const pages = odpPages();
+	const began = world().clock;
 
+	if (pages.needsAccess && access_mask === 0n) return -EINVAL;
 	if (user_virt < ib_umem_start(umem_odp) || user_virt + bcnt > ib_umem_end(umem_odp))
 		return -EFAULT;
 	if (umem_odp.tgid === null || !mmget_not_zero(mm)) return -EINVAL;
@@ -281,21 +267,20 @@ export function* ib_umem_odp_map_dma_and_lock(
 		notifier: umem_odp.notifier,
 		start,
 		end,
-		hmm_pfns: umem_odp.map.pfn_list!.subarray(pfn_start_idx, pfn_start_idx + num_pfns),
+		hmm_pfns: pages.words(umem_odp).subarray(pfn_start_idx, pfn_start_idx + num_pfns),
 	});
 	if (fault) {
 		range.default_flags = HMM_PFN_REQ_FAULT;
-		if (access_mask & HMM_PFN_WRITE) range.default_flags |= HMM_PFN_REQ_WRITE;
+		if (access_mask & pages.writeBit) range.default_flags |= HMM_PFN_REQ_WRITE;
 	}
-	// All that the proposal asks of a requester: name the device that will issue the DMA.
-	if (feature('p2p_op_dma_dev') && !ib_uses_virt_dma(dev)) range.dma_dev = dev.dma_device;
+	// All that the proposal asks of a requester: name the device that will issue the DMA. Who maps
+	// every page as RAM must not ask.
+	if (feature('p2p_op_dma_dev') && pages.mapsP2p && !ib_uses_virt_dma(dev))
+		range.dma_dev = dev.dma_device;
 
 	let ret: int;
 	for (;;) {
-		ret = yield* hmm_range_fault_unlocked_timeout(
-			range,
-			BigInt(HMM_RANGE_DEFAULT_TIMEOUT),
-		);
+		ret = yield* pages.fault(range, began);
 		if (ret) {
 			yield* mmput(mm);
 			return ret;
@@ -306,19 +291,20 @@ export function* ib_umem_odp_map_dma_and_lock(
 	}
 
 	const step = Number(unit >> PAGE_SHIFT);
+	const first = pfn_start_idx / step;
 	let units = 0;
 	for (let i = 0; i < num_pfns; i += step, units++) {
 		const word = range.hmm_pfns[i]!;
 		if (fault) {
 			WARN_ON((word & HMM_PFN_ERROR) !== 0n, 'a faulted page is in error');
 			WARN_ON((word & HMM_PFN_VALID) === 0n, 'a faulted page is not there');
-		} else if (!(word & HMM_PFN_VALID)) continue;
-		if (word & HMM_PFN_DMA_MAPPED) continue;
-		// The device's table has entries of one size: a smaller page does not fill one.
-		if (hmm_pfn_to_map_order(word) + Number(PAGE_SHIFT) < umem_odp.page_shift) {
-			ret = -EINVAL;
-			break;
+		} else if (!(word & HMM_PFN_VALID)) {
+			pages.absent?.(umem_odp, first + units);
+			continue;
 		}
+		// A snapshot takes what the word grants.
+		ret = pages.present(umem_odp, first + units, word, fault ? access_mask : null);
+		if (ret) break;
 	}
 	if (ret) yield* mutex_unlock(umem_odp.umem_mutex);
 	yield* mmput(mm);
@@ -339,28 +325,14 @@ export function* ib_umem_odp_unmap_dma_pages(
 	virt: u64,
 	bound: u64,
 ): Sim<void> {
-	const dev = umem_odp.umem.ibdev;
 	const start = ib_umem_start(umem_odp);
 	const end = ib_umem_end(umem_odp);
-	const unit = 1n << BigInt(umem_odp.page_shift);
-	const pfn_list = umem_odp.map.pfn_list!;
+	const shift = BigInt(umem_odp.page_shift);
+	const pages = odpPages();
 
 	lockdep_assert_held(umem_odp.umem_mutex);
 	const first = virt > start ? virt : start;
 	const last = bound < end ? bound : end;
-	for (let addr = first; addr < last; addr += unit) {
-		const idx = (addr - start) >> BigInt(umem_odp.page_shift);
-		const i = Number(idx);
-
-		if (
-			!ib_uses_virt_dma(dev) &&
-			hmm_dma_unmap_pfn(dev.dma_device!, umem_odp.map, idx)
-		) {
-			// The device may have written: the page's content is newer than its file or swap slot.
-			if (pfn_list[i]! & HMM_PFN_WRITE)
-				yield* set_page_dirty(compound_head(hmm_pfn_to_page(pfn_list[i]!)));
-			umem_odp.npages--;
-		}
-		pfn_list[i] = pfn_list[i]! & ~HMM_PFN_FLAGS();
-	}
+	for (let addr = first; addr < last; addr += 1n << shift)
+		yield* pages.unmap(umem_odp, Number((addr - start) >> shift));
 }

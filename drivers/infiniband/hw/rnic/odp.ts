@@ -5,16 +5,15 @@
  * Guarantee: an entry of the NIC's table is there only while its page is mapped at that address for
  * the CPU too; when an invalidation returns, the NIC cannot reach the page any more.
  * Mechanism: umem_mutex is the notifier's user lock. A fault brings words up to date under it, maps
- * them for DMA and programs the table; an invalidation zaps the table first, then unmaps.
+ * them for DMA and programs the table (mtt.ts); an invalidation zaps the table first, then unmaps.
  * Duty: `umem_odp.private` is null before the key is revoked and after, so that nobody programs a
  * dead key.
  *
  * ```
- *   page fault      map_dma_and_lock -> [umem_mutex  hmm_dma_map_pfn, write table  ]
+ *   page fault      map_dma_and_lock -> [umem_mutex  map for DMA, write table ]
  *   invalidation    [umem_mutex  set_seq, zap table, unmap_dma_pages ]
  * ```
  */
-import { DMA_MAPPING_ERROR } from '../../../../include/linux/dma-mapping.ts';
 import {
 	EAGAIN,
 	EFAULT,
@@ -23,14 +22,12 @@ import {
 	EOPNOTSUPP,
 	EPERM,
 } from '../../../../include/linux/errno.ts';
-import { HMM_PFN_DMA_MAPPED, HMM_PFN_VALID, HMM_PFN_WRITE } from '../../../../include/linux/hmm.ts';
 import {
 	MMU_NOTIFIER_RANGE_BLOCKABLE,
 	type mmu_interval_notifier,
 	type mmu_interval_notifier_ops,
 	type mmu_notifier_range,
 } from '../../../../include/linux/mmu_notifier.ts';
-import { pci_p2pdma_map_state } from '../../../../include/linux/pci-p2pdma.ts';
 import type { int, u64, unsigned_long } from '../../../../include/linux/types.ts';
 import {
 	ib_umem_end,
@@ -44,46 +41,16 @@ import {
 } from '../../../../include/rdma/ib_verbs.ts';
 import type { Sim } from '../../../../include/sim/schedule.ts';
 import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
-import { hmm_dma_map_pfn } from '../../../../mm/hmm_dma.ts';
 import { mmu_interval_set_seq } from '../../../../mm/mmu_notifier.ts';
 import { ib_umem_odp_map_dma_and_lock, ib_umem_odp_unmap_dma_pages } from '../../core/umem_odp.ts';
+import { accessMask, populateTable } from './mtt.ts';
 import type { RnicMr } from './rnic.ts';
-import { MTT_READ, MTT_WRITE, type PageFault } from './silicon.ts';
+import type { PageFault } from './silicon.ts';
 
 /** Take a snapshot, fault nothing. */
 const PF_FLAGS_SNAPSHOT = 1;
 /** Do not ask for write access even where the region is writable. */
 const PF_FLAGS_DOWNGRADE = 2;
-
-/**
- * Map the words of a part for DMA and make the entries of the NIC's table.
- *
- * @param mr - the region; umem_mutex held
- * @param first - first entry
- * @param count - entries
- * @param downgrade - leave WRITE out
- * @retval 0 the table has every VALID word
- * @retval -EFAULT a word could not be mapped; earlier ones stay mapped
- */
-function* populateTable(mr: RnicMr, first: number, count: number, downgrade: boolean): Sim<int> {
-	const { umem, nic, key } = mr;
-	const { map } = umem;
-	const dev = nic.ibdev.dma_device!;
-	const state = new pci_p2pdma_map_state();
-
-	for (let idx = first; idx < first + count; idx++) {
-		const word = map.pfn_list![idx]!;
-		if (!(word & HMM_PFN_VALID)) continue;
-
-		const address = hmm_dma_map_pfn(dev, map, BigInt(idx), state);
-		if (address === DMA_MAPPING_ERROR) return -EFAULT;
-		// A word that was mapped before is not one more entry.
-		if (!(word & HMM_PFN_DMA_MAPPED)) umem.npages++;
-		const write = word & HMM_PFN_WRITE && !downgrade ? MTT_WRITE : 0n;
-		yield* nic.silicon.writeTable(key, idx, [(address as bigint) | MTT_READ | write]);
-	}
-	return 0;
-}
 
 /**
  * Bring a part of a region within the NIC's reach.
@@ -104,7 +71,7 @@ export function* pagefaultRealMr(mr: RnicMr, user_va: u64, bcnt: u64, flags: int
 	const { umem } = mr;
 	const downgrade = (flags & PF_FLAGS_DOWNGRADE) !== 0;
 	const fault = (flags & PF_FLAGS_SNAPSHOT) === 0;
-	const access_mask = umem.umem.writable && !downgrade ? HMM_PFN_WRITE : 0n;
+	const access_mask = accessMask(umem.umem.writable && !downgrade);
 
 	const np = yield* ib_umem_odp_map_dma_and_lock(umem, user_va, bcnt, access_mask, fault);
 	if (np < 0) return np;
