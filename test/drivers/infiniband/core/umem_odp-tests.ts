@@ -3,6 +3,8 @@
  * Goal: ib_umem_odp_*() return each errno of their documentation, hold umem_mutex on success and
  * never else, and give all that they took back. Method: ranges of a process's memory on a NIC, and
  * on a device that copies by CPU; the driver's part is a notifier that does nothing but its duty.
+ * What both releases do is in one fixture with a variant each; what only v7.3 does is in another,
+ * what only v6.12 does in umem_odp/dma_list-tests.ts.
  */
 import {
 	ib_umem_odp_alloc_child,
@@ -54,6 +56,8 @@ import {
 	type ib_umem_odp,
 	ib_umem_odp_num_pages,
 	ib_umem_start,
+	ODP_READ_ALLOWED_BIT,
+	ODP_WRITE_ALLOWED_BIT,
 } from '../../../../include/rdma/ib_umem_odp.ts';
 import {
 	IB_ACCESS_HUGETLB,
@@ -63,7 +67,8 @@ import {
 	ib_device,
 } from '../../../../include/rdma/ib_verbs.ts';
 import { injectFaults } from '../../../../include/sim/fault_injection.ts';
-import { shutdown } from '../../../../init/main.ts';
+import type { ProfileName } from '../../../../include/sim/feature.ts';
+import { feature } from '../../../../include/sim/world.ts';
 import { dma_set_mask_and_coherent } from '../../../../kernel/dma/mapping.ts';
 import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
 import { run, runThreads, spawn } from '../../../../kernel/sched/core.ts';
@@ -95,6 +100,8 @@ import {
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
+	FIXTURE_VARIANT,
+	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../../../kselftest_harness.ts';
 import { PAGE, StandardWorld } from '../../../support/standard.ts';
@@ -110,17 +117,36 @@ interface Self {
 	address: bigint;
 }
 
-const umem_odp = FIXTURE<Self>('umem_odp', () => ({
+const fields = (): Self => ({
 	w: null as unknown as StandardWorld,
 	dev: null as unknown as ib_device,
 	address: 0n,
-}));
+});
 
-FIXTURE_SETUP(umem_odp, (self) => {
+const umem_odp = FIXTURE<Self, { profile: ProfileName }>(
+	'umem_odp',
+	fields,
+	FIXTURE_VARIANT({ profile: 'v7.3' as ProfileName }),
+);
+FIXTURE_VARIANT_ADD(umem_odp, 'v6_12', { profile: 'v6.12' });
+FIXTURE_VARIANT_ADD(umem_odp, 'v7_3', { profile: 'v7.3' });
+
+/** What only v7.3 does. */
+const hmm_map = FIXTURE<Self>('umem_odp_hmm_map', fields);
+
+FIXTURE_SETUP(umem_odp, (self, { profile }) => {
+	begin(self, new StandardWorld({ profile, proposals: [] }));
+});
+
+FIXTURE_SETUP(hmm_map, (self) => {
 	begin(self, new StandardWorld());
 });
 
 FIXTURE_TEARDOWN(umem_odp, ({ w }) => {
+	w.close();
+});
+
+FIXTURE_TEARDOWN(hmm_map, ({ w }) => {
 	w.close();
 });
 
@@ -163,8 +189,14 @@ interface MapOptions {
 	readonly fault?: boolean;
 	readonly at?: bigint;
 	readonly size?: bigint;
-	/** Map the words for DMA as a driver does. */
+	/** Map the words for DMA as a driver does; v6.12 has done it. */
 	readonly dma?: boolean;
+}
+
+/** The access mask of the installed release. */
+function accessMask(write: boolean): bigint {
+	if (feature('odp_hmm_dma_map')) return write ? HMM_PFN_WRITE : 0n;
+	return ODP_READ_ALLOWED_BIT | (write ? ODP_WRITE_ALLOWED_BIT : 0n);
 }
 
 /** map_dma_and_lock() and the mutex given back; a negative answer must not have it. */
@@ -172,12 +204,12 @@ function map(self: Self, umem: ib_umem_odp, options: MapOptions = {}): number {
 	const { write = true, fault = true, at = self.address, size = LENGTH, dma } = options;
 	return run(
 		function* () {
-			const mask = write ? HMM_PFN_WRITE : 0n;
+			const mask = accessMask(write);
 			const np = yield* ib_umem_odp_map_dma_and_lock(umem, at, size, mask, fault);
 			EXPECT_EQ(umem.umem_mutex.owner === null, np < 0);
 			if (np < 0) return np;
 			const state = new pci_p2pdma_map_state();
-			if (dma === true)
+			if (dma === true && umem.map.pfn_list !== null)
 				for (let i = 0n; i < BigInt(np); i++) {
 					const word = umem.map.pfn_list![Number(i)]!;
 					if (!(word & HMM_PFN_VALID)) continue;
@@ -191,9 +223,17 @@ function map(self: Self, umem: ib_umem_odp, options: MapOptions = {}): number {
 	);
 }
 
-const words = ({ map: { pfn_list } }: ib_umem_odp): bigint[] => [...pfn_list!];
+/** Words of a range, wherever the release keeps them. */
+const list = ({ map, pfn_list }: ib_umem_odp): BigUint64Array | null => map.pfn_list ?? pfn_list;
+const words = (umem: ib_umem_odp): bigint[] => [...list(umem)!];
 
 // --- get, alloc, release ---
+
+/** Where a range's arrays are allocated. */
+const arraySites: Record<ProfileName, string[]> = {
+	'v6.12': ['ib_init_umem_odp:pfn_list', 'ib_init_umem_odp:dma_list'],
+	'v7.3': ['hmm_dma_map_alloc:pfn_list'],
+};
 
 TEST_F(umem_odp, 'range_is_rounded_to_units_and_refers_to_its_process', (self) => {
 	const { task } = self.w;
@@ -206,28 +246,33 @@ TEST_F(umem_odp, 'range_is_rounded_to_units_and_refers_to_its_process', (self) =
 	EXPECT_EQ(task.mm!.mm_count, 3);
 	release(self, umem);
 	EXPECT_NULL(umem.tgid);
-	EXPECT_NULL(umem.map.pfn_list);
+	EXPECT_NULL(list(umem));
+	EXPECT_NULL(umem.dma_list);
 	const readOnly = good(get(self, IB_ACCESS_ON_DEMAND | IB_ACCESS_REMOTE_READ));
 	EXPECT_FALSE(readOnly.umem.writable);
 	release(self, readOnly);
 });
 
-TEST_F(umem_odp, 'get_of_nothing_of_a_wrap_or_without_memory_leaves_nothing', (self) => {
-	const { mm } = self.w.task;
-	const { mm_count } = mm!;
-	EXPECT_EQ(get(self, RW, self.address, 0n), -EINVAL);
-	// sum wraps; sum fits and its rounding wraps
-	EXPECT_EQ(get(self, RW, ULONG_MAX - 4095n, 2n * PAGE), -EOVERFLOW);
-	EXPECT_EQ(get(self, RW, ULONG_MAX - 100n, 50n), -EOVERFLOW);
-	for (const site of ['ib_umem_odp_get', 'hmm_dma_map_alloc:pfn_list']) {
-		injectFaults().fail(site, 1);
-		EXPECT_EQ(get(self), -ENOMEM);
-	}
-	EXPECT_EQ(mm!.mm_count, mm_count);
-	injectFaults();
-	release(self, good(get(self)));
-	EXPECT_EQ(mm!.notifier_subscriptions === null ? 0 : 1, 1);
-});
+TEST_F(
+	umem_odp,
+	'get_of_nothing_of_a_wrap_or_without_memory_leaves_nothing',
+	(self, { profile }) => {
+		const { mm } = self.w.task;
+		const { mm_count } = mm!;
+		EXPECT_EQ(get(self, RW, self.address, 0n), -EINVAL);
+		// sum wraps; sum fits and its rounding wraps
+		EXPECT_EQ(get(self, RW, ULONG_MAX - 4095n, 2n * PAGE), -EOVERFLOW);
+		EXPECT_EQ(get(self, RW, ULONG_MAX - 100n, 50n), -EOVERFLOW);
+		for (const site of ['ib_umem_odp_get', ...arraySites[profile]]) {
+			injectFaults().fail(site, 1);
+			EXPECT_EQ(get(self), -ENOMEM);
+		}
+		EXPECT_EQ(mm!.mm_count, mm_count);
+		injectFaults();
+		release(self, good(get(self)));
+		EXPECT_EQ(mm!.notifier_subscriptions === null ? 0 : 1, 1);
+	},
+);
 
 TEST_F(umem_odp, 'get_whose_notifier_cannot_be_inserted_gives_the_map_back', (self) => {
 	// A process that has no notifiers yet has to allocate their list.
@@ -251,7 +296,7 @@ TEST_F(umem_odp, 'get_without_on_demand_is_a_driver_bug', (self) => {
 	EXPECT_EQ(get(self, IB_ACCESS_LOCAL_WRITE), -EINVAL);
 });
 
-TEST_F(umem_odp, 'device_that_would_bounce_is_not_supported', (self) => {
+TEST_F(hmm_map, 'device_that_would_bounce_is_not_supported', (self) => {
 	const dev = self.dev.dma_device!;
 	ASSERT_EQ(dma_set_mask_and_coherent(dev, DMA_BIT_MASK(32)), 0);
 	EXPECT_EQ(get(self), -EOPNOTSUPP);
@@ -261,7 +306,7 @@ TEST_F(umem_odp, 'device_that_would_bounce_is_not_supported', (self) => {
 	dev.dma_skip_sync = true;
 });
 
-TEST_F(umem_odp, 'implicit_range_has_no_words_and_children_have', (self) => {
+TEST_F(umem_odp, 'implicit_range_has_no_words_and_children_have', (self, { profile }) => {
 	const { task } = self.w;
 	const alloc = (access: number): ib_umem_odp | number =>
 		run(() => ib_umem_odp_alloc_implicit(self.dev, access), { task });
@@ -271,13 +316,13 @@ TEST_F(umem_odp, 'implicit_range_has_no_words_and_children_have', (self) => {
 	EXPECT_EQ(alloc(RW), -ENOMEM);
 	const root = good(alloc(RW));
 	EXPECT_TRUE(root.is_implicit_odp && root.umem.writable);
-	EXPECT_NULL(root.map.pfn_list);
+	EXPECT_NULL(list(root));
 
 	const child = (size = LENGTH, at = self.address): ib_umem_odp | number =>
 		run(() => ib_umem_odp_alloc_child(root, at, size, ops), { task });
 	injectFaults().fail('ib_umem_odp_alloc_child', 1);
 	EXPECT_EQ(child(), -ENOMEM);
-	injectFaults().fail('hmm_dma_map_alloc:pfn_list', 1);
+	injectFaults().fail(arraySites[profile][0]!, 1);
 	EXPECT_EQ(child(), -ENOMEM);
 	EXPECT_EQ(child(2n * PAGE, ULONG_MAX - 4095n), -EOVERFLOW);
 	EXPECT_EQ(child(0n), -EINVAL);
@@ -394,17 +439,17 @@ TEST_F(umem_odp, 'empty_part_is_einval', (self) => {
 	release(self, umem);
 });
 
-TEST_F(umem_odp, 'fault_without_memory_is_enomem', (self) => {
+TEST_F(umem_odp, 'fault_without_memory_is_enomem_and_efault_in_v6_12', (self, { profile }) => {
 	const hole = userHole(self);
 	const umem = good(get(self, RW, hole));
 	injectFaults().fail('alloc_pages').fail('folio_prealloc');
-	EXPECT_EQ(map(self, umem, { at: hole }), -ENOMEM);
+	EXPECT_EQ(map(self, umem, { at: hole }), profile === 'v6.12' ? -EFAULT : -ENOMEM);
 	injectFaults();
 	EXPECT_EQ(map(self, umem, { at: hole }), PAGES);
 	release(self, umem);
 });
 
-TEST_F(umem_odp, 'invalidation_that_takes_too_long_is_ebusy', (self) => {
+TEST_F(hmm_map, 'invalidation_that_takes_too_long_is_ebusy', (self) => {
 	const { mm } = self.w.task;
 	const umem = good(get(self));
 	spawn('invalidator', function* () {
@@ -429,7 +474,7 @@ function runUntilWaiting(): void {
 	});
 }
 
-TEST_F(umem_odp, 'killed_while_it_waits_for_the_mmap_lock_is_eintr', (self) => {
+TEST_F(hmm_map, 'killed_while_it_waits_for_the_mmap_lock_is_eintr', (self) => {
 	const { task } = self.w;
 	const umem = good(get(self));
 	spawn('locker', function* () {
@@ -457,7 +502,7 @@ TEST_F(umem_odp, 'small_page_does_not_fill_a_huge_unit', (self) => {
 	release(self, umem);
 });
 
-TEST_F(umem_odp, 'word_that_is_mapped_already_keeps_its_mapping', (self) => {
+TEST_F(hmm_map, 'word_that_is_mapped_already_keeps_its_mapping', (self) => {
 	const umem = good(get(self));
 	EXPECT_EQ(map(self, umem, { write: false, dma: true }), PAGES);
 	EXPECT_EQ(umem.npages, PAGES);
@@ -471,7 +516,7 @@ TEST_F(umem_odp, 'word_that_is_mapped_already_keeps_its_mapping', (self) => {
 	release(self, umem);
 });
 
-TEST_F(umem_odp, 'unmapped_pages_that_the_device_could_write_are_dirty', (self) => {
+TEST_F(hmm_map, 'unmapped_pages_that_the_device_could_write_are_dirty', (self) => {
 	const { task } = self.w;
 	const umem = good(get(self));
 	ASSERT_EQ(userMprotect(task, self.address, PAGE, PROT_READ), 0);
@@ -485,7 +530,7 @@ TEST_F(umem_odp, 'unmapped_pages_that_the_device_could_write_are_dirty', (self) 
 	for (const [i, f] of folios.entries()) EXPECT_EQ(page_ref_count(f.page), counts[i]!);
 });
 
-TEST_F(umem_odp, 'unmapping_is_clipped_to_the_range_and_keeps_the_pfn', (self) => {
+TEST_F(hmm_map, 'unmapping_is_clipped_to_the_range_and_keeps_the_pfn', (self) => {
 	const umem = good(get(self, RW, self.address + PAGE, 2n * PAGE));
 	EXPECT_EQ(map(self, umem, { at: self.address + PAGE, size: 2n * PAGE, dma: true }), 2);
 	const pfns = words(umem).map((word) => word & ~HMM_PFN_FLAGS());
@@ -524,7 +569,7 @@ TEST_F(umem_odp, 'invalidation_that_must_not_sleep_is_refused_and_changes_nothin
 
 // --- a device that copies by CPU ---
 
-TEST_F(umem_odp, 'P16_device_without_dma_gets_words_and_never_an_alias', (self) => {
+TEST_F(hmm_map, 'P16_device_without_dma_gets_words_and_never_an_alias', (self) => {
 	const { w } = self;
 	ASSERT_EQ(w.toVram(self.address, PAGES), PAGES);
 	self.dev = new ib_device({ name: 'rxe0' });
@@ -550,14 +595,12 @@ TEST_F(umem_odp, 'P16_device_without_dma_gets_words_and_never_an_alias', (self) 
 });
 
 TEST_F(umem_odp, 'without_the_proposal_private_pages_come_home', (self) => {
-	self.w.close();
-	ASSERT_EQ(shutdown().length, 0);
-	begin(self, new StandardWorld({ proposals: [] }));
 	const { w } = self;
 	ASSERT_EQ(w.toVram(self.address, PAGES), PAGES);
 	const umem = good(get(self));
 	EXPECT_EQ(map(self, umem, { dma: true }), PAGES);
 	EXPECT_EQ(w.gpu0.counters.migrateToRam, PAGES);
+	EXPECT_EQ(umem.npages, PAGES);
 	ASSERT_TRUE(words(umem).every((word) => !is_pci_p2pdma_page(hmm_pfn_to_page(word))));
 	release(self, umem);
 });
