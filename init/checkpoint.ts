@@ -58,10 +58,13 @@ export function restore(c: Checkpoint): void {
 	if (installed !== null && installed !== c.world)
 		throw new HarnessError('restore()', 'another kernel is booted: shut it down first');
 	installWorld(c.world);
-	if (scheduler().driven.length !== 0)
+	if (scheduler().driven.length !== 0) {
+		// Refused: what was there before stays, be it nothing.
+		installWorld(installed);
 		throw new HarnessError(
 			'restore()',
 			'must not be called inside run() or by a thread',
 		);
+	}
 	restoreGraph(c.graph);
 }

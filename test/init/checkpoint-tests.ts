@@ -6,7 +6,7 @@
  */
 import fc from 'fast-check';
 import { mutex } from '../../include/linux/spinlock.ts';
-import { world } from '../../include/sim/world.ts';
+import { installedWorld, world } from '../../include/sim/world.ts';
 import { restoreGraph, saveGraph } from '../../init/checkpoint/graph.ts';
 import { boot, checkpoint, restore, shutdown } from '../../init/main.ts';
 import { lockGraph } from '../../kernel/locking/lockdep.ts';
@@ -281,6 +281,21 @@ TEST('world_comes_back_after_shutdown_and_after_an_oops', () => {
 	restore(c);
 	EXPECT_EQ(0, world().reports.length);
 	EXPECT_FALSE(scheduler().crashed);
+});
+
+TEST('refused_restore_leaves_no_world_installed', () => {
+	boot(tinyMachine);
+	const c = checkpoint();
+	let message = '';
+	run(function* () {
+		// Misuse as well, which takes the world away.
+		messageOf(shutdown);
+		message = messageOf(() => restore(c));
+	});
+	EXPECT_TRUE(message.includes('must not be called inside run()'));
+	EXPECT_EQ(null, installedWorld());
+	restore(c);
+	EXPECT_EQ(c.world, installedWorld());
 });
 
 TEST('misuse_names_the_call_and_the_rule', () => {
