@@ -22,7 +22,7 @@ import {
 } from '../../../include/linux/hmm.ts';
 import type { mm_struct } from '../../../include/linux/mm_types.ts';
 import type { mmu_interval_notifier_ops } from '../../../include/linux/mmu_notifier.ts';
-import { current } from '../../../include/linux/sched.ts';
+import { current, type task_struct } from '../../../include/linux/sched.ts';
 import {
 	type errno,
 	type int,
@@ -222,6 +222,14 @@ export function* ib_umem_odp_release(umem_odp: ib_umem_odp): Sim<void> {
 }
 
 /**
+ * Whether get_pid_task() finds the owner no more. Its threads may end, and others may use its address
+ * space still: it is gone when it has let its address space go.
+ */
+function hasExited(tgid: task_struct | null): boolean {
+	return tgid === null || tgid.mm === null;
+}
+
+/**
  * Bring the words of a range up to date, faulting pages in if asked, and keep them so.
  *
  * @param umem_odp - the range
@@ -257,7 +265,7 @@ export function* ib_umem_odp_map_dma_and_lock(
 	if (pages.needsAccess && access_mask === 0n) return -EINVAL;
 	if (user_virt < ib_umem_start(umem_odp) || user_virt + bcnt > ib_umem_end(umem_odp))
 		return -EFAULT;
-	if (umem_odp.tgid === null || !mmget_not_zero(mm)) return -EINVAL;
+	if (hasExited(umem_odp.tgid) || !mmget_not_zero(mm)) return -EINVAL;
 
 	const start = user_virt & ~(unit - 1n);
 	const end = (user_virt + bcnt + unit - 1n) & ~(unit - 1n);

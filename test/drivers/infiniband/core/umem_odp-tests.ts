@@ -35,7 +35,7 @@ import {
 	HMM_PFN_WRITE,
 	hmm_pfn_to_page,
 } from '../../../../include/linux/hmm.ts';
-import { MADV_DONTNEED, PROT_NONE, PROT_READ } from '../../../../include/linux/mm.ts';
+import { MADV_DONTNEED, PROT_NONE, PROT_READ, PROT_WRITE } from '../../../../include/linux/mm.ts';
 import { page_folio } from '../../../../include/linux/mm_types.ts';
 import {
 	MMU_NOTIFY_CLEAR,
@@ -73,6 +73,7 @@ import { dma_set_mask_and_coherent } from '../../../../kernel/dma/mapping.ts';
 import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
 import { run, runThreads, spawn } from '../../../../kernel/sched/core.ts';
 import { msleep } from '../../../../kernel/time/sleep_timeout.ts';
+import { mmget, mmput } from '../../../../mm/exec_mm.ts';
 import { hmm_dma_map_pfn } from '../../../../mm/hmm_dma.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../../../mm/mmap_lock.ts';
 import {
@@ -85,6 +86,7 @@ import {
 import {
 	createProcess,
 	exitProcess,
+	mmapAnonymous,
 	userMadvise,
 	userMprotect,
 	userMunmap,
@@ -360,6 +362,37 @@ TEST_F(umem_odp, 'B29_exited_process_gets_no_child_and_no_words', (self) => {
 	EXPECT_EQ(map(self, umem, { at: PAGE, size: PAGE }), -EINVAL);
 	release(self, umem, root);
 	EXPECT_EQ(map(self, umemWithout(self), { fault: false }), -EINVAL);
+});
+
+TEST_F(umem_odp, 'exited_process_gets_no_words_from_an_mm_that_another_user_keeps', (self) => {
+	const other = createProcess('short');
+	const mm = other.mm!;
+	const at = mmapAnonymous(other, LENGTH, PROT_READ | PROT_WRITE);
+	const umem = good(
+		run(() => ib_umem_odp_get(self.dev, at, LENGTH, RW, ops), { task: other }),
+	);
+	EXPECT_EQ(map(self, umem, { at }), PAGES);
+	mmget(mm);
+	exitProcess(other);
+	for (const fault of [true, false]) EXPECT_EQ(map(self, umem, { at, fault }), -EINVAL);
+	EXPECT_EQ(mm.mm_users, 1);
+	release(self, umem);
+	run(() => mmput(mm));
+});
+
+TEST_F(umem_odp, 'thread_that_ends_leaves_its_process_the_words', (self) => {
+	const { mm } = self.w.task;
+	let umem: ib_umem_odp | number = 0;
+	spawn(
+		'registers',
+		function* () {
+			umem = yield* ib_umem_odp_get(self.dev, self.address, LENGTH, RW, ops);
+		},
+		{ mm },
+	);
+	runThreads();
+	EXPECT_EQ(map(self, good(umem)), PAGES);
+	release(self, good(umem));
 });
 
 /** A range whose process is not known any more. */
