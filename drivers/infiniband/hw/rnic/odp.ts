@@ -14,14 +14,7 @@
  *   invalidation    [umem_mutex  set_seq, zap table, unmap_dma_pages ]
  * ```
  */
-import {
-	EAGAIN,
-	EFAULT,
-	EINVAL,
-	ENOENT,
-	EOPNOTSUPP,
-	EPERM,
-} from '../../../../include/linux/errno.ts';
+import { EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EPERM } from '../../../../include/linux/errno.ts';
 import {
 	MMU_NOTIFIER_RANGE_BLOCKABLE,
 	type mmu_interval_notifier,
@@ -99,7 +92,6 @@ export function* pagefaultMr(mr: RnicMr, fault: PageFault): Sim<int> {
 	counters.faults++;
 	const va = mr.address + (fault.iova - mr.key.iova);
 	const np = yield* pagefaultRealMr(mr, va, BigInt(fault.length), 0);
-	if (np === -EAGAIN) return 0;
 	if (np < 0) return np;
 	counters.faults_handled++;
 	return 0;
