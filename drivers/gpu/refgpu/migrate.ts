@@ -246,8 +246,10 @@ function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
 	const src = new BigUint64Array(pages);
 	const dst = new BigUint64Array(pages);
 
-	yield* migrate_device_range(src, BigInt(chunk.firstPfn), BigInt(pages));
+	// The mutex first: whoever allocates holds it while it waits for the lock of its new page, and
+	// here pages are locked that may be new.
 	yield* mutex_lock(gpu.engineMutex);
+	yield* migrate_device_range(src, BigInt(chunk.firstPfn), BigInt(pages));
 	for (let i = 0; i < pages; i++) {
 		const spage = migrate_pfn_to_page(src[i]!);
 		if (spage === null || !(src[i]! & MIGRATE_PFN_MIGRATE)) continue;

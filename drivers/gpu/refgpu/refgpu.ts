@@ -19,6 +19,7 @@ import { HarnessError } from '../../../include/sim/report.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import { feature, world } from '../../../include/sim/world.ts';
 import { dma_set_mask_and_coherent } from '../../../kernel/dma/mapping.ts';
+import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { devres_release_all } from '../../base/devres.ts';
 import { freeFolio, freePage, removeChunks } from './dmem.ts';
 import { RefGpu } from './gpu.ts';
@@ -97,7 +98,10 @@ export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGp
  * @retval -EBUSY pages are still held; the GPU stays bound, and hands out no new pages
  */
 export function* refgpuRemove(gpu: RefGpu): Sim<int> {
+	// Under the mutex that allocation holds: no page, and no chunk, comes after this.
+	yield* mutex_lock(gpu.engineMutex);
 	gpu.stopping = true;
+	yield* mutex_unlock(gpu.engineMutex);
 	for (const chunk of gpu.chunks) if (yield* evictChunk(chunk)) return -EBUSY;
 	yield* removeChunks(gpu);
 	// Only now: until the last private page was gone, somebody may have held an alias.

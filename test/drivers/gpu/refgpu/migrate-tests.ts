@@ -48,6 +48,7 @@ import {
 } from '../../../../mm/syscalls.ts';
 import {
 	ASSERT_EQ,
+	ASSERT_TRUE,
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NULL,
@@ -58,6 +59,7 @@ import {
 	FIXTURE_TEARDOWN,
 	FIXTURE_VARIANT,
 	FIXTURE_VARIANT_ADD,
+	TEST,
 	TEST_F,
 } from '../../../kselftest_harness.ts';
 import { PAGE, StandardWorld } from '../../../support/standard.ts';
@@ -533,4 +535,33 @@ TEST_F(migrate, 'unload_races_with_touches', ({ w, gpu, task }) => {
 	EXPECT_EQ(removed, 0);
 	EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
 	EXPECT_EQ(gpu.chunks.length, 0);
+});
+
+TEST('unload_races_with_migrations_to_vram', () => {
+	// Every seed is a schedule of its own; the pages end up in RAM, whoever was first.
+	for (let seed = 1; seed <= 60; seed++) {
+		const w = new StandardWorld();
+		const gpu = w.gpu0;
+		const { address, bytes } = w.mapPages(4);
+		let removed = -1;
+		together(w, seed, [
+			function* () {
+				yield* migrateToVram(gpu, w.task.mm!, address, address + PAGE);
+				removed = yield* refgpuRemove(gpu);
+			},
+			function* () {
+				yield* migrateToVram(
+					gpu,
+					w.task.mm!,
+					address + PAGE,
+					address + 4n * PAGE,
+				);
+			},
+		]);
+		ASSERT_EQ(removed, 0);
+		ASSERT_EQ(gpu.chunks.length, 0);
+		ASSERT_TRUE(same(bytes, userRead(w.task, address, bytes.length)));
+		w.close();
+		ASSERT_EQ(shutdown().length, 0);
+	}
 });
