@@ -8,9 +8,10 @@
 
 import type { Machine } from '../../../../arch/sim/machine.ts';
 import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
+import { completion } from '../../../../include/linux/completion.ts';
 import { DMA_BIT_MASK } from '../../../../include/linux/dma-mapping.ts';
 import { IS_ERR } from '../../../../include/linux/err.ts';
-import { ENOENT } from '../../../../include/linux/errno.ts';
+import { ENODEV, ENOENT } from '../../../../include/linux/errno.ts';
 import type { pci_dev } from '../../../../include/linux/pci.ts';
 import type {
 	dma_addr_t,
@@ -20,7 +21,6 @@ import type {
 	u64,
 	unsigned_long,
 } from '../../../../include/linux/types.ts';
-import { wait_queue_head } from '../../../../include/linux/wait.ts';
 import type { ib_umem_odp } from '../../../../include/rdma/ib_umem_odp.ts';
 import {
 	IB_ACCESS_LOCAL_WRITE,
@@ -37,7 +37,7 @@ import { type Sim, touch } from '../../../../include/sim/schedule.ts';
 import { world } from '../../../../include/sim/world.ts';
 import { dma_set_mask_and_coherent } from '../../../../kernel/dma/mapping.ts';
 import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
-import { wait_event, wake_up } from '../../../../kernel/sched/wait.ts';
+import { complete_all, wait_for_completion } from '../../../../kernel/sched/completion.ts';
 import { ib_umem_odp_get, ib_umem_odp_release } from '../../core/umem_odp.ts';
 import { adviseMr, pagefaultMr, rnicMnOps } from './odp.ts';
 import {
@@ -73,10 +73,10 @@ export class RnicMr {
 	readonly key: MemoryKey;
 	readonly address: unsigned_long;
 	readonly length: size_t;
-	/** Page faults and prefetches that are being answered. */
-	users: int = 0;
-	/** deregMr() sleeps here until `users` is 0. */
-	wait = new wait_queue_head('&mr->wait');
+	/** One for the registration, and page faults and prefetches that are being answered. */
+	users: int = 1;
+	/** `users` is 0: the last of them has touched the region for the last time. */
+	unused = new completion('&mr->unused');
 
 	/**
 	 * @param nic - whose
@@ -105,7 +105,14 @@ export class Rnic implements PageFaultHandler {
 	readonly pdev: pci_dev;
 	readonly ibdev: ib_device;
 	readonly silicon: RnicSilicon;
+	/** Regions in use. Who takes one out, in one step, is the one that releases it. */
 	mrs: Map<int, RnicMr> = new Map();
+	/** No region is added any more; set once, together with a look at `mrs`. */
+	removing = false;
+	/** One for the driver that is bound, and each registration and deregistration that runs. */
+	users: int = 1;
+	/** `users` is 0: nothing of the driver runs for this NIC. */
+	unused = new completion('&nic->unused');
 	counters = new ib_odp_counters();
 
 	/** @param pdev - its PCI function */
@@ -144,7 +151,19 @@ function getMr(nic: Rnic, key: int): RnicMr | null {
 /** The other end of getMr(). */
 function putMr(mr: RnicMr): void {
 	touch('atomic', mr.nic.mrs);
-	if (--mr.users === 0) wake_up(mr.wait);
+	if (--mr.users === 0) complete_all(mr.unused);
+}
+
+/** Keep rnicRemove() from returning until putNic(). */
+function getNic(nic: Rnic): void {
+	touch('atomic', nic.mrs);
+	nic.users++;
+}
+
+/** The other end of getNic(). */
+function putNic(nic: Rnic): void {
+	touch('atomic', nic.mrs);
+	if (--nic.users === 0) complete_all(nic.unused);
 }
 
 /**
@@ -161,29 +180,24 @@ export function* rnicProbe(pdev: pci_dev): Sim<Rnic> {
 }
 
 /**
- * Unbind the driver: every region goes first.
+ * Unbind the driver: every region goes first, also those that others register or deregister.
  *
  * @param nic - the NIC
+ * @context Process context; sleeps until what runs for the NIC has ended. May be called again.
  */
 export function* rnicRemove(nic: Rnic): Sim<void> {
+	touch('atomic', nic.mrs);
+	const isFirst = !nic.removing;
+	nic.removing = true;
 	for (const mr of [...nic.mrs.values()]) yield* deregMr(mr);
+	if (isFirst) putNic(nic);
+	yield* wait_for_completion(nic.unused);
 	nic.silicon.faultHandler = null;
 	nic.pdev.dev.driver_data = null;
 }
 
-/**
- * Register user memory of the current process, on demand. Nothing is faulted.
- *
- * @param nic - the NIC
- * @param start - first byte
- * @param length - bytes
- * @param access - IB_ACCESS_*, with IB_ACCESS_ON_DEMAND
- * @retval -EINVAL not on demand, or empty
- * @retval -ENOMEM no memory
- * @retval -EOVERFLOW the range wraps
- * @retval -EOPNOTSUPP the NIC needs cache syncs or bounce buffers
- */
-export function* regMr(
+/** A region that page faults do not find yet. */
+function* createMr(
 	nic: Rnic,
 	start: unsigned_long,
 	length: size_t,
@@ -201,7 +215,61 @@ export function* regMr(
 	yield* mutex_lock(umem.umem_mutex);
 	umem.private = mr;
 	yield* mutex_unlock(umem.umem_mutex);
-	nic.mrs.set(key.key, mr);
+	return mr;
+}
+
+/** Take a region apart that nobody finds any more; by the one that took it out of `mrs`. */
+function* releaseMr(mr: RnicMr): Sim<void> {
+	const { nic, umem } = mr;
+	// Under the mutex: an invalidation must not program a key that is being revoked.
+	yield* mutex_lock(umem.umem_mutex);
+	umem.private = null;
+	yield* nic.silicon.revokeKey(mr.key);
+	yield* mutex_unlock(umem.umem_mutex);
+	// Who found it before still walks its words.
+	putMr(mr);
+	yield* wait_for_completion(mr.unused);
+	yield* ib_umem_odp_release(umem);
+}
+
+/** Let page faults find a new region, unless the NIC is being removed. */
+function addMr(nic: Rnic, mr: RnicMr): int {
+	touch('atomic', nic.mrs);
+	if (nic.removing) return -ENODEV;
+	nic.mrs.set(mr.key.key, mr);
+	return 0;
+}
+
+/**
+ * Register user memory of the current process, on demand. Nothing is faulted.
+ *
+ * @param nic - the NIC
+ * @param start - first byte
+ * @param length - bytes
+ * @param access - IB_ACCESS_*, with IB_ACCESS_ON_DEMAND
+ * @retval -EINVAL not on demand, or empty
+ * @retval -ENODEV the NIC is being removed
+ * @retval -ENOMEM no memory
+ * @retval -EOVERFLOW the range wraps
+ * @retval -EOPNOTSUPP the NIC needs cache syncs or bounce buffers
+ */
+export function* regMr(
+	nic: Rnic,
+	start: unsigned_long,
+	length: size_t,
+	access: int,
+): Sim<RnicMr | errno> {
+	if (nic.removing) return -ENODEV;
+	getNic(nic);
+	let mr = yield* createMr(nic, start, length, access);
+	if (!IS_ERR(mr)) {
+		const err = addMr(nic, mr);
+		if (err) {
+			yield* releaseMr(mr);
+			mr = err;
+		}
+	}
+	putNic(nic);
 	return mr;
 }
 
@@ -209,19 +277,19 @@ export function* regMr(
  * Take a region away from the NIC.
  *
  * @param mr - the region
+ * @retval 0 done
+ * @retval -ENOENT somebody else has taken it away, or is about to
  */
-export function* deregMr(mr: RnicMr): Sim<void> {
-	const { nic, umem } = mr;
-	// Under the mutex: an invalidation must not program a key that is being revoked.
-	yield* mutex_lock(umem.umem_mutex);
-	umem.private = null;
-	yield* nic.silicon.revokeKey(mr.key);
-	yield* mutex_unlock(umem.umem_mutex);
+export function* deregMr(mr: RnicMr): Sim<int> {
+	const { nic } = mr;
 	touch('atomic', nic.mrs);
+	if (nic.mrs.get(mr.key.key) !== mr) return -ENOENT;
 	nic.mrs.delete(mr.key.key);
-	// Nobody finds the region any more; who found it before still walks its words.
-	yield* wait_event(mr.wait, () => mr.users === 0);
-	yield* ib_umem_odp_release(umem);
+	// In the same step: rnicRemove() finds the region, or waits for this.
+	getNic(nic);
+	yield* releaseMr(mr);
+	putNic(nic);
+	return 0;
 }
 
 /**

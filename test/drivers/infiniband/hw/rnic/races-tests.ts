@@ -8,11 +8,16 @@ import { migrateToVram } from '../../../../../drivers/gpu/refgpu/index.ts';
 import { ib_umem_odp_map_dma_and_lock } from '../../../../../drivers/infiniband/core/umem_odp.ts';
 import {
 	deregMr,
+	RNIC_ACCESS_ALL,
 	type RnicMr,
 	rdmaReadResponder,
 	rdmaWriteResponder,
+	regMr,
 	rnicAdviseMr,
+	rnicProbe,
+	rnicRemove,
 } from '../../../../../drivers/infiniband/hw/rnic/rnic.ts';
+import { ENODEV, ENOENT } from '../../../../../include/linux/errno.ts';
 import { HMM_PFN_FLAGS, HMM_PFN_WRITE } from '../../../../../include/linux/hmm.ts';
 import { MADV_DONTNEED } from '../../../../../include/linux/mm.ts';
 import { pte_pfn, pte_present } from '../../../../../include/linux/pgtable.ts';
@@ -42,6 +47,7 @@ import {
 import { vm_munmap } from '../../../../../mm/vma.ts';
 import {
 	ASSERT_EQ,
+	ASSERT_TRUE,
 	EXPECT_EQ,
 	EXPECT_NULL,
 	EXPECT_TRUE,
@@ -150,6 +156,69 @@ TEST_F(races, 'dereg_waits_for_page_faults_that_run', ({ w }) => {
 		EXPECT_TRUE(same(bytes, userRead(w.task, address, BYTES)));
 	}
 	EXPECT_TRUE(refused > 0);
+});
+
+TEST_F(races, 'dereg_races_with_unbinding_and_one_of_them_releases_the_region', ({ w }) => {
+	const pdev = w.pdev('NIC0');
+	const winners = new Set<number>();
+	for (let seed = 1; seed <= SEEDS; seed++) {
+		const nic = run(() => rnicProbe(pdev));
+		const { address } = w.mapPages(PAGES, seed);
+		const mr = w.register(nic, address, PAGES);
+		const { key } = mr.key;
+		const task = { task: w.task };
+		run(() => rdmaReadResponder(nic, key, address, BYTES), task);
+		let isReleased = false;
+		together(w, seed, [
+			function* () {
+				// Some schedules begin with the one, some with the other.
+				for (let i = 0; i < seed % 3; i++) yield* cond_resched();
+				winners.add(yield* deregMr(mr));
+			},
+			function* () {
+				yield* rnicRemove(nic);
+				// Whoever released it, it is over now.
+				isReleased = !mr.key.live && mr.umem.tgid === null;
+			},
+		]);
+		ASSERT_TRUE(isReleased);
+		expectGone(mr);
+		EXPECT_EQ(nic.mrs.size, 0);
+		EXPECT_NULL(pdev.dev.driver_data);
+		userMunmap(w.task, address, LENGTH);
+	}
+	EXPECT_EQ([...winners].sort((a, b) => a - b).join(), `${-ENOENT},0`);
+});
+
+TEST_F(races, 'unbound_nic_has_no_region_however_late_one_was_registered', ({ w }) => {
+	const pdev = w.pdev('NIC0');
+	const answers = new Set<string>();
+	for (let seed = 1; seed <= SEEDS; seed++) {
+		const nic = run(() => rnicProbe(pdev));
+		const { address } = w.mapPages(PAGES, seed);
+		let left = -1;
+		together(w, seed, [
+			function* () {
+				for (let i = 0; i < seed % 5; i++) yield* cond_resched();
+				const mr = yield* regMr(nic, address, LENGTH, RNIC_ACCESS_ALL);
+				answers.add(typeof mr === 'number' ? `${mr}` : 'MR');
+			},
+			function* () {
+				for (let i = 0; i < seed % 4; i++) yield* cond_resched();
+				yield* rnicRemove(nic);
+				left = nic.mrs.size + nic.silicon.keys.size;
+			},
+		]);
+		ASSERT_EQ(left, 0);
+		EXPECT_EQ(nic.mrs.size + nic.silicon.keys.size, 0);
+		// Nobody listens to the process any more.
+		EXPECT_EQ(userMunmap(w.task, address, LENGTH), 0);
+		EXPECT_EQ(
+			run(() => regMr(nic, address, LENGTH, RNIC_ACCESS_ALL), { task: w.task }),
+			-ENODEV,
+		);
+	}
+	EXPECT_EQ([...answers].sort().join(), `${-ENODEV},MR`);
 });
 
 TEST_F(races, 'migration_races_with_rdma_and_a_cpu_and_no_byte_is_lost', ({ w }) => {
