@@ -14,6 +14,8 @@ import { nth_page, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { folio_nr_pages } from '../../../include/linux/page-flags.ts';
 import type { int } from '../../../include/linux/types.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
+import { lockdep_assert_held } from '../../../kernel/locking/lockdep.ts';
+import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { spin_lock, spin_unlock } from '../../../kernel/locking/spinlock.ts';
 import { release_mem_region, request_free_mem_region } from '../../../kernel/resource.ts';
 import { memremap_pages, memunmap_pages, zone_device_page_init } from '../../../mm/memremap.ts';
@@ -97,6 +99,9 @@ function neverUsedPage({ chunks }: RefGpu): page | null {
  * @returns the page, locked, with one reference; null when there is none
  */
 export function* allocVramPage(gpu: RefGpu): Sim<page | null> {
+	// What keeps `stopping` as it is while a chunk is being added, and each new page locked by its
+	// owner before an eviction looks at it.
+	lockdep_assert_held(gpu.engineMutex);
 	if (gpu.stopping) return null;
 	if (!hasFreePage(gpu) && (yield* addChunk(gpu)) !== 0) return null;
 
@@ -110,16 +115,35 @@ export function* allocVramPage(gpu: RefGpu): Sim<page | null> {
 }
 
 /**
+ * Whether pages of a chunk are in use.
+ *
+ * @param chunk - the chunk
+ */
+export function* isInUse(chunk: GpuChunk): Sim<boolean> {
+	const { gpu } = chunk;
+	yield* spin_lock(gpu.lock);
+	const inUse = chunk.callocated !== 0;
+	yield* spin_unlock(gpu.lock);
+	return inUse;
+}
+
+/**
  * Take the struct pages of all chunks away. No page may be in use.
  *
- * @param gpu - the GPU
+ * @param gpu - the GPU; stopping
  */
 export function* removeChunks(gpu: RefGpu): Sim<void> {
+	yield* mutex_lock(gpu.engineMutex);
+	yield* spin_lock(gpu.lock);
 	gpu.freePages = [];
-	for (const chunk of gpu.chunks.splice(0)) {
+	yield* spin_unlock(gpu.lock);
+	const chunks = gpu.chunks.splice(0);
+	gpu.nextVramPage = 0;
+	yield* mutex_unlock(gpu.engineMutex);
+	// Without the mutex: this waits for whoever looks a page up, and that may be a migration.
+	for (const chunk of chunks) {
 		const { start, end }: range = chunk.region;
 		yield* memunmap_pages(chunk.pagemap);
 		release_mem_region(start, end + 1n - start);
 	}
-	gpu.nextVramPage = 0;
 }

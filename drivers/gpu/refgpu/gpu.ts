@@ -108,9 +108,9 @@ export class RefGpu {
 	chunks: GpuChunk[] = [];
 	/** Device-private pages that were in use and are free again. */
 	freePages: page[] = [];
-	/** Covers freePages and callocated. */
+	/** Covers freePages, callocated and everUsed. */
 	lock = new spinlock_t('&gpu->dmem.lock');
-	/** One migration at a time uses the copy engine; allocates chunks. */
+	/** One migration at a time uses the copy engine; covers chunks, nextVramPage and stopping. */
 	engineMutex = new mutex('&gpu->engine');
 	window: GpuWindow | null = null;
 	/** No more pages are handed out. */

@@ -63,7 +63,7 @@ import { find_vma } from '../../../mm/mmap.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../../mm/mmap_lock.ts';
 import { alloc_page } from '../../../mm/page_alloc.ts';
 import { put_page } from '../../../mm/swap.ts';
-import { allocVramPage } from './dmem.ts';
+import { allocVramPage, isInUse } from './dmem.ts';
 import { chunkOf, type GpuChunk, type RefGpu, vramOffset } from './gpu.ts';
 
 /** Pages moved by one migrate_vma_* round. */
@@ -273,7 +273,7 @@ function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
  */
 export function* evictChunk(chunk: GpuChunk): Sim<int> {
 	for (let round = 0; round < MAX_EVICT_ROUNDS; round++) {
-		if (chunk.callocated === 0) return 0;
+		if (!(yield* isInUse(chunk))) return 0;
 		yield* evictRound(chunk, chunk.everUsed);
 		yield* cond_resched();
 	}

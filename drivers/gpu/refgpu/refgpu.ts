@@ -96,12 +96,14 @@ export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGp
  * @param gpu - the GPU
  * @retval 0 unbound
  * @retval -EBUSY pages are still held; the GPU stays bound, and hands out no new pages
+ * @context Process context; sleeps. One caller at a time, as the driver core has it.
  */
 export function* refgpuRemove(gpu: RefGpu): Sim<int> {
 	// Under the mutex that allocation holds: no page, and no chunk, comes after this.
 	yield* mutex_lock(gpu.engineMutex);
 	gpu.stopping = true;
 	yield* mutex_unlock(gpu.engineMutex);
+	// A list that does not change any more.
 	for (const chunk of gpu.chunks) if (yield* evictChunk(chunk)) return -EBUSY;
 	yield* removeChunks(gpu);
 	// Only now: until the last private page was gone, somebody may have held an alias.

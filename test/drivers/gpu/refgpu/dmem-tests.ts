@@ -14,6 +14,7 @@ import { allocVramPage, freePage } from '../../../../drivers/gpu/refgpu/dmem.ts'
 import { CHUNK_PAGES, chunkOf, vramOffset } from '../../../../drivers/gpu/refgpu/gpu.ts';
 import {
 	type GpuOptions,
+	migrateToVram,
 	refgpuProbe,
 	refgpuRemove,
 } from '../../../../drivers/gpu/refgpu/index.ts';
@@ -36,7 +37,9 @@ import type { ProfileName } from '../../../../include/sim/feature.ts';
 import { HarnessError } from '../../../../include/sim/report.ts';
 import { shutdown } from '../../../../init/main.ts';
 import { gen_pool_avail } from '../../../../kernel/genalloc.ts';
-import { run } from '../../../../kernel/sched/core.ts';
+import { mutex_lock, mutex_unlock } from '../../../../kernel/locking/mutex.ts';
+import { run, runThreads, spawn, stepThread } from '../../../../kernel/sched/core.ts';
+import { randomStrategy } from '../../../../kernel/sched/strategy.ts';
 import { folio_unlock } from '../../../../mm/filemap.ts';
 import { put_page } from '../../../../mm/swap.ts';
 import { userRead } from '../../../../mm/syscalls.ts';
@@ -104,7 +107,13 @@ function reboot(
 }
 
 function take(w: StandardWorld): page | null {
-	return run(() => allocVramPage(w.gpu0));
+	const { engineMutex } = w.gpu0;
+	return run(function* () {
+		yield* mutex_lock(engineMutex);
+		const p = yield* allocVramPage(w.gpu0);
+		yield* mutex_unlock(engineMutex);
+		return p;
+	});
 }
 
 function give(p: page): void {
@@ -227,6 +236,49 @@ TEST_F(dmem, 'page_that_somebody_holds_keeps_the_gpu_bound', ({ w }) => {
 		0,
 	);
 	EXPECT_NULL(w.pdev('GPU0').dev.driver_data);
+});
+
+TEST_F(dmem, 'allocation_without_the_mutex_that_stopping_is_set_under_is_reported', ({ w }) => {
+	expectReport(/WARNING/);
+	const p = run(() => allocVramPage(w.gpu0));
+	give(p!);
+});
+
+TEST_F(dmem, 'unload_after_any_step_of_a_migration_leaves_no_chunk', ({ w }) => {
+	const { address, bytes } = w.mapPages(2);
+	const { mm } = w.task;
+	run(() => refgpuRemove(w.gpu0));
+	let isRunning = true;
+	let moved = 0;
+	for (let steps = 1; isRunning; steps++) {
+		const gpu = run(() => refgpuProbe(w.pdev('GPU0')));
+		const migration = spawn(
+			'migration',
+			() => migrateToVram(gpu, mm!, address, address + 2n * PAGE),
+			{ mm, cpu: 0 },
+		);
+		for (let i = 0; i < steps && isRunning; i++) isRunning = stepThread(migration);
+		let removed = -1;
+		let left = -1;
+		spawn(
+			'unload',
+			function* () {
+				removed = yield* refgpuRemove(gpu);
+				left = gpu.chunks.length + gpu.nextVramPage + gpu.freePages.length;
+			},
+			{ cpu: 1 },
+		);
+		runThreads(randomStrategy(steps));
+		ASSERT_EQ(removed, 0);
+		ASSERT_EQ(left, 0);
+		// Nothing comes after it either.
+		ASSERT_EQ(gpu.chunks.length, 0);
+		ASSERT_EQ(gpu.nextVramPage, 0);
+		moved += gpu.counters.pagesToVram;
+		ASSERT_EQ(Buffer.compare(bytes, userRead(w.task, address, 8192) as Uint8Array), 0);
+	}
+	// Some schedules moved pages, and these came back.
+	EXPECT_TRUE(moved > 0);
 });
 
 // --- the window ---
