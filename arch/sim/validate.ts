@@ -39,6 +39,10 @@ const number = expecting(
 	'a whole number that is not negative',
 	(v) => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0,
 );
+const positive = expecting(
+	'a whole number from 1',
+	(v) => typeof v === 'number' && Number.isSafeInteger(v) && v >= 1,
+);
 const hex = expecting(
 	'a hexadecimal string such as "0x80000000"',
 	(v) => typeof v === 'string' && /^0x[0-9a-f]{1,16}$/i.test(v),
@@ -174,7 +178,7 @@ const machineShape = record(
 		hostBridges: listOf(hostShape),
 		devices: listOf(deviceShape),
 	},
-	{ comment: text, cpus: number },
+	{ comment: text, cpus: positive },
 );
 
 /** Parents, bus numbers, cycles. */
@@ -351,5 +355,6 @@ export function validateDescription(value: unknown): DescriptionProblem | null {
 	const problem = machineShape(value, []);
 	if (problem !== null) return problem;
 	const d = value as MachineDescription;
+	if (d.ram.length === 0) return { path: ['ram'], expected: 'at least one range of RAM' };
 	return treeProblem(d) ?? addressProblem(d);
 }

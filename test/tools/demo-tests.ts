@@ -263,6 +263,29 @@ TEST_F(demo, 'fabric_that_contradicts_the_kernel_exits_with_1', async ({ dir }) 
 
 // --- mistakes ---
 
+TEST_F(demo, 'heading_names_the_cpu_that_was_asked_for', async () => {
+	const outcome = await call('--json', '--machine', 'mixed', '--cpu', 'amd:0x19');
+	const [{ about }] = machinesOf(outcome) as [MachineResult];
+	EXPECT_TRUE(about.includes('(amd family 0x19, '));
+});
+
+TEST_F(demo, 'matrix_marks_a_gpu_without_p2p_pages', async () => {
+	const { out } = await call('--no-trace', '--machine', 's112');
+	EXPECT_TRUE(/SW\* \d+ 0\/8/.test(out));
+	EXPECT_FALSE(/(SW|ACS|HB) \d+ 0\/8/.test(out));
+});
+
+TEST_F(demo, 'machine_without_cpus_or_ram_exits_with_2', async ({ dir }) => {
+	const cpus = topologyFile(dir, 'consumer', (d) => {
+		d.cpus = 0;
+	});
+	expectMistake(await call('--topology', cpus), /:\d+: expected .*a whole number from 1/);
+	const ram = topologyFile(dir, 'mixed', (d) => {
+		d.ram = [];
+	});
+	expectMistake(await call('--topology', ram), /:\d+: expected .*at least one range of RAM/);
+});
+
 TEST_F(demo, 'mistake_as_a_program_exits_with_2', ({ dir }) => {
 	const file = write(dir, 'notes.txt', 'to do: buy a GPU\n');
 	expectMistake(program('--topology', file), /notes\.txt:1: expected lspci -vvv output/);

@@ -39,11 +39,16 @@ export function demoMachine(name: string): DemoMachine {
 	const named = machineNames.find((machine) => machine === name);
 	const description =
 		named === undefined ? readCapture(join(capturesFolder, name)) : namedMachine(named);
+	return { description, about: description.comment ?? 'read from lspci -vvv' };
+}
+
+/**
+ * What decides the results of a machine, in a few words.
+ *
+ * @param description - the machine
+ */
+export function machineFacts(description: MachineDescription): string {
 	const { cpu, devices, iommu } = description;
 	const family = `0x${cpu.family.toString(16)}`;
-	const facts = `${cpu.vendor} family ${family}, ${devices.length} functions, IOMMU ${iommu === null ? 'off' : iommu.domains}`;
-	return {
-		description,
-		about: `${description.comment ?? 'read from lspci -vvv'} (${facts})`,
-	};
+	return `${cpu.vendor} family ${family}, ${devices.length} functions, IOMMU ${iommu === null ? 'off' : iommu.domains}`;
 }

@@ -8,7 +8,7 @@
 import { parseArgs } from 'node:util';
 import type { CpuModel } from '../../arch/sim/description.ts';
 import { parseCpu, readTopology, TopologyError } from '../topology/index.ts';
-import { type DemoMachine, demoMachine, demoMachineNames } from './machines.ts';
+import { type DemoMachine, demoMachine, demoMachineNames, machineFacts } from './machines.ts';
 import { runMachine } from './pair.ts';
 import { progressBar } from './progress.ts';
 import {
@@ -100,7 +100,8 @@ function runAll(machines: readonly DemoMachine[], values: Values): MachineResult
 			const { name } = description;
 			const step = (): void => bar.increment({ machine: name });
 			const pairs = runMachine(description, casts[i]!, step);
-			return { name, about, cast: casts[i]!, pairs };
+			const line = `${about} (${machineFacts(description)})`;
+			return { name, about: line, cast: casts[i]!, pairs };
 		});
 	} finally {
 		bar.stop();

@@ -107,12 +107,13 @@ function matrix(result: MachineResult): string[] {
 			);
 			if (pair === undefined) return 'X';
 			const bad = isGood(pair) ? '' : '!';
-			return `${letters[pair.path]}${bad} ${pair.distance} ${pair.kept}/${pair.pages}`;
+			const mark = pair.window ? '' : '*';
+			return `${letters[pair.path]}${bad}${mark} ${pair.distance} ${pair.kept}/${pair.pages}`;
 		}),
 	]);
 	return [
 		...table(columns, rows),
-		'  cell: path (SW switch, ACS switch with redirect, HB host bridge, -- refused), distance, pages kept of all; X the same function, ! something was wrong',
+		'  cell: path (SW switch, ACS switch with redirect, HB host bridge, -- refused), distance, pages kept of all; X the same function, * the GPU has no P2P pages, ! something was wrong',
 	];
 }
 

@@ -51,7 +51,12 @@ export interface MachineResult {
 	readonly pairs: PairResult[];
 }
 
-/** Whether every byte was right and nothing complained. */
+/** Whether every page was found, every byte was right, and nothing complained. */
 export function isGood(pair: PairResult): boolean {
-	return pair.wrong === 0 && pair.faults === 0 && pair.reports.length === 0;
+	return (
+		pair.kept + pair.migrated === pair.pages &&
+		pair.wrong === 0 &&
+		pair.faults === 0 &&
+		pair.reports.length === 0
+	);
 }
