@@ -363,7 +363,7 @@ const table: Record<ProfileName, Record<string, Counts>> = {
 	},
 };
 
-TEST_F(pagemap, 'F4_idle_counts_are_those_of_the_release', function* (_self, { profile }) {
+TEST_F(pagemap, 'F18_idle_counts_are_those_of_the_release', function* (_self, { profile }) {
 	for (const [name, type] of kinds) {
 		const pgmap = newPgmap(type);
 		yield* map(pgmap);
