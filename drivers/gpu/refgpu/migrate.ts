@@ -105,19 +105,41 @@ function* dropPage(p: page): Sim<void> {
 }
 
 /**
- * A system page with the bytes of a VRAM page.
+ * A system page for a copy; zeroed, so that nothing old shows where the engine did not write.
  *
- * @returns the page, locked; VM_FAULT_OOM or VM_FAULT_SIGBUS
+ * Never under the engine's mutex: reclaim would sleep with it, and who waits for it cannot be killed.
  */
-function* ramCopy(gpu: RefGpu, from: page, gfp: int): Sim<page | vm_fault_t> {
-	// Zeroed, so that nothing old shows where the engine did not write.
-	const dpage = yield* alloc_page(GFP_HIGHUSER_MOVABLE | __GFP_ZERO | gfp);
+function* ramPage(gfp: int): Sim<page | null> {
+	return yield* alloc_page(GFP_HIGHUSER_MOVABLE | __GFP_ZERO | gfp);
+}
+
+/**
+ * Give a new system page the bytes of a VRAM page; the engine's mutex is held.
+ *
+ * @returns 0, with the new page locked; or an errno, and the new page is gone
+ */
+function* ramCopy(gpu: RefGpu, from: page, to: page): Sim<int> {
+	yield* folio_lock(page_folio(to));
+	const err = yield* copyToRam(gpu, from, to);
+	if (err) yield* dropPage(to);
+	return err;
+}
+
+/**
+ * The way back of one page.
+ *
+ * @param dst - out: its word, when there is a copy
+ * @returns 0, VM_FAULT_OOM or VM_FAULT_SIGBUS
+ */
+function* fetchPage(gpu: RefGpu, spage: page, dst: BigUint64Array): Sim<vm_fault_t> {
+	const dpage = yield* ramPage(0);
 	if (dpage === null) return VM_FAULT_OOM;
-	yield* folio_lock(page_folio(dpage));
-	const err = yield* copyToRam(gpu, from, dpage);
-	if (err === 0) return dpage;
-	yield* dropPage(dpage);
-	return VM_FAULT_SIGBUS;
+	yield* mutex_lock(gpu.engineMutex);
+	const err = yield* ramCopy(gpu, spage, dpage);
+	yield* mutex_unlock(gpu.engineMutex);
+	if (err) return VM_FAULT_SIGBUS;
+	dst[0] = migrate_pfn(page_to_pfn(dpage));
+	return 0;
 }
 
 /**
@@ -148,13 +170,8 @@ export function* migrateToRam(vmf: vm_fault): Sim<vm_fault_t> {
 	if (!args.cpages) return 0;
 
 	const spage = migrate_pfn_to_page(src[0]!);
-	if (spage !== null && src[0]! & MIGRATE_PFN_MIGRATE) {
-		yield* mutex_lock(gpu.engineMutex);
-		const dpage = yield* ramCopy(gpu, spage, 0);
-		yield* mutex_unlock(gpu.engineMutex);
-		if (typeof dpage === 'number') ret = dpage;
-		else dst[0] = migrate_pfn(page_to_pfn(dpage));
-	}
+	if (spage !== null && src[0]! & MIGRATE_PFN_MIGRATE)
+		ret = yield* fetchPage(gpu, spage, dst);
 	// Also without a destination: the entry has to be put back.
 	yield* migrate_vma_pages(args);
 	gpu.counters.pagesToRam += countMoved(src, dst);
@@ -240,24 +257,39 @@ export function* migrateToVram(
 	return ret ? ret : total;
 }
 
+/** Pages for one round of eviction; fewer when there is no memory at all. */
+function* ramPages(count: number): Sim<page[]> {
+	const pages: page[] = [];
+	while (pages.length < count) {
+		const p = yield* ramPage(__GFP_NOFAIL);
+		if (p === null) break;
+		pages.push(p);
+	}
+	return pages;
+}
+
 /** One try to bring every page of a chunk back. */
 function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
 	const { gpu } = chunk;
 	const src = new BigUint64Array(pages);
 	const dst = new BigUint64Array(pages);
 
-	// The mutex first: whoever allocates holds it while it waits for the lock of its new page, and
+	// As many as can move: none is handed out any more.
+	const spare = yield* ramPages(chunk.callocated);
+	// The mutex before the pages' locks: whoever allocates holds it while it waits for the lock of its new page, and
 	// here pages are locked that may be new.
 	yield* mutex_lock(gpu.engineMutex);
 	yield* migrate_device_range(src, BigInt(chunk.firstPfn), BigInt(pages));
 	for (let i = 0; i < pages; i++) {
 		const spage = migrate_pfn_to_page(src[i]!);
 		if (spage === null || !(src[i]! & MIGRATE_PFN_MIGRATE)) continue;
-		const dpage = yield* ramCopy(gpu, spage, __GFP_NOFAIL);
-		if (typeof dpage === 'number') continue;
+		const dpage = spare.pop();
+		if (dpage === undefined) break;
+		if (yield* ramCopy(gpu, spage, dpage)) continue;
 		dst[i] = migrate_pfn(page_to_pfn(dpage));
 	}
 	yield* mutex_unlock(gpu.engineMutex);
+	for (const p of spare) yield* put_page(p);
 	yield* migrate_device_pages(src, dst, BigInt(pages));
 	gpu.counters.pagesEvicted += countMoved(src, dst);
 	yield* migrate_device_finalize(src, dst, BigInt(pages));

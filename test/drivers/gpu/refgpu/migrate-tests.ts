@@ -7,6 +7,7 @@
 import type { Signal } from '../../../../arch/sim/vectors.ts';
 import { vramOffset } from '../../../../drivers/gpu/refgpu/gpu.ts';
 import { migrateToVram, type RefGpu, refgpuRemove } from '../../../../drivers/gpu/refgpu/index.ts';
+import { evictChunk } from '../../../../drivers/gpu/refgpu/migrate.ts';
 import { EBUSY, EFAULT, EINVAL } from '../../../../include/linux/errno.ts';
 import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../../../include/linux/mm.ts';
 import { MM_ANONPAGES, type page } from '../../../../include/linux/mm_types.ts';
@@ -26,11 +27,11 @@ import { injectFaults } from '../../../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../../../include/sim/feature.ts';
 import type { Sim } from '../../../../include/sim/schedule.ts';
 import { shutdown } from '../../../../init/main.ts';
-import { run, runThreads, spawn } from '../../../../kernel/sched/core.ts';
+import { run, runThreads, spawn, stepThread } from '../../../../kernel/sched/core.ts';
 import { randomStrategy } from '../../../../kernel/sched/strategy.ts';
 import { fput } from '../../../../mm/file_table.ts';
 import { forkProcess } from '../../../../mm/fork.ts';
-import { alloc_page, pageFrame } from '../../../../mm/page_alloc.ts';
+import { alloc_page, pageFrame, theZone } from '../../../../mm/page_alloc.ts';
 import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../../../mm/pgtable.ts';
 import { shmem_file_setup } from '../../../../mm/shmem.ts';
 import { get_page, put_page } from '../../../../mm/swap.ts';
@@ -535,6 +536,64 @@ TEST_F(migrate, 'unload_races_with_touches', ({ w, gpu, task }) => {
 	EXPECT_EQ(removed, 0);
 	EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
 	EXPECT_EQ(gpu.chunks.length, 0);
+});
+
+TEST_F(migrate, 'destination_pages_are_allocated_without_the_engines_mutex', ({ w, gpu, task }) => {
+	const { address, bytes } = w.mapPages(3);
+	ASSERT_EQ(w.toVram(address, 3), 3);
+	let held = 0;
+	let allocated = 0;
+	const stepAll = (name: string, body: () => Sim<unknown>): void => {
+		const thread = spawn(name, body, { mm: task.mm });
+		for (let more = true; more; ) {
+			const before = theZone().allocated;
+			more = stepThread(thread);
+			if (theZone().allocated <= before) continue;
+			allocated++;
+			if (gpu.engineMutex.owner !== null) held++;
+		}
+	};
+	stepAll('toucher', () => loadUser64(address));
+	stepAll('unload', () => refgpuRemove(gpu));
+	EXPECT_TRUE(allocated > 0);
+	EXPECT_EQ(held, 0);
+	EXPECT_EQ(inUse(gpu), 0);
+	EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
+});
+
+TEST_F(migrate, 'eviction_after_any_step_of_a_migration_waits_for_no_lock_for_ever', (self) => {
+	const { w, gpu, task } = self;
+	const { address, bytes } = w.mapPages(2);
+	ASSERT_EQ(w.toVram(address, 1), 1);
+	const { mm } = task;
+	const migrates = (): Sim<unknown> => migrateToVram(gpu, mm!, address, address + 2n * PAGE);
+	let isRunning = true;
+	for (let steps = 1; isRunning; steps++) {
+		EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
+		const migration = spawn('migration', migrates, { mm, cpu: 0 });
+		for (let i = 0; i < steps && isRunning; i++) isRunning = stepThread(migration);
+		// It goes on as far as it can, then the migration does.
+		let isEvicted = false;
+		spawn(
+			'eviction',
+			function* () {
+				EXPECT_EQ(0, yield* evictChunk(gpu.chunks[0]!));
+				isEvicted = true;
+			},
+			{ cpu: 1 },
+		);
+		let evictionFirst = 60;
+		runThreads({
+			preemptive: true,
+			pick: (runnable) => {
+				const first = evictionFirst-- > 0 ? runnable.length - 1 : 0;
+				return runnable[first]!;
+			},
+		});
+		ASSERT_TRUE(isEvicted);
+	}
+	EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
+	EXPECT_EQ(inUse(gpu), 0);
 });
 
 TEST('unload_races_with_migrations_to_vram', () => {
