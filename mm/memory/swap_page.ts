@@ -220,13 +220,14 @@ function* remove_device_exclusive_entry(vmf: vm_fault): Sim<vm_fault_t> {
 function* deviceFault(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t> {
 	if (vmf.flags & FAULT_FLAG_VMA_LOCK) return VM_FAULT_RETRY;
 	const p = softleaf_to_page(entry);
-	const f = page_folio(p);
 	vmf.page = p;
 	if (!(yield* mapFaultEntry(vmf))) return 0;
 	if (ptep_get(vmf.pte!) !== vmf.orig_pte) {
 		yield* unmapFaultEntry(vmf);
 		return 0;
 	}
+	// Not before: until the entry is locked the page may be freed, or become part of another folio.
+	const f = page_folio(p);
 	const locks = feature('swap_private_trylock');
 	if (locks && !(yield* folio_trylock(f))) {
 		// without a reference: one more would keep whoever migrates it from succeeding

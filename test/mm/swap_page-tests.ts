@@ -60,6 +60,7 @@ import { handle_mm_fault, unmap_mapping_range, unmap_page_range } from '../../mm
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { tlb_finish_mmu, tlb_gather_mmu } from '../../mm/mmu_gather.ts';
 import { alloc_page } from '../../mm/page_alloc.ts';
+import { pgd_offset, pmd_offset, pte_lockptr, pud_offset } from '../../mm/pgtable.ts';
 import { shmem_file_setup, shmemTruncate } from '../../mm/shmem.ts';
 import { folio_put, folio_ref_add } from '../../mm/swap.ts';
 import {
@@ -347,6 +348,33 @@ TEST_F(leaves, 'two_that_touch_a_private_page_get_its_bytes', ({ p, dev }) => {
 		EXPECT_TRUE(seen.length === 2 && seen.every((word) => word === 5n));
 		EXPECT_EQ(16, dev.free.length);
 	}
+});
+
+TEST_F(leaves, 'folio_of_a_private_page_is_looked_up_under_the_lock', ({ p, dev }) => {
+	userWrite64(p, at(0), 5n);
+	run(toDevice(dev, p.mm!, at(0), 1), { task: p });
+	const moved = softleaf_to_folio(softleaf_from_pte(entryAt(p, 0).value)).page;
+	// A tail of the folio before it, until the fault waits for the entry's lock the second time.
+	moved.compound = -1;
+	let word: unknown = null;
+	const task = spawn(
+		'toucher',
+		function* () {
+			word = yield* loadUser64(at(0));
+		},
+		{ mm: p.mm },
+	);
+	const pmd = pmd_offset(pud_offset(pgd_offset(p.mm!, at(0)), at(0)), at(0));
+	const ptl = pte_lockptr(p.mm!, pmd);
+	for (let locked = 0; locked < 2; ) {
+		stepThread(task);
+		if (task.point?.access === 'acquire' && task.point.object === ptl) locked++;
+	}
+	moved.compound = 0;
+	runThreads();
+	EXPECT_EQ(5n, word);
+	EXPECT_EQ(1, dev.faults);
+	EXPECT_EQ(16, dev.free.length);
 });
 
 // --- unmapping ---
