@@ -38,6 +38,10 @@ export class lock_class {
 export interface lock_dependency {
 	readonly prev: lock_class;
 	readonly next: lock_class;
+	/** `prev` was held for reading: it stops writers and plain readers, no recursive ones. */
+	readonly shared: boolean;
+	/** `next` was taken as a recursive read: readers that hold it do not stop it. */
+	readonly recursive: boolean;
 	/** Where `next` was taken, when the world tracks origins. */
 	readonly trace: Error | null;
 	readonly comm: string;

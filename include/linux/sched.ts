@@ -30,6 +30,8 @@ export interface held_lock {
 	readonly subclass: int;
 	/** Taken for reading. */
 	readonly shared: boolean;
+	/** Taken for reading, and may be taken for reading again below itself. */
+	readonly recursive: boolean;
 	/** Sleeping is not allowed while it is held. */
 	readonly atomic: boolean;
 	/** Taken without waiting. */

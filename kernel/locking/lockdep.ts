@@ -6,7 +6,9 @@
  * Guarantee: if two locks were taken in both orders in one world, in whatever runs, there is one
  * report. Mechanism: a graph of lock classes; each acquisition adds an edge from the lock that the
  * task took last, and a new edge that closes a circle is reported in the kernel's layout. An edge
- * already seen costs one look-up. Duty: whoever makes a new kind of lock calls lock_acquire() and
+ * knows whether its first lock was held for reading and its second one taken as a recursive read: a
+ * circle in which a recursive read would have to wait for a reader is none. An edge already seen
+ * costs one look-up. Duty: whoever makes a new kind of lock calls lock_acquire() and
  * lock_release().
  */
 import { lock_class, type lockdep_map } from '../../include/linux/lockdep.ts';
@@ -28,12 +30,15 @@ export class LockGraph {
 	classes: Map<string, lock_class> = new Map();
 	/** Classes made so far. */
 	count = 0;
-	/** Orders seen: class held * 65536 + class taken. */
+	/** Orders seen: (class held * 65536 + class taken) * 4 + kind. */
 	edges: Set<number> = new Set();
 }
 
 /** Most classes in one world; more means that a lock's name has an address or a number in it. */
 export const MAX_LOCKDEP_CLASSES = 65536;
+
+/** Kinds of order: held for reading or not, taken as a recursive read or not. */
+const EDGE_KINDS = 4;
 
 /** The installed world's graph. */
 export const lockGraph = perWorld(() => new LockGraph());
@@ -63,42 +68,66 @@ function classOf(lock: TrackedLock, subclass: int, atomic: boolean): lock_class 
 	return found;
 }
 
-/** The path from one class to another along orders seen, both included; null: there is none. */
-function findPath(from: lock_class, to: lock_class): lock_class[] | null {
-	const cameFrom = new Map<lock_class, lock_class | null>([[from, null]]);
-	const queue = [from];
+/** A class on a path, and how the path came there. */
+interface path_step {
+	readonly at: lock_class;
+	/** By a recursive read: who holds the class for reading is not waited for. */
+	readonly recursive: boolean;
+	readonly from: path_step | null;
+}
+
+/**
+ * The path of orders seen by which a new order `prev` -> `next` closes a circle, from `next` to
+ * `prev`, both included; null: there is none. A recursive read never waits for a reader, so a path
+ * ends at a class that is entered by one and left by whoever holds it for reading.
+ */
+function findPath(prev: held_lock, next: held_lock): lock_class[] | null {
+	const first: path_step = { at: next.dep, recursive: next.recursive, from: null };
+	const queue = [first];
+	const seen = [new Set<lock_class>(), new Set<lock_class>()] as const;
+	seen[next.recursive ? 1 : 0].add(next.dep);
 	for (const here of queue) {
-		if (here === to) {
+		if (here.at === prev.dep && !(here.recursive && prev.shared)) {
 			const path: lock_class[] = [];
-			for (
-				let at: lock_class | null = to;
-				at !== null;
-				at = cameFrom.get(at) ?? null
-			)
-				path.unshift(at);
+			for (let step: path_step | null = here; step !== null; step = step.from)
+				path.unshift(step.at);
 			return path;
 		}
-		for (const { next } of here.after) {
-			if (cameFrom.has(next)) continue;
-			cameFrom.set(next, here);
-			queue.push(next);
+		for (const { next: at, shared, recursive } of here.at.after) {
+			if ((here.recursive && shared) || seen[recursive ? 1 : 0].has(at)) continue;
+			seen[recursive ? 1 : 0].add(at);
+			queue.push({ at, recursive, from: here });
 		}
 	}
 	return null;
 }
 
 function addEdge(task: task_struct, prev: held_lock, next: held_lock): void {
-	const graph = lockGraph();
-	const key = prev.dep.id * MAX_LOCKDEP_CLASSES + next.dep.id;
-	if (graph.edges.has(key)) return;
-	graph.edges.add(key);
-	const path = findPath(next.dep, prev.dep);
+	const { edges } = lockGraph();
+	const pair = (prev.dep.id * MAX_LOCKDEP_CLASSES + next.dep.id) * EDGE_KINDS;
+	const { shared } = prev;
+	const { recursive } = next;
+	const key = pair + (shared ? 1 : 0) + (recursive ? 2 : 0);
+	if (edges.has(key)) return;
+	edges.add(key);
+	const path = findPath(prev, next);
 	if (path !== null) {
 		reportCircle(task, prev, next, path);
+		// One report for two classes, however else they meet.
+		for (let kind = 0; kind < EDGE_KINDS; kind++) edges.add(pair + kind);
 		return;
 	}
 	const { comm, pid } = task;
-	prev.dep.after.push({ prev: prev.dep, next: next.dep, trace: next.origin, comm, pid });
+	const trace = next.origin;
+	prev.dep.after.push({
+		prev: prev.dep,
+		next: next.dep,
+		shared,
+		recursive,
+		trace,
+		comm,
+		pid,
+	});
 }
 
 /**
@@ -109,6 +138,7 @@ function addEdge(task: task_struct, prev: held_lock, next: held_lock): void {
  * @param trylock - it does not wait: no order follows from it
  * @param shared - for reading
  * @param atomic - sleeping is not allowed under it
+ * @param recursive - for reading, and no reader is waited for
  * @deviates parameters: what the kernel packs in `read`, `check` and `ip`
  * @kernel kernel/locking/lockdep.c
  */
@@ -118,6 +148,7 @@ export function lock_acquire(
 	trylock: boolean,
 	shared: boolean,
 	atomic: boolean,
+	recursive = false,
 ): void {
 	const w = world();
 	const task = w.current;
@@ -129,6 +160,7 @@ export function lock_acquire(
 		dep,
 		subclass,
 		shared,
+		recursive,
 		atomic,
 		trylock,
 		origin: w.trackOrigins ? takeOrigin() : null,
@@ -138,7 +170,9 @@ export function lock_acquire(
 	if (depth !== 0 && !trylock) {
 		for (let i = 0; i < depth; i++) {
 			if (stack[i]!.dep !== dep) continue;
-			reportRecursion(task, stack[i]!, held);
+			// A reader again: the order is that of the first time.
+			if (!(recursive && stack[i]!.shared))
+				reportRecursion(task, stack[i]!, held);
 			stack.push(held);
 			return;
 		}
@@ -255,13 +289,14 @@ export function lock_map_acquire(map: lockdep_map): void {
 }
 
 /**
- * Enter a section that is ordered like a lock taken for reading.
+ * Enter a section that is ordered like a lock taken for reading, recursively: sections nest, and
+ * none waits for another.
  *
  * @param map - the map
  * @kernel include/linux/lockdep.h
  */
 export function lock_map_acquire_read(map: lockdep_map): void {
-	lock_acquire(map, 0, false, true, false);
+	lock_acquire(map, 0, false, true, false, true);
 }
 
 /**

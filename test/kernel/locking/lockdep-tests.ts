@@ -165,6 +165,56 @@ TEST_F(lockdep, 'a_wait_is_ordered_by_its_map', function* () {
 	expectReport('possible circular locking dependency detected');
 });
 
+TEST_F(lockdep, 'recursive_reads_nest', function* () {
+	const [map, a] = [new lockdep_map('map'), new mutex('a')];
+	lock_map_acquire_read(map);
+	lock_map_acquire_read(map);
+	yield* takeAll(a);
+	lock_map_release(map);
+	lock_map_release(map);
+	EXPECT_EQ(0, world().reports.length);
+	lock_map_acquire_read(map);
+	lock_map_acquire(map);
+	lock_map_release(map);
+	lock_map_release(map);
+	expectReport('possible recursive locking detected');
+});
+
+TEST_F(lockdep, 'read_after_read_closes_no_circle_but_a_writer_does', function* () {
+	const [map, a] = [new lockdep_map('map'), new mutex('a')];
+	lock_map_acquire_read(map);
+	yield* takeAll(a);
+	lock_map_release(map);
+	yield* mutex_lock(a);
+	lock_map_acquire_read(map);
+	lock_map_release(map);
+	EXPECT_EQ(0, world().reports.length);
+	lock_map_acquire(map);
+	lock_map_release(map);
+	yield* mutex_unlock(a);
+	expectReport('possible circular locking dependency detected');
+	EXPECT_EQ(1, world().reports.length);
+});
+
+TEST_F(lockdep, 'read_that_is_left_by_a_reader_ends_the_path', function* () {
+	const [map, a, b] = [new lockdep_map('map'), new mutex('a'), new mutex('b')];
+	// a -> map(recursive read), map(read) -> b, b -> a: the reader of map stops nobody.
+	yield* mutex_lock(a);
+	lock_map_acquire_read(map);
+	lock_map_release(map);
+	yield* mutex_unlock(a);
+	lock_map_acquire_read(map);
+	yield* takeAll(b);
+	lock_map_release(map);
+	yield* takeAll(b, a);
+	EXPECT_EQ(0, world().reports.length);
+	// With map taken for writing on the way it is one.
+	lock_map_acquire(map);
+	yield* takeAll(b);
+	lock_map_release(map);
+	expectReport('possible circular locking dependency detected');
+});
+
 TEST_F(lockdep, 'might_lock_orders_without_taking', function* () {
 	const [a, b] = [new mutex('a'), new mutex('b')];
 	yield* mutex_lock(a);
