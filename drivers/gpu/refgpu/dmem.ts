@@ -13,6 +13,7 @@ import type { folio, page } from '../../../include/linux/mm_types.ts';
 import { nth_page, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { folio_nr_pages } from '../../../include/linux/page-flags.ts';
 import type { int } from '../../../include/linux/types.ts';
+import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import { lockdep_assert_held } from '../../../kernel/locking/lockdep.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
@@ -56,7 +57,7 @@ export function* freeFolio(f: folio): Sim<void> {
  */
 export function* addChunk(gpu: RefGpu): Sim<int> {
 	const pages = Math.min(CHUNK_PAGES, gpu.vramPages - gpu.nextVramPage);
-	if (pages <= 0) return -ENOMEM;
+	if (pages <= 0 || shouldFail('addChunk:chunk')) return -ENOMEM;
 	const region = request_free_mem_region(BigInt(pages) << 12n);
 	if (typeof region === 'number') return region;
 

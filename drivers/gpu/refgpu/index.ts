@@ -11,4 +11,4 @@
  */
 export { RefGpu } from './gpu.ts';
 export { migrateToVram } from './migrate.ts';
-export { type GpuOptions, refgpuProbe, refgpuRemove } from './refgpu.ts';
+export { type GpuOptions, refgpuProbe, refgpuRemove, tryRefgpuProbe } from './refgpu.ts';

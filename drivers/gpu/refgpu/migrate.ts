@@ -14,7 +14,7 @@
  * ```
  */
 import { DMA_FROM_DEVICE, DMA_TO_DEVICE } from '../../../include/linux/dma-direction.ts';
-import { EBUSY, EFAULT, EINVAL } from '../../../include/linux/errno.ts';
+import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../../../include/linux/errno.ts';
 import {
 	MIGRATE_PFN_MIGRATE,
 	MIGRATE_PFN_WRITE,
@@ -42,6 +42,7 @@ import {
 	type unsigned_long,
 	type vm_fault_t,
 } from '../../../include/linux/types.ts';
+import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import {
 	dma_map_page_attrs,
@@ -151,6 +152,7 @@ function* fetchPage(gpu: RefGpu, spage: page, dst: BigUint64Array): Sim<vm_fault
  */
 export function* migrateToRam(vmf: vm_fault): Sim<vm_fault_t> {
 	const { gpu } = chunkOf(vmf.page as page);
+	if (shouldFail('migrateToRam:pfns')) return VM_FAULT_OOM;
 	const src = new BigUint64Array(1);
 	const dst = new BigUint64Array(1);
 	const args = new migrate_vma({
@@ -211,6 +213,7 @@ function* fillVram(gpu: RefGpu, args: migrate_vma, count: number): Sim<void> {
  * @returns pages that are in VRAM now and were not before, or an errno
  * @retval -EINVAL the range is empty or not page aligned, or a mapping is not private memory
  * @retval -EFAULT nothing is mapped somewhere in the range
+ * @retval -ENOMEM no memory for the words of a round
  */
 export function* migrateToVram(
 	gpu: RefGpu,
@@ -232,6 +235,10 @@ export function* migrateToVram(
 		const limit = addr + BigInt(PAGES_PER_ROUND) * PAGE_SIZE;
 		const stop = [end, vma.vm_end, limit].reduce((a, b) => (a < b ? a : b));
 		const count = Number((stop - addr) >> 12n);
+		if (shouldFail('migrateToVram:pfns')) {
+			ret = -ENOMEM;
+			break;
+		}
 		const args = new migrate_vma({
 			vma,
 			start: addr,
@@ -271,6 +278,7 @@ function* ramPages(count: number): Sim<page[]> {
 /** One try to bring every page of a chunk back. */
 function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
 	const { gpu } = chunk;
+	if (shouldFail('evictRound:pfns')) return;
 	const src = new BigUint64Array(pages);
 	const dst = new BigUint64Array(pages);
 
@@ -301,7 +309,7 @@ function* evictRound(chunk: GpuChunk, pages: number): Sim<void> {
  * @param chunk - the chunk
  * @retval 0 no page is in use
  * @retval -EBUSY pages are still held after MAX_EVICT_ROUNDS: somebody keeps a reference, or copies
- *   fail
+ *   fail, or there is no memory
  */
 export function* evictChunk(chunk: GpuChunk): Sim<int> {
 	for (let round = 0; round < MAX_EVICT_ROUNDS; round++) {

@@ -6,11 +6,12 @@
  * function of n as long as the window stands; pages of VRAM that the BAR does not show have none.
  * Duty: the window is made before the first private page is handed out and goes after the last one.
  */
-import { ENODEV, EOPNOTSUPP } from '../../../include/linux/errno.ts';
+import { ENODEV, ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
 import { IORESOURCE_MEM, IORESOURCE_PREFETCH } from '../../../include/linux/ioport.ts';
 import type { page } from '../../../include/linux/mm_types.ts';
 import { type pci_dev, pci_resource_n, pci_resource_start } from '../../../include/linux/pci.ts';
 import { type int, type out, PMD_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
+import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import { devres_release_all } from '../../base/devres.ts';
 import { pci_p2pdma_add_resource } from '../../pci/p2pdma/memory.ts';
@@ -53,6 +54,7 @@ export function* addWindow(gpu: RefGpu, bar: int, size: bigint): Sim<int> {
 	// struct pages come in units of 2 MiB.
 	const bytes = size & ~(PMD_SIZE - 1n);
 	if (bytes === 0n) return -EOPNOTSUPP;
+	if (shouldFail('addWindow:window')) return -ENOMEM;
 	const ret = yield* pci_p2pdma_add_resource(pdev, bar, bytes, 0n);
 	if (ret) return ret;
 

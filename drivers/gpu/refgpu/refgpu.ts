@@ -11,10 +11,12 @@
  */
 import type { Machine } from '../../../arch/sim/machine.ts';
 import { DMA_BIT_MASK } from '../../../include/linux/dma-mapping.ts';
-import { EBUSY } from '../../../include/linux/errno.ts';
+import { IS_ERR } from '../../../include/linux/err.ts';
+import { EBUSY, ENOMEM } from '../../../include/linux/errno.ts';
 import type { dev_pagemap_ops } from '../../../include/linux/memremap.ts';
 import { type pci_dev, pci_name, pci_resource_len } from '../../../include/linux/pci.ts';
-import type { int } from '../../../include/linux/types.ts';
+import type { errno, int } from '../../../include/linux/types.ts';
+import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import { HarnessError } from '../../../include/sim/report.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import { feature, world } from '../../../include/sim/world.ts';
@@ -68,9 +70,13 @@ function showVram(pdev: pci_dev, bar: int, silicon: GpuSilicon): void {
  *
  * @param pdev - its PCI function
  * @param options - sizes
+ * @retval -EIO the platform serves no mask that the GPU has; nothing is bound
+ * @retval -ENOMEM no memory; nothing is bound
  */
-export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGpu> {
-	dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
+export function* tryRefgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGpu | errno> {
+	const err = dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
+	if (err) return err;
+	if (shouldFail('refgpuProbe:gpu')) return -ENOMEM;
 	const bar = vramBar(pdev);
 	const barSize = bar < 0 ? 0n : pci_resource_len(pdev, bar);
 	const vramSize = options.vramSize ?? (barSize > LEAST_VRAM ? barSize : LEAST_VRAM);
@@ -87,6 +93,23 @@ export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGp
 	// Without a window every page is still usable by this GPU; it just has no alias.
 	if (windowSize > 0n) yield* addWindow(gpu, bar, windowSize < shown ? windowSize : shown);
 	pdev.dev.driver_data = gpu;
+	return gpu;
+}
+
+/**
+ * Bind the driver to a GPU that can be bound: for the set-up of a test or tool.
+ *
+ * @param pdev - its PCI function
+ * @param options - sizes
+ * @throws HarnessError the probe failed
+ */
+export function* refgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<RefGpu> {
+	const gpu = yield* tryRefgpuProbe(pdev, options);
+	if (IS_ERR(gpu))
+		throw new HarnessError(
+			'refgpuProbe()',
+			`${pci_name(pdev)} cannot be bound: ${gpu}`,
+		);
 	return gpu;
 }
 

@@ -15,6 +15,7 @@ import type { Machine } from '../../../arch/sim/machine.ts';
 import { FrameStore, PAGE_BYTES } from '../../../arch/sim/memory.ts';
 import { EIO } from '../../../include/linux/errno.ts';
 import type { dma_addr_t, int } from '../../../include/linux/types.ts';
+import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import { preemptible, type Sim, schedulePoint } from '../../../include/sim/schedule.ts';
 import { world } from '../../../include/sim/world.ts';
 
@@ -30,7 +31,7 @@ export class GpuSilicon {
 	/** Its function on the bus: the requester of its TLPs. */
 	readonly bdf: string;
 	readonly vram: FrameStore;
-	/** Copies that will fail: how many of the next ones. */
+	/** Copies that will fail: how many of the next ones. Others fail by fault injection. */
 	failCopies = 0;
 	copies = 0;
 	bytesCopied = 0;
@@ -91,7 +92,7 @@ export class GpuSilicon {
 
 	private engineFails(): boolean {
 		this.copies++;
-		if (this.failCopies === 0) return false;
+		if (this.failCopies === 0) return shouldFail('copy_engine');
 		this.failCopies--;
 		return true;
 	}

@@ -11,8 +11,8 @@ import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
 import { completion } from '../../../../include/linux/completion.ts';
 import { DMA_BIT_MASK } from '../../../../include/linux/dma-mapping.ts';
 import { IS_ERR } from '../../../../include/linux/err.ts';
-import { ENODEV, ENOENT } from '../../../../include/linux/errno.ts';
-import type { pci_dev } from '../../../../include/linux/pci.ts';
+import { ENODEV, ENOENT, ENOMEM } from '../../../../include/linux/errno.ts';
+import { type pci_dev, pci_name } from '../../../../include/linux/pci.ts';
 import type {
 	dma_addr_t,
 	errno,
@@ -32,6 +32,7 @@ import {
 	ib_odp_counters,
 	type ib_wc_status,
 } from '../../../../include/rdma/ib_verbs.ts';
+import { shouldFail } from '../../../../include/sim/fault_injection.ts';
 import { HarnessError } from '../../../../include/sim/report.ts';
 import { type Sim, touch } from '../../../../include/sim/schedule.ts';
 import { world } from '../../../../include/sim/world.ts';
@@ -170,12 +171,29 @@ function putNic(nic: Rnic): void {
  * Bind the driver to a NIC.
  *
  * @param pdev - its PCI function
+ * @retval -EIO the platform serves no mask that the NIC has; nothing is bound
+ * @retval -ENOMEM no memory; nothing is bound
  */
-export function* rnicProbe(pdev: pci_dev): Sim<Rnic> {
-	dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
+export function* tryRnicProbe(pdev: pci_dev): Sim<Rnic | errno> {
+	const err = dma_set_mask_and_coherent(pdev.dev, DMA_BIT_MASK(64));
+	if (err) return err;
+	if (shouldFail('rnicProbe:nic')) return -ENOMEM;
 	const nic = new Rnic(pdev);
 	nic.silicon.faultHandler = nic;
 	pdev.dev.driver_data = nic;
+	return nic;
+}
+
+/**
+ * Bind the driver to a NIC that can be bound: for the set-up of a test or tool.
+ *
+ * @param pdev - its PCI function
+ * @throws HarnessError the probe failed
+ */
+export function* rnicProbe(pdev: pci_dev): Sim<Rnic> {
+	const nic = yield* tryRnicProbe(pdev);
+	if (IS_ERR(nic))
+		throw new HarnessError('rnicProbe()', `${pci_name(pdev)} cannot be bound: ${nic}`);
 	return nic;
 }
 
@@ -205,6 +223,11 @@ function* createMr(
 ): Sim<RnicMr | errno> {
 	const umem = yield* ib_umem_odp_get(nic.ibdev, start, length, access, rnicMnOps);
 	if (IS_ERR(umem)) return umem;
+	// The region's own memory, then the NIC's command that makes the key.
+	if (shouldFail('regMr:mr') || shouldFail('regMr:key')) {
+		yield* ib_umem_odp_release(umem);
+		return -ENOMEM;
+	}
 
 	const key = nic.silicon.createKey(start, length, umem.page_shift);
 	key.localWrite = (access & IB_ACCESS_LOCAL_WRITE) !== 0;

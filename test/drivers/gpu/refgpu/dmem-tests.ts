@@ -17,10 +17,11 @@ import {
 	migrateToVram,
 	refgpuProbe,
 	refgpuRemove,
+	tryRefgpuProbe,
 } from '../../../../drivers/gpu/refgpu/index.ts';
 import { devicePrivateDmaPfn, vramBar } from '../../../../drivers/gpu/refgpu/p2p.ts';
 import type { pci_p2pdma } from '../../../../drivers/pci/p2pdma/objects.ts';
-import { EBUSY, ENODEV, EOPNOTSUPP } from '../../../../include/linux/errno.ts';
+import { EBUSY, EIO, ENODEV, ENOMEM, EOPNOTSUPP } from '../../../../include/linux/errno.ts';
 import type { page } from '../../../../include/linux/mm_types.ts';
 import { page_folio } from '../../../../include/linux/mm_types.ts';
 import { page_to_pfn, pfn_to_page } from '../../../../include/linux/mmzone.ts';
@@ -174,7 +175,12 @@ TEST_F(dmem, 'vram_is_exhausted_page_by_page_and_comes_back', (self, variant) =>
 });
 
 TEST_F(dmem, 'chunk_that_cannot_be_made_is_no_page_and_leaves_nothing', ({ w }) => {
-	for (const site of ['request_free_mem_region', 'percpu_ref_init', 'add_pages']) {
+	for (const site of [
+		'addChunk:chunk',
+		'request_free_mem_region',
+		'percpu_ref_init',
+		'add_pages',
+	]) {
 		const faults = injectFaults().fail(site, 1);
 		EXPECT_NULL(take(w));
 		EXPECT_EQ(faults.seen.get(site) ?? 0, 1);
@@ -335,7 +341,13 @@ TEST_F(dmem, 'only_the_proposal_has_the_op', ({ w }, { profile }) => {
 });
 
 TEST_F(dmem, 'gpu_whose_window_cannot_be_made_works_without', (self, variant) => {
-	for (const site of ['devm_kzalloc', 'gen_pool_create', 'gen_pool_alloc', 'add_pages']) {
+	for (const site of [
+		'addWindow:window',
+		'devm_kzalloc',
+		'gen_pool_create',
+		'gen_pool_alloc',
+		'add_pages',
+	]) {
 		const { w } = self;
 		run(() => refgpuRemove(w.gpu0));
 		injectFaults().fail(site);
@@ -384,6 +396,32 @@ TEST_F(dmem, 'vram_is_behind_the_largest_prefetchable_memory_bar', ({ w }) => {
 	const largest = candidates.reduce((a, b) => (BigInt(b.size) > BigInt(a.size) ? b : a));
 	EXPECT_EQ(bar, largest.bar);
 	EXPECT_FALSE(page_to_pfn(pfn_to_page(BigInt(w.gpu0.window!.firstPfn))) === 0n);
+});
+
+TEST_F(dmem, 'probe_that_fails_binds_nothing', ({ w }) => {
+	const pdev = w.pdev('GPU1');
+	const { dev } = pdev;
+	injectFaults().fail('refgpuProbe:gpu', 1);
+	EXPECT_EQ(
+		run(() => tryRefgpuProbe(pdev)),
+		-ENOMEM,
+	);
+	const mask = dev.dma_mask;
+	// A device that can't do DMA has no mask to set.
+	dev.dma_mask = null;
+	EXPECT_EQ(
+		run(() => tryRefgpuProbe(pdev)),
+		-EIO,
+	);
+	EXPECT_NULL(dev.driver_data);
+	let rule = '';
+	try {
+		run(() => refgpuProbe(pdev));
+	} catch (error) {
+		if (error instanceof HarnessError) rule = error.message;
+	}
+	EXPECT_EQ(rule, `refgpuProbe(): ${dev.init_name} cannot be bound: ${-EIO}`);
+	dev.dma_mask = mask;
 });
 
 TEST_F(dmem, 'function_that_the_machine_does_not_have_is_a_misuse', ({ w }) => {

@@ -8,7 +8,7 @@ import type { Signal } from '../../../../arch/sim/vectors.ts';
 import { vramOffset } from '../../../../drivers/gpu/refgpu/gpu.ts';
 import { migrateToVram, type RefGpu, refgpuRemove } from '../../../../drivers/gpu/refgpu/index.ts';
 import { evictChunk } from '../../../../drivers/gpu/refgpu/migrate.ts';
-import { EBUSY, EFAULT, EINVAL } from '../../../../include/linux/errno.ts';
+import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../../../../include/linux/errno.ts';
 import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../../../include/linux/mm.ts';
 import { MM_ANONPAGES, type page } from '../../../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../../../include/linux/mmzone.ts';
@@ -456,6 +456,29 @@ TEST_F(migrate, 'unmapping_frees_vram_without_a_copy', ({ w, gpu, task }) => {
 	EXPECT_EQ(inUse(gpu), 0);
 	EXPECT_EQ(gpu.silicon.copies, copies);
 	EXPECT_EQ(task.mm!.rss_stat[MM_ANONPAGES]!, 0);
+});
+
+TEST_F(migrate, 'without_words_nothing_moves_and_the_next_try_does', ({ w, gpu, task }) => {
+	const { address, bytes } = w.mapPages(2);
+	injectFaults().fail('migrateToVram:pfns', 1);
+	EXPECT_EQ(w.toVram(address, 2), -ENOMEM);
+	EXPECT_STREQ('ww', letters(task, address, 2));
+	ASSERT_EQ(w.toVram(address, 2), 2);
+	// Out of memory is tried again, as long as there is some.
+	injectFaults().fail('migrateToRam:pfns', 1);
+	EXPECT_TRUE(same(bytes.subarray(0, 8), userRead(task, address, 8)));
+	EXPECT_EQ(gpu.counters.migrateToRam, 1);
+	EXPECT_STREQ('wD', letters(task, address, 2));
+	injectFaults().fail('copy_engine', 1);
+	EXPECT_STREQ(SIGBUS_ADRERR, signalText(userRead(task, address + PAGE, 8)));
+	EXPECT_STREQ('wD', letters(task, address, 2));
+	const faults = injectFaults().fail('evictRound:pfns', 1);
+	EXPECT_EQ(
+		run(() => refgpuRemove(gpu)),
+		0,
+	);
+	EXPECT_EQ(2, faults.seen.get('evictRound:pfns') ?? 0);
+	EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
 });
 
 // --- eviction ---

@@ -19,7 +19,9 @@ import {
 	rdmaWriteResponder,
 	regMr,
 	rnicAdviseMr,
+	rnicProbe,
 	rnicRemove,
+	tryRnicProbe,
 	type WorkRequest,
 } from '../../../../../drivers/infiniband/hw/rnic/rnic.ts';
 import {
@@ -30,6 +32,7 @@ import {
 import {
 	EFAULT,
 	EINVAL,
+	EIO,
 	ENOENT,
 	ENOMEM,
 	EOPNOTSUPP,
@@ -417,10 +420,42 @@ TEST_F(rnic, 'registration_that_fails_leaves_no_key', ({ w, local }) => {
 	const reg = (length: bigint): unknown =>
 		run(() => regMr(nic, address, length, RNIC_ACCESS_ALL), { task: w.task });
 	EXPECT_EQ(reg(0n), -EINVAL);
-	injectFaults().fail('ib_umem_odp_get', 1);
-	EXPECT_EQ(reg(PAGE), -ENOMEM);
-	EXPECT_EQ(nic.silicon.keys.size, keys);
-	EXPECT_EQ(nic.mrs.size, 1);
+	const { mm } = w.task;
+	const holders = mm!.mm_count;
+	for (const site of ['ib_umem_odp_get', 'regMr:mr', 'regMr:key']) {
+		injectFaults().fail(site, 1);
+		EXPECT_EQ(reg(PAGE), -ENOMEM);
+		EXPECT_EQ(nic.silicon.keys.size, keys);
+		EXPECT_EQ(nic.mrs.size, 1);
+		EXPECT_EQ(mm!.mm_count, holders);
+	}
+});
+
+TEST_F(rnic, 'probe_that_fails_binds_nothing', ({ w }) => {
+	const pdev = w.pdev('NIC2');
+	const { dev } = pdev;
+	injectFaults().fail('rnicProbe:nic', 1);
+	EXPECT_EQ(
+		run(() => tryRnicProbe(pdev)),
+		-ENOMEM,
+	);
+	const mask = dev.dma_mask;
+	// A device that can't do DMA has no mask to set.
+	dev.dma_mask = null;
+	EXPECT_EQ(
+		run(() => tryRnicProbe(pdev)),
+		-EIO,
+	);
+	EXPECT_NULL(dev.driver_data);
+	let rule = '';
+	try {
+		run(() => rnicProbe(pdev));
+	} catch (error) {
+		if (error instanceof HarnessError) rule = error.message;
+	}
+	EXPECT_EQ(rule, `rnicProbe(): ${dev.init_name} cannot be bound: ${-EIO}`);
+	dev.dma_mask = mask;
+	EXPECT_TRUE(w.nic('NIC2').pdev === pdev);
 });
 
 TEST_F(rnic, 'three_kinds_of_prefetch', ({ w, remote }) => {
