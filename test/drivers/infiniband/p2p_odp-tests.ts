@@ -5,6 +5,8 @@
  * real drivers; what is compared is bytes that travelled through the fabric, counters of both
  * drivers, and the addresses that the NIC put on its bus.
  */
+import type { MachineDescription } from '../../../arch/sim/description.ts';
+import { vramOffset } from '../../../drivers/gpu/refgpu/gpu.ts';
 import { refgpuRemove } from '../../../drivers/gpu/refgpu/index.ts';
 import {
 	deregMr,
@@ -13,7 +15,10 @@ import {
 	rdmaReadResponder,
 	rdmaWriteResponder,
 } from '../../../drivers/infiniband/hw/rnic/rnic.ts';
+import { cachedMapType, map_types_idx, storeMapType } from '../../../drivers/pci/p2pdma/cache.ts';
 import { calc_map_type_and_dist } from '../../../drivers/pci/p2pdma/distance.ts';
+import { p2pdmaOf } from '../../../drivers/pci/p2pdma/objects.ts';
+import { pciBus } from '../../../drivers/pci/search.ts';
 import { DMA_MAPPING_ERROR } from '../../../include/linux/dma-mapping.ts';
 import {
 	HMM_PFN_DMA_MAPPED,
@@ -25,7 +30,9 @@ import {
 	hmm_pfn_to_page,
 } from '../../../include/linux/hmm.ts';
 import { hmm_dma_map } from '../../../include/linux/hmm-dma.ts';
+import type { dev_pagemap_ops } from '../../../include/linux/memremap.ts';
 import { PROT_READ, PROT_WRITE } from '../../../include/linux/mm.ts';
+import type { folio } from '../../../include/linux/mm_types.ts';
 import { page_to_pfn, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { is_pci_p2pdma_page, page_ref_count } from '../../../include/linux/page-flags.ts';
 import {
@@ -40,15 +47,16 @@ import {
 	IB_WC_REM_OP_ERR,
 	IB_WC_SUCCESS,
 } from '../../../include/rdma/ib_verbs.ts';
+import { injectFaults } from '../../../include/sim/fault_injection.ts';
 import { shutdown } from '../../../init/main.ts';
-import { run } from '../../../kernel/sched/core.ts';
+import { run, runThreads, spawn } from '../../../kernel/sched/core.ts';
 import {
 	hmm_dma_map_alloc,
 	hmm_dma_map_free,
 	hmm_dma_map_pfn,
 	hmm_dma_unmap_pfn,
 } from '../../../mm/hmm_dma.ts';
-import { userMprotect, userMunmap, userRead, userWrite } from '../../../mm/syscalls.ts';
+import { loadUser, userMprotect, userMunmap, userRead, userWrite } from '../../../mm/syscalls.ts';
 import {
 	ASSERT_EQ,
 	ASSERT_NE,
@@ -56,6 +64,7 @@ import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NE,
+	EXPECT_STREQ,
 	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
@@ -68,6 +77,8 @@ const PAGES = 8;
 const BYTES = PAGES * 4096;
 const ACS_SV = 0x01;
 const ACS_RR = 0x04;
+/** Steps of the migration of one page. The usual cause of more is a migration that never ends. */
+const MAX_MIGRATION_STEPS = 1000;
 
 interface Self {
 	w: StandardWorld;
@@ -122,6 +133,11 @@ function same(a: Uint8Array, b: unknown): boolean {
 	return b instanceof Uint8Array && Buffer.compare(a, b) === 0;
 }
 
+/** Strict DMA domains, one for each device. */
+function behindIommu(d: MachineDescription): void {
+	d.iommu = { kind: 'intel', domains: 'dma' };
+}
+
 /** Pages in VRAM, registered with one NIC. */
 function stage(
 	w: StandardWorld,
@@ -159,38 +175,60 @@ TEST_F(p2p_odp, 'F3_below_a_switch_the_nic_uses_the_bus_address', ({ w }) => {
 
 TEST_F(p2p_odp, 'F4_rdma_over_a_migrated_range_allocates_no_page', ({ w }) => {
 	const { nic, mr, address, bytes } = stage(w, 'NIC0');
-	const minor = w.task.min_flt;
+	const { seen } = injectFaults();
 	const fresh = patternBytes(BYTES, 77);
 
 	ASSERT_TRUE(same(bytes, readAll(w, nic, mr, address)));
 	ASSERT_EQ(writeAll(w, nic, mr, address, fresh), IB_WC_SUCCESS);
 	EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
-	EXPECT_EQ(w.task.min_flt, minor);
+	EXPECT_EQ(seen.get('alloc_pages') ?? 0, 0);
 	// The bytes are in VRAM: the GPU sees them before any CPU does.
 	const vram = new Uint8Array(BYTES);
 	w.gpu0.silicon.vram.read(0n, vram);
 	EXPECT_TRUE(same(fresh, vram));
+	// Bringing them home does allocate, and is counted.
 	EXPECT_TRUE(same(fresh, userRead(w.task, address, BYTES)));
+	EXPECT_EQ(seen.get('alloc_pages'), PAGES);
 });
 
-TEST_F(p2p_odp, 'F6_an_address_makes_sense_to_one_device_only', ({ w }) => {
+TEST_F(p2p_odp, 'F6_an_address_makes_sense_to_one_device_only', (self) => {
+	// A domain for each device, and a switch without ACS, which an IOMMU would make redirect.
+	const w = reboot(self, {
+		machine: (d) => {
+			behindIommu(d);
+			for (const label of ['GPU0', 'NIC0']) portAbove(d, label).acs = null;
+		},
+	});
 	const { nic: nic0, mr: mr0, address, bytes } = stage(w, 'NIC0');
 	const nic1 = w.nic('NIC1');
 	const mr1 = w.register(nic1, address, PAGES);
 	ASSERT_TRUE(same(bytes, readAll(w, nic0, mr0, address)));
 	ASSERT_TRUE(same(bytes, readAll(w, nic1, mr1, address)));
+	const { faultLog } = w.machine.iommu!;
+	ASSERT_EQ(faultLog.length, 0);
 
+	// The same page, two addresses: on the bus below the switch, and in NIC1's domain.
+	const pfnOf = (mr: RnicMr): bigint => mr.umem.map.pfn_list![0]! & ~HMM_PFN_FLAGS();
+	EXPECT_EQ(pfnOf(mr0), pfnOf(mr1));
 	const bus = mr0.key.mtt[0]! & ~3n;
-	const phys = mr1.key.mtt[0]! & ~3n;
-	EXPECT_NE(bus, phys);
-	// Each with the other's address: nobody answers, or not with these bytes.
-	const first = bytes.subarray(0, 64);
-	const wrong = [
-		w.machine.fabric.read(nic0.pdev.dev.init_name, phys, 64),
-		w.machine.fabric.read(nic1.pdev.dev.init_name, bus, 64),
-	];
-	EXPECT_EQ(wrong[1]!.status, 'UR');
-	EXPECT_TRUE(wrong.every(({ status, data }) => status !== 'SC' || same(first, data)));
+	const iova = mr1.key.mtt[0]! & ~3n;
+	EXPECT_NE(bus, iova);
+	for (const [nic, foreign] of [
+		[nic0, iova],
+		[nic1, bus],
+	] as const) {
+		const { silicon } = nic;
+		faultLog.length = 0;
+		EXPECT_EQ(silicon.port.read(foreign, 64).status, 'UR');
+		EXPECT_EQ(silicon.port.write(foreign, new Uint8Array(64)).status, 'UR');
+		EXPECT_EQ(faultLog.length, 2);
+		for (const fault of faultLog) {
+			EXPECT_TRUE(fault.text.startsWith('DMAR: '));
+			EXPECT_EQ(fault.address, foreign);
+		}
+	}
+	// Nothing was written on the way.
+	EXPECT_TRUE(same(bytes, readAll(w, nic0, mr0, address)));
 });
 
 TEST_F(p2p_odp, 'F10_dma_map_of_the_four_kinds_of_page', (self) => {
@@ -281,6 +319,99 @@ TEST_F(p2p_odp, 'F25_migration_zaps_the_alias_before_the_page_is_freed', ({ w })
 	EXPECT_FALSE(is_pci_p2pdma_page(hmm_pfn_to_page(mr.umem.map.pfn_list![0]!)));
 });
 
+/** What happens to a page that leaves VRAM: its entry of the NIC's table goes, its memory is freed. */
+function recordOrder(w: StandardWorld, mr: RnicMr): string[] {
+	const order: string[] = [];
+	const alias = mr.key.mtt[0]! & ~3n;
+	const { silicon } = mr.nic;
+	const { writeTable } = silicon;
+	silicon.writeTable = function* (key, first, words) {
+		yield* writeTable.call(silicon, key, first, words);
+		if (first === 0 && words[0] === 0n) order.push('zap');
+	};
+	for (const { pagemap } of w.gpu0.chunks) {
+		const { folio_free } = pagemap.ops!;
+		pagemap.ops = {
+			...pagemap.ops,
+			*folio_free(f: folio) {
+				order.push(
+					(mr.key.mtt[0]! & ~3n) === alias
+						? 'free under DMA'
+						: 'free',
+				);
+				// Whoever still gets there sees it.
+				w.gpu0.silicon.vram.write(
+					vramOffset(f.page),
+					new Uint8Array(4096).fill(0x6b),
+				);
+				yield* folio_free!(f);
+			},
+		} as dev_pagemap_ops;
+	}
+	return order;
+}
+
+/** A migration stops after some steps, a READ runs until it waits or ends; then both go on. */
+function readInside(self: Self, steps: number): { ended: boolean; waited: boolean } {
+	const w = reboot(self, {});
+	const { nic, mr, address, bytes } = stage(w, 'NIC0');
+	ASSERT_TRUE(same(bytes, readAll(w, nic, mr, address)));
+	const order = recordOrder(w, mr);
+	const got = { status: -1, data: new Uint8Array(0) };
+	const { mm } = w.task;
+	const migrator = spawn('migrator', () => loadUser(address, new Uint8Array(8)), {
+		mm,
+		cpu: 0,
+	});
+	const reader = spawn(
+		'reader',
+		function* () {
+			Object.assign(
+				got,
+				yield* rdmaReadResponder(nic, mr.key.key, address, BYTES),
+			);
+		},
+		{ mm, cpu: 1 },
+	);
+	let step = 0;
+	let ended = false;
+	let waited = false;
+	runThreads({
+		preemptive: true,
+		pick(runnable) {
+			const migrating = runnable.includes(migrator);
+			if (step < steps && migrating) {
+				step++;
+				return migrator;
+			}
+			if (step < steps) ended = true;
+			step = steps;
+			if (runnable.includes(reader)) return reader;
+			if (got.status === -1) waited = true;
+			return runnable[0]!;
+		},
+	});
+	EXPECT_EQ(got.status, IB_WC_SUCCESS);
+	EXPECT_TRUE(same(bytes, got.data));
+	EXPECT_STREQ(order.join(', '), 'zap, free');
+	EXPECT_EQ(nic.silicon.faults.length, 0);
+	return { ended, waited };
+}
+
+TEST_F(p2p_odp, 'F25_dma_at_any_step_of_a_migration_never_reads_freed_memory', (self) => {
+	let waits = 0;
+	let steps = 0;
+	for (let ended = false; !ended && steps < MAX_MIGRATION_STEPS; steps++) {
+		const { ended: over, waited } = readInside(self, steps);
+		ended = over;
+		if (waited) waits++;
+	}
+	ASSERT_TRUE(steps < MAX_MIGRATION_STEPS);
+	// Some began while the entry was zapped and the page not freed yet: they waited for the migration.
+	EXPECT_TRUE(waits > 0);
+	EXPECT_TRUE(waits < steps);
+});
+
 TEST_F(p2p_odp, 'F25_munmap_leaves_the_nic_nothing_to_reach', ({ w }) => {
 	const { nic, mr, address } = stage(w, 'NIC0');
 	readAll(w, nic, mr, address);
@@ -335,50 +466,116 @@ TEST_F(p2p_odp, 'F31_read_only_entry_gives_the_nic_no_write_access', ({ w }) => 
 });
 
 /**
- * The fabric alone finds a wrong decision out: the kernel's answer is replaced by a wrong one, and
- * the TLP faults or brings wrong bytes.
+ * The fabric alone finds a wrong decision out: one thing that the kernel decides by is taken away, all
+ * else is the kernel's own way from the page fault to the NIC's table, and the TLP faults. The control
+ * is the same run with nothing taken away.
  */
-TEST_F(p2p_odp, 'F7_without_the_acs_check_the_fabric_faults', (self) => {
-	const w = reboot(self, {
-		machine: (d) => {
-			for (const label of ['GPU0', 'NIC0'])
-				portAbove(d, label).acs!.control = ACS_SV | ACS_RR;
-		},
-	});
-	const gpu = w.pdev('GPU0');
-	const nic = w.nic('NIC0');
-	const dist = outParam(0);
-	ASSERT_EQ(
-		calc_map_type_and_dist(gpu, nic.pdev, dist, false),
-		PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
-	);
-	// What a kernel without the check would say: the bus address.
-	const { bar, firstPfn } = w.gpu0.window!;
-	const d = labelled(w.machine.description, 'GPU0').bars.find(({ bar: n }) => n === bar)!;
-	const bus = (BigInt(firstPfn) << 12n) + BigInt(d.bus) - BigInt(d.phys);
-	EXPECT_EQ(w.machine.fabric.read(nic.pdev.dev.init_name, bus, 64).status, 'UR');
-	EXPECT_EQ(w.machine.fabric.read(nic.pdev.dev.init_name, BigInt(d.phys), 64).status, 'SC');
-});
+interface Wrong {
+	readonly machine: (d: MachineDescription) => void;
+	/** What the right kernel says. */
+	readonly type: number;
+	/** What is taken away. */
+	readonly breakKernel: (w: StandardWorld) => void;
+}
 
-TEST_F(p2p_odp, 'F7_the_physical_address_below_a_switch_is_not_the_bus_address', ({ w }) => {
-	const { nic, mr, address } = stage(w, 'NIC0');
-	readAll(w, nic, mr, address);
-	const dist = outParam(0);
-	ASSERT_EQ(
-		calc_map_type_and_dist(w.pdev('GPU0'), nic.pdev, dist, false),
+/** ACS on both ports below the switch. */
+const acsOnBothPorts =
+	(control: number) =>
+	(d: MachineDescription): void => {
+		for (const label of ['GPU0', 'NIC0']) portAbove(d, label).acs!.control = control;
+	};
+
+/** No function shows the kernel an ACS capability: nothing redirects, as far as it knows. */
+function withoutAcsCheck(): void {
+	for (const pdev of pciBus().byName.values()) pdev.acs_cap = 0;
+}
+
+/** The provider's cache has what a kernel without the check stored. */
+function withStoredBusAddr(w: StandardWorld): void {
+	storeMapType(
+		p2pdmaOf(w.pdev('GPU0'))!,
+		map_types_idx(w.pdev('NIC0')),
 		PCI_P2PDMA_MAP_BUS_ADDR,
 	);
-	ASSERT_EQ(dist.value, 4);
-	// A NIC whose table holds the physical address goes up to the root; make the root refuse it.
-	w.machine.fabric.hosts[0]!.peerToPeer = 'aborts';
-	const phys = page_to_pfn(hmm_pfn_to_page(mr.umem.map.pfn_list![0]!)) << 12n;
-	mr.key.mtt[0] = phys | 3n;
-	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, address, 64), {
+}
+
+/** The bus address is the physical address. */
+function withoutBusOffset(w: StandardWorld): void {
+	p2pdmaOf(w.pdev('GPU0'))!.mem[w.gpu0.window!.bar]!.bus_offset = 0n;
+}
+
+function endToEnd(self: Self, { machine, type, breakKernel }: Wrong): void {
+	const right = reboot(self, { machine });
+	const control = stage(right, 'NIC0');
+	ASSERT_TRUE(same(control.bytes, readAll(right, control.nic, control.mr, control.address)));
+	ASSERT_EQ(cachedMapType(right.pdev('GPU0'), right.pdev('NIC0')), type);
+	EXPECT_EQ(right.gpu0.counters.migrateToRam, 0);
+	EXPECT_EQ(control.nic.silicon.faults.length, 0);
+
+	const w = reboot(self, { machine });
+	breakKernel(w);
+	const { nic, mr, address, bytes } = stage(w, 'NIC0');
+	const { status } = run(() => rdmaReadResponder(nic, mr.key.key, address, BYTES), {
 		task: w.task,
 	});
 	EXPECT_EQ(status, IB_WC_REM_OP_ERR);
+	EXPECT_EQ(cachedMapType(w.pdev('GPU0'), w.pdev('NIC0')), PCI_P2PDMA_MAP_BUS_ADDR);
 	EXPECT_EQ(nic.silicon.faults.length, 1);
-	mr.key.mtt[0] = 0n;
+	EXPECT_EQ(nic.silicon.faults[0]?.status, 'UR');
+	EXPECT_EQ(writeAll(w, nic, mr, address, patternBytes(BYTES, 3)), IB_WC_REM_OP_ERR);
+	// The kernel noticed nothing, and no byte went anywhere.
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
+	EXPECT_TRUE(same(bytes, userRead(w.task, address, BYTES)));
+}
+
+TEST_F(p2p_odp, 'F7_without_the_acs_check_the_fabric_faults', (self) => {
+	endToEnd(self, {
+		machine: acsOnBothPorts(ACS_SV | ACS_RR),
+		type: PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+		breakKernel: withoutAcsCheck,
+	});
+});
+
+TEST_F(p2p_odp, 'F7_without_the_acs_check_an_iommu_faults', (self) => {
+	endToEnd(self, {
+		machine: (d) => {
+			acsOnBothPorts(ACS_SV | ACS_RR)(d);
+			behindIommu(d);
+		},
+		type: PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+		breakKernel: withoutAcsCheck,
+	});
+	const { iommu } = self.w.machine;
+	EXPECT_EQ(iommu!.faultLog.length, 2);
+	EXPECT_TRUE(iommu!.faultLog.every(({ text }) => text.startsWith('DMAR: ')));
+});
+
+TEST_F(p2p_odp, 'F7_verdict_stored_before_acs_was_switched_on_faults', (self) => {
+	endToEnd(self, {
+		machine: acsOnBothPorts(ACS_SV | ACS_RR),
+		type: PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+		breakKernel: withStoredBusAddr,
+	});
+});
+
+TEST_F(p2p_odp, 'F7_the_physical_address_below_a_switch_is_not_the_bus_address', (self) => {
+	endToEnd(self, {
+		// What the switch does not turn around, the root complex does not either.
+		machine: (d) => {
+			for (const host of d.hostBridges) host.peerToPeer = 'aborts';
+		},
+		type: PCI_P2PDMA_MAP_BUS_ADDR,
+		breakKernel: withoutBusOffset,
+	});
+});
+
+TEST_F(p2p_odp, 'F7_distance_and_type_of_the_standard_pair', ({ w }) => {
+	const dist = outParam(0);
+	EXPECT_EQ(
+		calc_map_type_and_dist(w.pdev('GPU0'), w.pdev('NIC0'), dist, false),
+		PCI_P2PDMA_MAP_BUS_ADDR,
+	);
+	ASSERT_EQ(dist.value, 4);
 });
 
 TEST_F(p2p_odp, 'F7_refused_pair_is_not_supported', ({ w }) => {
