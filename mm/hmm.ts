@@ -135,6 +135,7 @@ import {
 	type unsigned_long,
 	type vm_fault_t,
 } from '../include/linux/types.ts';
+import { retryRound } from '../include/sim/retry.ts';
 import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
@@ -1009,8 +1010,16 @@ export function* hmm_range_fault_locked(range: hmm_range, locked: out<boolean> |
 	const mm = range.notifier.mm as mm_struct;
 	let ret: int;
 
+	// Every page may be faulted once, a round each.
+	let round = -wordIndex(range, range.end);
+
 	mmap_assert_locked(mm);
 	do {
+		retryRound(
+			round++,
+			'hmm_range_fault',
+			'a fault handler that reports success and maps nothing',
+		);
 		// An invalidation came since the caller read the sequence: its turn to start over.
 		if (mmu_interval_check_retry(range.notifier, range.notifier_seq)) return -EBUSY;
 		ret = yield* walk_page_range(mm, hmm_walk.last, range.end, hmm_walk_ops, hmm_walk);
@@ -1061,9 +1070,16 @@ export function* hmm_range_fault_unlocked_timeout(
 	const mm = range.notifier.mm as mm_struct;
 	const locked = outParam(false);
 	let deadline = 0n;
+	// Every page may be faulted once, and the lock be dropped each time.
+	let round = -wordIndex(range, range.end);
 	let ret: int;
 
 	do {
+		retryRound(
+			round++,
+			'hmm_range_fault_unlocked_timeout',
+			'an invalidation that keeps coming',
+		);
 		// A round that ended with the lock dropped made progress: it gets its time anew.
 		if (timeout && !locked.value) deadline = world().clock + timeout * NS_PER_JIFFY;
 		range.notifier_seq = yield* mmu_interval_read_begin(range.notifier);

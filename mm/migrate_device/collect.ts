@@ -2,7 +2,11 @@
 /**
  * Collecting: walk the page table, lock what may be moved, put migration entries in its place.
  *
- * Guarantee: when the PTL is released no TLB holds a translation that collecting took away.
+ * Guarantee: when the walk leaves a page table no TLB holds a translation that collecting took away.
+ * As long as it goes over the table without a stop, that is so when the PTL is released. Where v7.3
+ * stops to split a large folio it releases the PTL first and flushes at the end of the table, or
+ * when the split failed, as upstream does: in between a CPU may still use what it had, which is why
+ * nobody copies a page before the end of collecting.
  *
  * ```
  *   pte                      word                 why 0
@@ -82,6 +86,7 @@ import {
 	PMD_SIZE,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
+import { retryRound } from '../../include/sim/retry.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { folio_trylock, folio_unlock } from '../filemap.ts';
@@ -351,7 +356,13 @@ function* migrate_vma_collect_pmd(
 ): Sim<int> {
 	const c = new pte_collector(walk);
 	let addr = start;
+	let round = 0;
 	for (;;) {
+		retryRound(
+			round++,
+			'migrate_vma_collect_pmd',
+			'a pmd that changes each time it is looked at',
+		);
 		if (pmd_trans_huge(pmdp.value) || !pmd_present(pmdp.value)) {
 			const ret = yield* collectHuge(pmdp, addr, end, walk);
 			if (ret === -EAGAIN) continue;
@@ -367,6 +378,8 @@ function* migrate_vma_collect_pmd(
 			return 0;
 		}
 		yield* pte_unmap_unlock(first, ptl.value);
+		// It stops at a page once, and splits it there.
+		if (stop.addr !== addr) round = 0;
 		addr = stop.addr;
 		const { fault_page } = c.migrate;
 		if (yield* migrate_vma_split_folio(page_folio(stop.split), fault_page)) {

@@ -12,13 +12,16 @@ import {
 	FAULT_FLAG_KILLABLE,
 	FAULT_FLAG_REMOTE,
 	VM_FAULT_COMPLETED,
+	VM_FAULT_NOPAGE,
 	VM_FAULT_OOM,
 	VM_FAULT_RETRY,
 } from '../../include/linux/mm_types.ts';
 import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
 import { current, SIGKILL } from '../../include/linux/sched.ts';
+import { retryBound } from '../../include/sim/retry.ts';
 import { waitPoint } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
+import { checkpoint, restore } from '../../init/main.ts';
 import { runThreads, spawn, stepThread } from '../../kernel/sched/core.ts';
 import { msleep } from '../../kernel/time/sleep_timeout.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
@@ -28,10 +31,12 @@ import {
 	mmu_notifier_range_init,
 } from '../../mm/mmu_notifier.ts';
 import { userRead64, userWrite64 } from '../../mm/syscalls.ts';
+import { oopsOf } from '../kernel/tiny_world.ts';
 import {
 	ASSERT_EQ,
 	EXPECT_EQ,
 	EXPECT_STREQ,
+	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
@@ -130,6 +135,33 @@ TEST_F(unlocked, 'collision_is_retried_inside', ({ w, mapping }) => {
 	EXPECT_STREQ('VW*4', flags);
 	EXPECT_STREQ('1 0-1, 1 0-1, 1 0-1, 1 0-1', events);
 	EXPECT_EQ(4, mapping.calls);
+});
+
+TEST_F(unlocked, 'invalidation_that_keeps_coming_is_a_livelock', ({ w, mapping }) => {
+	const c = checkpoint();
+	retryBound().rounds = 20;
+	invalidateInFault(w, mapping);
+	mapping.answers = [VM_FAULT_NOPAGE];
+	const report = oopsOf(() => w.call(0, 4, { ...READ, timeout: 0n }));
+	EXPECT_STREQ('BUG: livelock in hmm_range_fault_unlocked_timeout()', report.title);
+	EXPECT_TRUE(
+		report.text.includes('20 rounds without progress: the usual cause is an invalid'),
+	);
+	// a round for each page, and those of the bound; all four pages in each
+	EXPECT_EQ(4 * (4 + 20), mapping.calls);
+	restore(c);
+});
+
+TEST_F(unlocked, 'handler_that_maps_nothing_is_a_livelock', ({ w, mapping }) => {
+	const c = checkpoint();
+	retryBound().rounds = 20;
+	mapping.answers = [VM_FAULT_NOPAGE];
+	const report = oopsOf(() => w.call(0, 4, READ));
+	EXPECT_STREQ('BUG: livelock in hmm_range_fault()', report.title);
+	EXPECT_EQ(4 * (4 + 20), mapping.calls);
+	restore(c);
+	// the task is the test's own: what it held at the oops is not in the world
+	w.task.held_locks.length = 0;
 });
 
 TEST_F(unlocked, 'time_may_be_up_before_the_first_walk', ({ w, mapping }) => {

@@ -41,6 +41,7 @@ import {
 	ib_uses_virt_dma,
 } from '../../../include/rdma/ib_verbs.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
+import { retryRound } from '../../../include/sim/retry.ts';
 import type { Sim } from '../../../include/sim/schedule.ts';
 import { feature, world } from '../../../include/sim/world.ts';
 import { lockdep_assert_held } from '../../../kernel/locking/lockdep.ts';
@@ -287,7 +288,12 @@ export function* ib_umem_odp_map_dma_and_lock(
 		range.dma_dev = dev.dma_device;
 
 	let ret: int;
-	for (;;) {
+	for (let round = 0; ; round++) {
+		retryRound(
+			round,
+			'ib_umem_odp_map_dma_and_lock',
+			'an invalidation that keeps coming',
+		);
 		ret = yield* pages.fault(range, began);
 		if (ret) {
 			yield* mmput(mm);
