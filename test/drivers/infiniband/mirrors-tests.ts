@@ -3,10 +3,12 @@
  * Goal: every device calls hmm_range_fault() itself and keeps its own mirror, and no mirror is ever
  * stale. Method: three NICs mirror the same pages while the process and a GPU do what they like; a
  * mirror entry is empty, or leads through the fabric to the bytes that the CPU sees, and grants no
- * more than the CPU's entry.
+ * more than the CPU's entry. Once the operations come one after the other; once they are threads, and
+ * the mirrors are looked at before every step of any of them.
  */
 
 import { vramOffset } from '../../../drivers/gpu/refgpu/gpu.ts';
+import { migrateToVram } from '../../../drivers/gpu/refgpu/index.ts';
 import {
 	type Rnic,
 	type RnicMr,
@@ -14,7 +16,14 @@ import {
 	rdmaWriteResponder,
 } from '../../../drivers/infiniband/hw/rnic/rnic.ts';
 import { MTT_READ, MTT_WRITE } from '../../../drivers/infiniband/hw/rnic/silicon.ts';
-import { MADV_DONTNEED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../../include/linux/mm.ts';
+import {
+	MADV_DONTNEED,
+	MAP_ANONYMOUS,
+	MAP_FIXED,
+	MAP_PRIVATE,
+	PROT_READ,
+	PROT_WRITE,
+} from '../../../include/linux/mm.ts';
 import type { mm_struct } from '../../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../../include/linux/mmzone.ts';
 import {
@@ -26,22 +35,42 @@ import {
 	pte_write,
 	pud_none,
 } from '../../../include/linux/pgtable.ts';
+import type { task_struct } from '../../../include/linux/sched.ts';
 import {
 	softleaf_from_pte,
 	softleaf_is_device_private,
 	softleaf_is_device_private_write,
 	softleaf_to_page,
 } from '../../../include/linux/swapops.ts';
-import { run } from '../../../kernel/sched/core.ts';
-import { Prng } from '../../../kernel/sched/strategy.ts';
+import type { Sim } from '../../../include/sim/schedule.ts';
+import { shutdown } from '../../../init/main.ts';
+import { run, runThreads, spawn } from '../../../kernel/sched/core.ts';
+import { Prng, randomStrategy } from '../../../kernel/sched/strategy.ts';
+import { mmput } from '../../../mm/exec_mm.ts';
+import { forkTask } from '../../../mm/fork.ts';
+import { do_madvise } from '../../../mm/madvise.ts';
+import { vm_mmap_pgoff } from '../../../mm/mmap.ts';
+import { do_mprotect_pkey } from '../../../mm/mprotect.ts';
 import { pageFrame } from '../../../mm/page_alloc.ts';
 import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../../mm/pgtable.ts';
-import { userMadvise, userMmap, userMprotect, userRead, userWrite } from '../../../mm/syscalls.ts';
-import { ASSERT_EQ, ASSERT_TRUE, EXPECT_EQ, TEST } from '../../kselftest_harness.ts';
+import { exitProcess, loadUser, storeUser, userWrite } from '../../../mm/syscalls.ts';
+import { vm_munmap } from '../../../mm/vma.ts';
+import {
+	ASSERT_EQ,
+	ASSERT_STREQ,
+	ASSERT_TRUE,
+	EXPECT_EQ,
+	EXPECT_TRUE,
+	TEST,
+} from '../../kselftest_harness.ts';
 import { PAGE, StandardWorld } from '../../support/standard.ts';
 
 const PAGES = 8;
 const STEPS = 10_000;
+const SEEDS = 20;
+const OPERATIONS_PER_THREAD = 8;
+/** Children alive at once; the oldest one exits for another. */
+const MAX_CHILDREN = 2;
 
 /** What the CPU's page table says of an address. */
 interface CpuView {
@@ -94,86 +123,176 @@ function judgeMirror(w: StandardWorld, nic: Rnic, mr: RnicMr, address: bigint): 
 	return '';
 }
 
-TEST('F9_three_mirrors_are_never_stale', () => {
-	const w = new StandardWorld();
-	const { address } = w.mapPages(PAGES);
-	const nics = ['NIC0', 'NIC1', 'NIC2'].map((label) => w.nic(label));
-	const mrs = nics.map((nic) => w.register(nic, address, PAGES));
-	const random = new Prng(20240403);
-	const below = (n: number): number => random.below(n);
-	const { task } = w;
-	let verdict = '';
-	let mirrored = 0;
+/** What the threads of a run share. */
+class Mirrors {
+	readonly w = new StandardWorld();
+	readonly address: bigint;
+	readonly nics: readonly Rnic[];
+	readonly mrs: readonly RnicMr[];
+	readonly children: task_struct[] = [];
+	/** Entries seen in all mirrors, over all looks. */
+	mirrored = 0;
+	/** Forks that succeeded. */
+	forks = 0;
+	readonly random: Prng;
 
-	for (let step = 0; step < STEPS && verdict === ''; step++) {
-		const first = below(PAGES);
-		const count = 1 + below(PAGES - first);
-		const at = address + BigInt(first) * PAGE;
-		const length = BigInt(count) * PAGE;
-		const which = below(nics.length);
-		switch (below(9)) {
-			case 0:
-				userRead(task, at, 8);
-				break;
-			case 1:
-				userWrite(
-					task,
-					at + BigInt(below(16)),
-					new Uint8Array(8).fill(step),
-				);
-				break;
-			case 2:
-				userMprotect(
-					task,
-					at,
-					length,
-					below(2) ? PROT_READ : PROT_READ | PROT_WRITE,
-				);
-				break;
-			case 3:
-				userMadvise(task, at, length, MADV_DONTNEED);
-				break;
-			case 4:
-				userMmap(task, at, length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-				break;
-			case 5:
-			case 6:
-				w.toVram(at, count);
-				break;
-			case 7: {
-				const { key } = mrs[which]!.key;
-				run(
-					() =>
-						rdmaReadResponder(
-							nics[which]!,
-							key,
-							at,
-							Number(length),
-						),
-					{ task },
-				);
-				break;
-			}
-			default: {
-				const { key } = mrs[which]!.key;
-				const bytes = new Uint8Array(Number(length)).fill(step);
-				run(() => rdmaWriteResponder(nics[which]!, key, at, bytes), {
-					task,
-				});
-			}
-		}
-		for (let i = 0; i < nics.length && verdict === ''; i++) {
-			verdict = judgeMirror(w, nics[i]!, mrs[i]!, address);
-			if (verdict !== '') verdict = `step ${step}: ${verdict}`;
-			mirrored += mrs[i]!.key.mtt.reduce(
-				(n, entry) => n + (entry === 0n ? 0 : 1),
-				0,
+	constructor(seed: number) {
+		this.random = new Prng(seed);
+		this.address = this.w.mapPages(PAGES).address;
+		this.nics = ['NIC0', 'NIC1', 'NIC2'].map((label) => this.w.nic(label));
+		this.mrs = this.nics.map((nic) => this.w.register(nic, this.address, PAGES));
+	}
+
+	/** Some of the pages. */
+	part(): { at: bigint; count: number; length: bigint } {
+		const first = this.random.below(PAGES);
+		const count = 1 + this.random.below(PAGES - first);
+		const at = this.address + BigInt(first) * PAGE;
+		return { at, count, length: BigInt(count) * PAGE };
+	}
+
+	/** What is wrong with any mirror; the empty string if nothing. */
+	judge(): string {
+		for (let i = 0; i < this.nics.length; i++) {
+			const verdict = judgeMirror(
+				this.w,
+				this.nics[i]!,
+				this.mrs[i]!,
+				this.address,
 			);
+			if (verdict !== '') return verdict;
+			for (const entry of this.mrs[i]!.key.mtt) if (entry !== 0n) this.mirrored++;
 		}
+		return '';
+	}
+
+	close(): void {
+		for (const child of this.children.splice(0)) exitProcess(child);
+		this.w.close();
+	}
+}
+
+type Operation = (m: Mirrors) => Sim<unknown>;
+
+/** Operations of the process: loads, stores, protection, holes, gaps, fork. */
+const cpuOperations: readonly Operation[] = [
+	(m) => loadUser(m.part().at, new Uint8Array(8)),
+	(m) => {
+		const bytes = new Uint8Array(8).fill(m.random.below(256));
+		return storeUser(m.part().at + BigInt(m.random.below(16)), bytes);
+	},
+	(m) => {
+		const { at, length } = m.part();
+		const prot = m.random.below(2) ? PROT_READ : PROT_READ | PROT_WRITE;
+		return do_mprotect_pkey(at, length, prot, -1);
+	},
+	(m) => {
+		const { at, length } = m.part();
+		return do_madvise(m.w.task.mm!, at, length, MADV_DONTNEED);
+	},
+	(m) => {
+		const { at, length } = m.part();
+		const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+		return vm_mmap_pgoff(null, at, length, PROT_READ | PROT_WRITE, flags, 0n);
+	},
+	(m) => vm_munmap(m.part().at, PAGE),
+	function* (m) {
+		if (m.children.length === MAX_CHILDREN) {
+			const child = m.children.shift()!;
+			const mm = child.mm!;
+			child.mm = null;
+			return yield* mmput(mm);
+		}
+		const child = yield* forkTask(m.w.task);
+		if (typeof child === 'number') return;
+		m.children.push(child);
+		m.forks++;
+	},
+];
+
+/** The GPU takes pages. */
+const gpuOperation: Operation = (m) => {
+	const { at, length } = m.part();
+	return migrateToVram(m.w.gpu0, m.w.task.mm!, at, at + length);
+};
+
+/** One NIC reads or writes. */
+const nicOperation =
+	(which: number): Operation =>
+	(m) => {
+		const nic = m.nics[which]!;
+		const { key } = m.mrs[which]!.key;
+		const { at, length } = m.part();
+		if (m.random.below(2)) return rdmaReadResponder(nic, key, at, Number(length));
+		const bytes = new Uint8Array(Number(length)).fill(m.random.below(256));
+		return rdmaWriteResponder(nic, key, at, bytes);
+	};
+
+const operations: readonly Operation[] = [
+	...cpuOperations,
+	gpuOperation,
+	gpuOperation,
+	...[0, 1, 2].map(nicOperation),
+];
+
+TEST('F9_three_mirrors_are_never_stale', () => {
+	const m = new Mirrors(20240403);
+	const { task } = m.w;
+	let verdict = '';
+	for (let step = 0; step < STEPS && verdict === ''; step++) {
+		const operation = operations[m.random.below(operations.length)]!;
+		run(() => operation(m), { task });
+		// What a child writes is its own.
+		const child = m.children[m.random.below(4)];
+		if (child !== undefined)
+			userWrite(child, m.part().at, new Uint8Array(8).fill(step));
+		verdict = m.judge();
+		if (verdict !== '') verdict = `step ${step}: ${verdict}`;
 	}
 	ASSERT_EQ(verdict, '');
 	// The mirrors were used: a test that mirrors nothing shows nothing.
-	ASSERT_TRUE(mirrored > STEPS);
-	EXPECT_EQ(new Set(mrs.map(({ umem }) => umem.notifier)).size, 3);
-	w.close();
+	ASSERT_TRUE(m.mirrored > STEPS);
+	EXPECT_TRUE(m.forks > 100);
+	EXPECT_EQ(new Set(m.mrs.map(({ umem }) => umem.notifier)).size, 3);
+	m.close();
+});
+
+/** Do a few random operations of some kinds. */
+function* worker(m: Mirrors, kinds: readonly Operation[]): Sim<void> {
+	for (let i = 0; i < OPERATIONS_PER_THREAD; i++)
+		yield* kinds[m.random.below(kinds.length)]!(m);
+}
+
+TEST('F9_no_mirror_is_stale_at_any_step_of_interleaved_threads', () => {
+	let mirrored = 0;
+	let steps = 0;
+	for (let seed = 1; seed <= SEEDS; seed++) {
+		const m = new Mirrors(seed);
+		const { mm } = m.w.task;
+		const random = randomStrategy(seed);
+		const kinds: readonly (readonly Operation[])[] = [
+			cpuOperations,
+			[gpuOperation],
+			...[0, 1, 2].map((which) => [nicOperation(which)]),
+		];
+		kinds.forEach((some, i) => {
+			spawn(`worker${i}`, () => worker(m, some), { mm, cpu: i & 1 });
+		});
+		let verdict = '';
+		runThreads({
+			preemptive: true,
+			pick(runnable, last) {
+				steps++;
+				verdict ||= m.judge();
+				return random.pick(runnable, last);
+			},
+		});
+		ASSERT_STREQ(verdict === '' ? '' : `seed ${seed}: ${verdict}`, '');
+		ASSERT_STREQ(m.judge(), '');
+		mirrored += m.mirrored;
+		m.close();
+		ASSERT_EQ(shutdown().length, 0);
+	}
+	ASSERT_TRUE(steps > SEEDS * 300);
+	ASSERT_TRUE(mirrored > steps);
 });
