@@ -133,7 +133,10 @@ export interface IommuFault {
 	requester: string;
 	address: bigint;
 	write: boolean;
-	/** VT-d fault reason: 0x02 no domain, 0x05 no write access, 0x06 no read access. */
+	/**
+	 * VT-d fault reason: 0x02 no domain, 0x05 no write access, 0x06 no read access, 0x0d a translated
+	 * request of a function without ATS.
+	 */
 	reason: number;
 	/** The line that the kernel prints for it. */
 	text: string;
@@ -143,7 +146,11 @@ const REASON_TEXT: Readonly<Record<number, string>> = {
 	2: 'Present bit in context entry is clear',
 	5: 'PTE Write access is not set',
 	6: 'PTE Read access is not set',
+	13: 'PCE for translation request specifies blocking',
 };
+
+/** VT-d: the translation type in the context entry blocks translation and translated requests. */
+const BLOCKED = 0x0d;
 
 /** The IOMMU of a machine; one for all its host bridges. */
 export class Iommu {
@@ -302,6 +309,34 @@ export class Iommu {
 		return entryAddress(entry, address);
 	}
 
+	/**
+	 * What the hardware does with a request that says its address is translated already. It takes the
+	 * requester's word only where ATS is on for it.
+	 *
+	 * @param ats - whether the requester has ATS and it is enabled
+	 * @returns the address, or null after a fault record
+	 */
+	passTranslated(
+		segment: number,
+		requesterId: number,
+		address: bigint,
+		write: boolean,
+		ats: boolean,
+	): bigint | null {
+		const domain = this.domainOf(segment, requesterId);
+		const known = domain !== null || this.domains === 'identity';
+		if (known && ats) return address;
+		this.fault(
+			segment,
+			requesterId,
+			domain?.id ?? 0,
+			address,
+			write,
+			known ? BLOCKED : 0x02,
+		);
+		return null;
+	}
+
 	private fault(
 		segment: number,
 		requesterId: number,
@@ -318,8 +353,12 @@ export class Iommu {
 			this.kind === 'intel'
 				? `DMAR: [DMA ${write ? 'Write' : 'Read'} NO_PASID] Request device [${device}] ` +
 					`fault addr 0x${page} [fault reason 0x${hex(reason, 2)}] ${REASON_TEXT[reason]}`
-				: `AMD-Vi: Event logged [IO_PAGE_FAULT device=${requester} domain=0x${hex(domainId, 4)} ` +
-					`address=0x${address.toString(16)} flags=0x${hex(write ? 0x20 : 0, 4)}]`;
+				: reason === BLOCKED
+					? `AMD-Vi: Event logged [INVALID_DEVICE_REQUEST device=${requester} ` +
+						`pasid=0x00000 address=0x${address.toString(16)} ` +
+						`flags=0x${hex(write ? 0x20 : 0, 4)} tag=0x000]`
+					: `AMD-Vi: Event logged [IO_PAGE_FAULT device=${requester} domain=0x${hex(domainId, 4)} ` +
+						`address=0x${address.toString(16)} flags=0x${hex(write ? 0x20 : 0, 4)}]`;
 		if (this.faultLog.length >= FAULT_LOG_MAX) this.faultLog.shift();
 		this.faultLog.push({ requester, address, write, reason, text });
 	}

@@ -6,10 +6,11 @@
  * No kernel decision is known here, so a wrong one ends in Unsupported Request or in other bytes.
  *
  *     up from the requester, on each bus:          at the root:                 down to the target:
- *       a peer claims the address?                   IOMMU (not for AT=translated)  BAR claims, or
- *         ACS of the ingress: direct, up, violation  RAM?                           bridge window forwards
- *       else through the bridge above:               MMIO of a host bridge?
- *         SV, TB; own window: UF or unsupported        may peers turn around / cross?
+ *       a peer claims the address?                   IOMMU, or ATS is on           BAR claims, or
+ *         ACS of the ingress: direct, up, violation    and AT=translated           bridge window forwards
+ *       else through the bridge above:               RAM?
+ *         SV, TB; own window: UF or unsupported      MMIO of a host bridge?
+ *                                                      may peers turn around / cross?
  *
  * Inside a hierarchy addresses are bus addresses. What reaches the root is taken as an IOVA (IOMMU) or as
  * a CPU physical address; a host bridge turns the latter into a bus address of its hierarchy. The root bus
@@ -190,7 +191,7 @@ export class Fabric {
 			}
 			const bridge = ingress.parent;
 			if (bridge === null) {
-				this.atRoot(ingress, request);
+				this.atRoot(fn, ingress, request);
 				return;
 			}
 			if (!throughBridge(bridge, request)) return;
@@ -202,17 +203,27 @@ export class Fabric {
 		);
 	}
 
-	/** The root complex: translate, then RAM or out again through a host bridge. */
-	private atRoot(port: PcieFunction, request: Request): void {
+	/**
+	 * The root complex: translate, then RAM or out again through a host bridge.
+	 *
+	 * @param fn - the requester
+	 * @param port - function on the root bus through which the request came
+	 * @param request - the request
+	 */
+	private atRoot(fn: PcieFunction, port: PcieFunction, request: Request): void {
 		const { host } = port;
 		request.hop('root', 'root');
-		if (this.iommu !== null && !request.translated) {
-			const phys = this.iommu.translate(
-				host.domain,
-				request.requesterId,
-				request.address,
-				request.write,
-			);
+		if (this.iommu !== null) {
+			const { requesterId, address, write, translated } = request;
+			const phys = translated
+				? this.iommu.passTranslated(
+						host.domain,
+						requesterId,
+						address,
+						write,
+						fn.atsEnabled(),
+					)
+				: this.iommu.translate(host.domain, requesterId, address, write);
 			if (phys === null) {
 				request.abort('root', 'UR', this.iommu.lastFault());
 				return;

@@ -13,6 +13,8 @@
  */
 import {
 	PCI_ACS_EC,
+	PCI_ATS_CTRL,
+	PCI_ATS_CTRL_ENABLE,
 	PCI_COMMAND_MASTER,
 	PCI_COMMAND_MEMORY,
 } from '../../../include/uapi/linux/pci_regs.ts';
@@ -29,6 +31,7 @@ import {
 import { FrameStore } from '../memory.ts';
 import {
 	type AcsRegisters,
+	atsOffset,
 	type BarRegister,
 	ConfigSpace,
 	type Registers,
@@ -258,6 +261,13 @@ export class PcieFunction implements Registers {
 	writeConfig(where: number, size: number, value: number): void {
 		this.config ??= new ConfigSpace(this);
 		this.config.write(where, size, value);
+	}
+
+	/** Whether the function has ATS, and software has turned it on. */
+	atsEnabled(): boolean {
+		const offset = atsOffset(this);
+		if (offset === 0 || this.config === null) return false;
+		return (this.config.read(offset + PCI_ATS_CTRL, 2) & PCI_ATS_CTRL_ENABLE) !== 0;
 	}
 
 	/** The BAR that claims a bus address; null if none does, or memory decoding is off. */

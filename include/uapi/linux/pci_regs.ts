@@ -43,6 +43,10 @@ export const PCI_EXP_TYPE_RC_EC = 0xa;
 
 export const PCI_EXT_CAP_ID_ACS = 0x0d;
 export const PCI_EXT_CAP_ID_ATS = 0x0f;
+/** ATS control word, from the start of its capability. */
+export const PCI_ATS_CTRL = 0x06;
+/** The function may issue translation requests and translated requests. */
+export const PCI_ATS_CTRL_ENABLE = 0x8000;
 export const PCI_EXT_CAP_ID_SRIOV = 0x10;
 
 /** ACS capability register, below the capability. */

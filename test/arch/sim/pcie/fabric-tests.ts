@@ -11,9 +11,9 @@
  *          └─ 80:02.0 ─ GPU1 82:00.0
  */
 import type { MachineDescription } from '../../../../arch/sim/description.ts';
-import { IOMMU_PROT_READ, IOMMU_PROT_WRITE } from '../../../../arch/sim/iommu.ts';
+import { IOMMU_PROT_READ, IOMMU_PROT_WRITE, type Iommu } from '../../../../arch/sim/iommu.ts';
 import { type Machine, makeMachine } from '../../../../arch/sim/machine.ts';
-import { acsOffset } from '../../../../arch/sim/pcie/config-space.ts';
+import { acsOffset, atsOffset } from '../../../../arch/sim/pcie/config-space.ts';
 import type { Bar, PcieFunction } from '../../../../arch/sim/pcie/hierarchy.ts';
 import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
 import {
@@ -24,6 +24,8 @@ import {
 	PCI_ACS_SV,
 	PCI_ACS_TB,
 	PCI_ACS_UF,
+	PCI_ATS_CTRL,
+	PCI_ATS_CTRL_ENABLE,
 } from '../../../../include/uapi/linux/pci_regs.ts';
 import { TopologyBuilder } from '../../../../tools/machines/builder.ts';
 import { namedMachine } from '../../../../tools/machines/index.ts';
@@ -75,10 +77,10 @@ class FabricTest {
 	}
 
 	/** Start again with an IOMMU. */
-	withIommu(): void {
+	withIommu(kind: Iommu['kind'] = 'intel'): void {
 		this.machine = makeMachine({
 			...standard,
-			iommu: { kind: 'intel', domains: 'dma' },
+			iommu: { kind, domains: 'dma' },
 		});
 		this.machine.cpuWrite(this.vram.phys, MARK);
 	}
@@ -289,10 +291,44 @@ TEST_F(fabric, 'iova_of_another_device_faults', (self) => {
 	EXPECT_STREQ(iommu.faultLog[0]?.text ?? '', lastRule(got));
 	// A bus address is peer traffic: the IOMMU never sees it.
 	EXPECT_TRUE(isMark(self.read(NIC0, self.vram.address)));
-	// An address that the device translated itself is not translated again.
-	EXPECT_TRUE(isMark(self.read(NIC0, self.vram.phys, true)));
 	EXPECT_EQ(1, iommu.faultLog.length);
 });
+
+for (const kind of ['intel', 'amd'] as const)
+	TEST_F(fabric, `translated_request_needs_ats_at_the_root_${kind}`, (self) => {
+		self.withIommu(kind);
+		const iommu = self.machine.iommu as Iommu;
+		const nic = self.at(NIC0);
+		// It has ATS; nobody has turned it on.
+		EXPECT_TRUE(nic.ats);
+		iommu.attach(0, nic.requesterId, iommu.makeDomain());
+		const blocked = self.read(NIC0, self.vram.phys, true);
+		EXPECT_STREQ('UR', blocked.status);
+		EXPECT_STREQ(
+			kind === 'intel'
+				? 'DMAR: [DMA Read NO_PASID] Request device [04:00.0] fault addr ' +
+						`0x${self.vram.phys.toString(16)} [fault reason 0x0d] ` +
+						'PCE for translation request specifies blocking'
+				: 'AMD-Vi: Event logged [INVALID_DEVICE_REQUEST device=0000:04:00.0 pasid=0x00000 ' +
+						`address=0x${self.vram.phys.toString(16)} flags=0x0000 tag=0x000]`,
+			lastRule(blocked),
+		);
+		nic.writeConfig(atsOffset(nic) + PCI_ATS_CTRL, 2, PCI_ATS_CTRL_ENABLE);
+		// An address that the device translated itself is not translated again.
+		EXPECT_TRUE(isMark(self.read(NIC0, self.vram.phys, true)));
+		EXPECT_EQ(1, iommu.faultLog.length);
+		// Without a domain nobody has said that its word is good.
+		iommu.attach(0, nic.requesterId, null);
+		EXPECT_STREQ('UR', self.read(NIC0, self.vram.phys, true).status);
+		EXPECT_EQ(2, iommu.faultLog[1]?.reason);
+		// A function without the capability has no control word that could let it.
+		const other = self.at(NIC1);
+		iommu.attach(0, other.requesterId, iommu.makeDomain());
+		other.ats = false;
+		EXPECT_EQ(0, atsOffset(other));
+		EXPECT_STREQ('UR', self.read(NIC1, self.vram.phys, true).status);
+		EXPECT_EQ(0x0d, iommu.faultLog[2]?.reason);
+	});
 
 TEST_F(fabric, 'unclaimed_address_inside_a_bridge_window', (self) => {
 	// 1 MiB granularity: the window of RP1 is as long as NIC1's BAR; move the BAR away.
