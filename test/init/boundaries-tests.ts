@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
  * Goal: the proposal is small and goes through no side channel. Method: the imports and the names in
- * the sources themselves.
+ * the sources themselves, and a traced run.
  */
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
 import { ASSERT_EQ, ASSERT_TRUE, EXPECT_EQ, EXPECT_STREQ, TEST } from '../kselftest_harness.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -80,6 +82,133 @@ TEST('F23_the_rest_exists_already', () => {
 			.filter((path) => !/^(drivers\/gpu|include\/sim)\//.test(path))
 			.join(' '),
 		'include/linux/memremap.ts mm/hmm.ts',
+	);
+});
+
+/** The proposal's own words: the switch, the op, the field. */
+const words = ['p2p_op_dma_dev', 'device_private_dma_pfn', 'dma_dev'];
+
+/** Rows of the proposal's table of changes: `file name`, and the names that are new. */
+function documentedChange(): { changed: string[]; added: string[] } {
+	const text = source('Documentation/proposals/device-private-dma-pfn.md');
+	const changed: string[] = [];
+	const added: string[] = [];
+	for (const [, path, name, what] of text.matchAll(
+		/^\| `([^`]+)`, `(\w+)(?:\(\))?` \| (.*) \|$/gm,
+	)) {
+		changed.push(`${path} ${name}`);
+		if (!what!.startsWith('new') || what!.startsWith('new member')) continue;
+		added.push(name!);
+		for (const [, helper] of what!.matchAll(/`(\w+)\(\)`/g)) {
+			changed.push(`${path} ${helper}`);
+			added.push(helper!);
+		}
+	}
+	return { changed, added };
+}
+
+/** Top-level declarations of a file, with their names. */
+function declarations(path: string): { name: string; code: string }[] {
+	const file = ts.createSourceFile(path, source(path), ts.ScriptTarget.Latest, true);
+	return file.statements.flatMap((statement) => {
+		if (ts.isImportDeclaration(statement)) return [];
+		const code = withoutComments(statement.getText());
+		if (ts.isVariableStatement(statement))
+			return statement.declarationList.declarations.map((one) => ({
+				name: one.name.getText(),
+				code,
+			}));
+		const { name } = statement as ts.DeclarationStatement;
+		return [{ name: name?.getText() ?? '', code }];
+	});
+}
+
+const withoutComments = (code: string): string => code.replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
+
+const mentions = (code: string, names: readonly string[]): boolean =>
+	names.some((name) => new RegExp(`\\b${name}\\b`).test(code));
+
+TEST('F23_what_mentions_the_proposal_is_what_its_documentation_lists', () => {
+	const { changed, added } = documentedChange();
+	ASSERT_TRUE(added.includes('hmm_private_dma_pfn'));
+	const touched = model
+		.flatMap(filesOf)
+		// the exporting driver's row names no function, the switch is not the kernel's
+		.filter((path) => !/^(drivers\/gpu|include\/sim)\//.test(path))
+		.filter((path) => mentions(source(path), [...words, ...added]))
+		.flatMap((path) =>
+			declarations(path)
+				.filter(
+					({ code }) =>
+						mentions(code, [...words, ...added]) ||
+						// the member that keeps the P2P layer's answer
+						(path === 'mm/hmm.ts' &&
+							mentions(code, ['p2pdma'])),
+				)
+				.map(({ name }) => `${path} ${name}`),
+		);
+	EXPECT_STREQ(touched.sort().join('\n'), changed.sort().join('\n'));
+});
+
+TEST('F23_what_exists_already_neither_names_nor_branches_on_the_proposal', () => {
+	const { added } = documentedChange();
+	const untouched = model
+		.flatMap(filesOf)
+		.filter((path) =>
+			/^(kernel|drivers\/pci|drivers\/iommu|drivers\/infiniband\/hw|arch)\/|^mm\/(memory|migrate|hmm_dma|memremap|mmu_notifier)/.test(
+				path,
+			),
+		);
+	ASSERT_TRUE(untouched.length > 60);
+	for (const path of untouched) {
+		const code = withoutComments(source(path));
+		EXPECT_STREQ(mentions(code, [...words, ...added]) ? path : '', '');
+		// A branch that is not spelled out could be on anything; the whitelist's names are in its file.
+		for (const [call, name] of code.matchAll(/\bfeature\(\s*([^)]*?),?\s*\)/g))
+			EXPECT_STREQ(
+				/^('\w+'|entry\.since)$/.test(name!) ? '' : `${path}: ${call}`,
+				'',
+			);
+	}
+});
+
+/** What a traced run printed: each call from outside into a driver. */
+function tracedCrossings(...args: string[]): string[] {
+	const output = execFileSync(
+		process.execPath,
+		[
+			'--import',
+			'tsx',
+			'--import',
+			'./tools/trace/register.js',
+			'test/init/fixtures/crossings.ts',
+			...args,
+		],
+		{ cwd: root, encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } },
+	);
+	return JSON.parse(output) as string[];
+}
+
+/** All of the ways into a driver while the NIC is at work: pagemap ops, notifiers, nothing else. */
+const CROSSINGS = [
+	'mm/hmm.ts -> drivers/gpu devicePrivateDmaPfn',
+	'mm/memory/swap_page.ts -> drivers/gpu migrateToRam',
+	'mm/memremap/page.ts -> drivers/gpu freeFolio',
+	'mm/mmu_notifier/invalidate.ts -> drivers/infiniband ib_umem_odp_unmap_dma_pages',
+];
+
+const fromDriver = (crossing: string): boolean => /^drivers\/(gpu|infiniband)/.test(crossing);
+
+TEST('F16_a_run_crosses_into_a_driver_through_its_ops_only', () => {
+	const found = tracedCrossings();
+	EXPECT_STREQ(found.filter(fromDriver).join(', '), '');
+	EXPECT_STREQ(found.join('\n'), CROSSINGS.join('\n'));
+});
+
+TEST('F16_a_look_into_the_other_driver_is_noticed', () => {
+	EXPECT_STREQ(
+		tracedCrossings('side-channel').filter(fromDriver)[0] ?? '',
+		'drivers/infiniband/core/umem_odp.ts -> drivers/gpu vramOffset',
 	);
 });
 
