@@ -9,6 +9,7 @@ import {
 	HMM_PFN_FLAGS,
 	HMM_PFN_REQ_FAULT,
 	HMM_PFN_REQ_WRITE,
+	HMM_PFN_VALID,
 	hmm_pfn_to_map_order,
 	hmm_range,
 } from '../../include/linux/hmm.ts';
@@ -34,6 +35,7 @@ import { mmapAnonymous } from '../../mm/syscalls.ts';
 import {
 	ASSERT_EQ,
 	EXPECT_EQ,
+	EXPECT_FALSE,
 	EXPECT_STREQ,
 	expectReport,
 	FIXTURE,
@@ -189,4 +191,37 @@ TEST_F(pmdAlias, 'run_whose_end_is_no_p2p_page_is_reported', (self) => {
 TEST_F(pmdAlias, 'run_that_the_device_cannot_reach', (self) => {
 	EXPECT_EQ(-EREMOTEIO, ask(self, 'NIC2'));
 	EXPECT_EQ(0, ask(self));
+});
+
+TEST_F(pmdAlias, 'P15_window_that_shows_half_of_the_folio_gives_no_alias', (self) => {
+	const { w, alias } = self;
+	self.alias = (n) => (n < HUGE / 2n ? alias(n) : null);
+	EXPECT_EQ(-EOPNOTSUPP, ask(self));
+	const { ret, words } = walk(self, 0n, HUGE, { dma_dev: w.pdev('NIC0').dev });
+	ASSERT_EQ(0, ret);
+	// Not even for the half that the window shows: one entry, one answer.
+	EXPECT_EQ(0, [...words].filter((word) => word & HMM_PFN_VALID).length);
+});
+
+TEST_F(pmdAlias, 'P15_op_that_counts_on_behind_the_window_is_reported', (self) => {
+	expectReport(/answered with a page that is not P2PDMA/);
+	const { w } = self;
+	// The second half of what it says is behind the window's last page.
+	const { firstPfn, pages } = w.gpu0.window!;
+	self.alias = (n) => BigInt(firstPfn + pages) - HUGE / 2n + n;
+	EXPECT_EQ(-EINVAL, ask(self));
+});
+
+TEST_F(pmdAlias, 'P15_first_page_alone_does_not_tell_where_the_others_are', (self) => {
+	const { w, alias } = self;
+	self.alias = (n) => (n < HUGE / 2n ? alias(n) : alias(n)! + HUGE);
+	const dma_dev = w.pdev('NIC0').dev;
+	EXPECT_EQ(-EOPNOTSUPP, ask(self));
+	const { words } = walk(self, HUGE / 2n, 1n, { dma_dev });
+	EXPECT_EQ(0n, words[0]! & HMM_PFN_VALID);
+	// A walker that asked for the first page only would take this for the page in the middle.
+	const first = outParam(0n);
+	const state = new hmm_vma_walk(new hmm_range({ dma_dev }), null);
+	ASSERT_EQ(0, hmm_private_dma_pfn(state, self.folio.page, 1n, first));
+	EXPECT_FALSE(first.value + HUGE / 2n === self.alias(HUGE / 2n));
 });

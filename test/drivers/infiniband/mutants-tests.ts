@@ -7,7 +7,7 @@
  */
 
 import { devres_release_all } from '../../../drivers/base/devres.ts';
-import { vramOffset } from '../../../drivers/gpu/refgpu/gpu.ts';
+import { GpuWindow, vramOffset } from '../../../drivers/gpu/refgpu/gpu.ts';
 import { type RefGpu, refgpuProbe, refgpuRemove } from '../../../drivers/gpu/refgpu/index.ts';
 import { removeWindow } from '../../../drivers/gpu/refgpu/p2p.ts';
 import {
@@ -24,33 +24,58 @@ import {
 	rnicAdviseMr,
 } from '../../../drivers/infiniband/hw/rnic/rnic.ts';
 import { MTT_WRITE } from '../../../drivers/infiniband/hw/rnic/silicon.ts';
+import { map_types_idx } from '../../../drivers/pci/p2pdma/cache.ts';
+import { p2pdmaOf } from '../../../drivers/pci/p2pdma/objects.ts';
 import { oops } from '../../../include/linux/bug.ts';
-import { HMM_PFN_FLAGS } from '../../../include/linux/hmm.ts';
+import { DMA_MAPPING_ERROR } from '../../../include/linux/dma-mapping.ts';
+import { EOPNOTSUPP } from '../../../include/linux/errno.ts';
+import {
+	HMM_PFN_DMA_MAPPED,
+	HMM_PFN_FLAGS,
+	HMM_PFN_ORDER_SHIFT,
+	HMM_PFN_P2PDMA,
+	HMM_PFN_P2PDMA_BUS,
+	HMM_PFN_REQ_FAULT,
+	HMM_PFN_VALID,
+	hmm_pfn_to_map_order,
+	type hmm_range,
+} from '../../../include/linux/hmm.ts';
+import { hmm_dma_map } from '../../../include/linux/hmm-dma.ts';
 import type { dev_pagemap_ops } from '../../../include/linux/memremap.ts';
+import { MADV_DONTNEED } from '../../../include/linux/mm.ts';
 import type { page } from '../../../include/linux/mm_types.ts';
 import { pfn_valid } from '../../../include/linux/mmzone.ts';
+import {
+	PCI_P2PDMA_MAP_NOT_SUPPORTED,
+	PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+	pci_p2pdma_map_state,
+} from '../../../include/linux/pci-p2pdma.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
 import { GFP_HIGHUSER_MOVABLE } from '../../../include/linux/types.ts';
 import type { ib_umem_odp } from '../../../include/rdma/ib_umem_odp.ts';
 import {
+	IB_WC_REM_ACCESS_ERR,
 	IB_WC_REM_OP_ERR,
 	IB_WC_SUCCESS,
 	IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH as PREFETCH,
 } from '../../../include/rdma/ib_verbs.ts';
+import { injectFaults } from '../../../include/sim/fault_injection.ts';
 import { shutdown } from '../../../init/main.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { run, runThreads, spawn } from '../../../kernel/sched/core.ts';
 import { randomStrategy } from '../../../kernel/sched/strategy.ts';
 import { forkProcess } from '../../../mm/fork.ts';
+import { hmm_dma_map_alloc, hmm_dma_map_free, hmm_dma_map_pfn } from '../../../mm/hmm_dma.ts';
 import { mmu_interval_set_seq } from '../../../mm/mmu_notifier.ts';
 import { alloc_page, pageFrame } from '../../../mm/page_alloc.ts';
 import { put_page } from '../../../mm/swap.ts';
-import { exitProcess, userMunmap, userRead } from '../../../mm/syscalls.ts';
+import { exitProcess, userMadvise, userMunmap, userRead } from '../../../mm/syscalls.ts';
 import { vm_munmap } from '../../../mm/vma.ts';
 import {
 	ASSERT_EQ,
 	EXPECT_EQ,
 	EXPECT_FALSE,
+	EXPECT_STREQ,
 	EXPECT_TRUE,
 	expectReport,
 	FIXTURE,
@@ -113,6 +138,128 @@ function replaceOp(gpu: RefGpu, op: dev_pagemap_ops['device_private_dma_pfn']): 
 	for (const { pagemap } of gpu.chunks)
 		pagemap.ops = { ...pagemap.ops, device_private_dma_pfn: op } as dev_pagemap_ops;
 }
+
+const STICKY = HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
+
+/** Another start of the fixture's world. */
+function restage(self: Self, options: StandardOptions): void {
+	self.w.close();
+	ASSERT_EQ(shutdown().length, 0);
+	stage(self, options);
+}
+
+/** A second fault over words that are mapped. */
+function prefetchAgain({ w, nic, mr, address }: Self): number {
+	const { key } = mr.key;
+	return run(() => rnicAdviseMr(nic, PREFETCH, key, address, BigInt(BYTES)), {
+		task: w.task,
+	});
+}
+
+/** NIC1 has the pages through the root complex and an IOMMU. */
+function stageBehindIommu(self: Self): void {
+	restage(self, {
+		machine: (d) => {
+			d.iommu = { kind: 'intel', domains: 'dma' };
+		},
+	});
+	const { w } = self;
+	self.nic = w.nic('NIC1');
+	self.mr = w.register(self.nic, self.address, PAGES);
+	EXPECT_TRUE(same(self.bytes, read(self).data));
+}
+
+TEST_F(mutants, 'P1_second_fault_keeps_what_the_first_one_mapped', (self) => {
+	stageBehindIommu(self);
+	const { w, mr } = self;
+	const words = [...mr.umem.map.pfn_list!];
+	ASSERT_EQ(prefetchAgain(self), 0);
+	EXPECT_STREQ([...mr.umem.map.pfn_list!].join(), words.join());
+	EXPECT_TRUE(
+		words.every((word) => (word & STICKY) === (HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA)),
+	);
+	ASSERT_EQ(userMunmap(w.task, self.address, BigInt(BYTES)), 0);
+	EXPECT_EQ(mr.umem.npages, 0);
+});
+
+TEST_F(mutants, 'P1_words_that_lose_their_sticky_bits_cannot_be_mapped_again', (self) => {
+	stageBehindIommu(self);
+	const { mr } = self;
+	const { pfn_list } = mr.umem.map;
+	const words = [...pfn_list!];
+	for (let i = 0; i < PAGES; i++) pfn_list![i] = pfn_list![i]! & ~STICKY;
+	EXPECT_TRUE(prefetchAgain(self) < 0);
+	pfn_list!.set(words);
+});
+
+/** Words of a region as a kernel would leave them that stores `f(word)` where it has an alias. */
+class WrongWords extends BigUint64Array {
+	f: (word: bigint) => bigint = (word) => word;
+
+	override subarray(begin?: number, end?: number): BigUint64Array<ArrayBuffer> {
+		const { f } = this;
+		// a view of the plain kind: subarray() of this class would come here again
+		const part = new BigUint64Array(
+			this.buffer,
+			(begin ?? 0) * 8,
+			(end ?? this.length) - (begin ?? 0),
+		);
+		return new Proxy(part as BigUint64Array<ArrayBuffer>, {
+			get(target, key) {
+				const value: unknown = Reflect.get(target, key, target);
+				return typeof value === 'function' ? value.bind(target) : value;
+			},
+			set(target, key, word: bigint) {
+				return Reflect.set(
+					target,
+					key,
+					word & HMM_PFN_VALID ? f(word) : word,
+					target,
+				);
+			},
+		});
+	}
+}
+
+TEST_F(mutants, 'P2_word_without_valid_and_pfn_after_a_fault_is_reported', (self) => {
+	const { w, mr, bytes } = self;
+	const wrong = new WrongWords(PAGES);
+	wrong.f = (word) => word & HMM_PFN_DMA_MAPPED;
+	mr.umem.map.pfn_list = wrong as never;
+	expectReport(/a faulted page is not there/);
+	// The NIC's table stays empty, however often it asks.
+	EXPECT_EQ(read(self).status, IB_WC_REM_OP_ERR);
+	EXPECT_TRUE(mr.key.mtt.every((word) => word === 0n));
+	wrong.f = (word) => word;
+	EXPECT_TRUE(same(bytes, read(self).data));
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
+});
+
+TEST_F(mutants, 'P3_bit_57_is_neither_permission_nor_lost_from_the_order', ({ w, address }) => {
+	const bit57 = 1n << 57n;
+	const hmm_pfns = new BigUint64Array(PAGES).fill(bit57);
+	// Set in every word and in the defaults, it asks for nothing.
+	const asked = w.rangeFault(address, PAGES, { hmm_pfns, default_flags: bit57 });
+	ASSERT_EQ(asked.ret, 0);
+	EXPECT_TRUE([...asked.pfns].every((word) => word === 0n));
+	EXPECT_EQ(w.gpu0.counters.opCalls, 0);
+	// An alias has the order of its entry, whatever was there before.
+	const alias = w.rangeFault(address, PAGES, { hmm_pfns, dma_dev: w.pdev('NIC0').dev });
+	ASSERT_EQ(alias.ret, 0);
+	for (const word of alias.pfns) {
+		EXPECT_EQ(hmm_pfn_to_map_order(word), 0);
+		// The faulty form: the flag kept in the word is the order's bit 1 here.
+		EXPECT_EQ(
+			hmm_pfn_to_map_order(word | bit57),
+			1 << Number(57n - HMM_PFN_ORDER_SHIFT()),
+		);
+	}
+	// And a PUD mapping has one of the field's bits by itself, wherever the flag is put.
+	const PUD_ORDER = 18;
+	const word = BigInt(PUD_ORDER) << HMM_PFN_ORDER_SHIFT();
+	EXPECT_EQ(hmm_pfn_to_map_order(word), PUD_ORDER);
+	EXPECT_TRUE((word & (bit57 | (1n << 60n))) !== 0n);
+});
 
 TEST_F(mutants, 'P4_op_that_answers_with_bytes_is_reported', (self) => {
 	const { w, bytes } = self;
@@ -213,6 +360,75 @@ TEST_F(mutants, 'P8_entry_that_only_the_nic_may_write_changes_the_childs_bytes',
 	exitProcess(child);
 });
 
+TEST_F(mutants, 'P9_refusal_of_one_page_holds_through_the_whole_call', (self) => {
+	const { w, address } = self;
+	const { device_private_dma_pfn: op } = w.gpu0.pagemapOps;
+	const asked = new Map<bigint, number>();
+	replaceOp(w.gpu0, (p, pfn) => {
+		const at = vramOffset(p);
+		asked.set(at, (asked.get(at) ?? 0) + 1);
+		return at === 4096n ? -EOPNOTSUPP : op!(p, pfn);
+	});
+	const dma_dev = w.pdev('NIC0').dev;
+	const { ret, tries } = w.rangeFault(address, PAGES, {
+		dma_dev,
+		default_flags: HMM_PFN_REQ_FAULT,
+	});
+	ASSERT_EQ(ret, 0);
+	// Asked once and sent home at once, though the defaults ask for every page.
+	EXPECT_EQ(asked.get(4096n), 1);
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, 1);
+	EXPECT_TRUE(tries <= 2);
+});
+
+TEST_F(mutants, 'P9_grant_that_the_dma_layer_takes_back_fails_every_time', (self) => {
+	const { w } = self;
+	// The walk is told yes for a pair that is refused: nobody but the core could send the page home.
+	self.nic = w.nic('NIC2');
+	self.mr = w.register(self.nic, self.address, PAGES);
+	const gpu = p2pdmaOf(w.pdev('GPU0'))!;
+	const index = map_types_idx(w.pdev('NIC2'));
+	let turn = 0;
+	const { get } = gpu.map_types;
+	gpu.map_types.get = function (key) {
+		if (key !== index) return get.call(this, key);
+		return turn++ % 2 ? PCI_P2PDMA_MAP_NOT_SUPPORTED : PCI_P2PDMA_MAP_THRU_HOST_BRIDGE;
+	};
+	for (let i = 0; i < 3; i++) EXPECT_EQ(read(self).status, IB_WC_REM_ACCESS_ERR);
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
+	gpu.map_types.get = get;
+	// The right answer, in both places: the pages move.
+	gpu.map_types.clear();
+	EXPECT_TRUE(same(self.bytes, read(self).data));
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, PAGES);
+});
+
+TEST_F(mutants, 'P10_third_device_gets_what_it_reaches_and_no_error', (self) => {
+	const { w, bytes } = self;
+	EXPECT_TRUE(same(bytes, read(self).data));
+	self.nic = w.nic('NIC2');
+	self.mr = w.register(self.nic, self.address, PAGES);
+	EXPECT_TRUE(same(bytes, read(self).data));
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, PAGES);
+});
+
+TEST_F(mutants, 'P10_words_asked_for_another_device_cannot_be_mapped', (self) => {
+	const { w, address } = self;
+	const { dev } = w.nic('NIC2').pdev;
+	const map = new hmm_dma_map();
+	ASSERT_EQ(hmm_dma_map_alloc(dev, map, BigInt(PAGES), 4096n), 0);
+	// "P2P pages are welcome", without saying to whom: kept in place for a NIC that is not this one.
+	const { ret, pfns } = w.rangeFault(address, PAGES, {
+		dma_dev: w.pdev('NIC0').dev,
+		default_flags: HMM_PFN_REQ_FAULT,
+	});
+	ASSERT_EQ(ret, 0);
+	map.pfn_list!.set(pfns);
+	EXPECT_EQ(hmm_dma_map_pfn(dev, map, 0n, new pci_p2pdma_map_state()), DMA_MAPPING_ERROR);
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, 0);
+	hmm_dma_map_free(dev, map);
+});
+
 TEST_F(mutants, 'P11_mirror_that_is_not_zapped_reads_what_is_there_now', (self) => {
 	const { w, mr, bytes } = self;
 	EXPECT_TRUE(same(bytes, read(self).data));
@@ -302,6 +518,70 @@ TEST_F(mutants, 'P12_window_that_goes_before_the_chunks_leaves_the_nic_without_m
 	} catch (error) {
 		oops(String(error));
 	}
+});
+
+/** A world whose GPU gets no P2P memory. */
+function stageWithoutWindow(self: Self): void {
+	self.w.close();
+	ASSERT_EQ(shutdown().length, 0);
+	const w = new StandardWorld();
+	ASSERT_EQ(
+		run(() => refgpuRemove(w.gpu0)),
+		0,
+	);
+	injectFaults().fail('pci_alloc_p2pmem', 1);
+	const gpu = run(() => refgpuProbe(w.pdev('GPU0')));
+	Object.assign(w, { gpu0: gpu });
+	const { address, bytes } = w.mapPages(PAGES);
+	ASSERT_EQ(w.toVram(address, PAGES), PAGES);
+	const nic = w.nic('NIC0');
+	Object.assign(self, { w, nic, address, bytes, mr: w.register(nic, address, PAGES) });
+}
+
+TEST_F(mutants, 'P13_gpu_that_gets_no_p2p_memory_has_no_window', (self) => {
+	stageWithoutWindow(self);
+	const { w, bytes } = self;
+	EXPECT_TRUE(w.gpu0.window === null);
+	EXPECT_TRUE(same(bytes, read(self).data));
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, PAGES);
+});
+
+TEST_F(mutants, 'P13_null_taken_for_an_address_is_reported', (self) => {
+	stageWithoutWindow(self);
+	const { w, bytes } = self;
+	// The window of a driver that did not look: the pages at address 0.
+	w.gpu0.window = new GpuWindow(0, 0, 0, PAGES, 0n);
+	expectReport(/answered with a page that is not P2PDMA/);
+	EXPECT_TRUE(same(bytes, read(self).data));
+	EXPECT_EQ(w.gpu0.counters.migrateToRam, PAGES);
+	w.gpu0.window = null;
+});
+
+/** Page 0 of the region is empty, or has no alias; how many pages went to system memory. */
+function migratedBy({ w, address }: Self, init: Partial<hmm_range>): number {
+	const { device_private_dma_pfn: op } = w.gpu0.pagemapOps;
+	replaceOp(w.gpu0, (p, pfn) => (vramOffset(p) === 0n ? -EOPNOTSUPP : op!(p, pfn)));
+	const request = { default_flags: HMM_PFN_REQ_FAULT, ...init };
+	ASSERT_EQ(w.rangeFault(address, PAGES, request).ret, 0);
+	return w.gpu0.counters.migrateToRam;
+}
+
+TEST_F(mutants, 'P14_page_without_alias_takes_no_neighbour_along', (self) => {
+	EXPECT_EQ(migratedBy(self, { dma_dev: self.w.pdev('NIC0').dev }), 1);
+});
+
+TEST_F(mutants, 'P14_hole_takes_none_of_the_callers_own_pages_along', (self) => {
+	const { w, address } = self;
+	ASSERT_EQ(userMadvise(w.task, address, 4096n, MADV_DONTNEED), 0);
+	const dma_dev = w.pdev('NIC0').dev;
+	EXPECT_EQ(migratedBy(self, { dma_dev, dev_private_owner: w.gpu0 }), 0);
+});
+
+TEST_F(mutants, 'P14_span_of_the_chunk_takes_every_page_along', (self) => {
+	const { w, address } = self;
+	ASSERT_EQ(userMadvise(w.task, address, 4096n, MADV_DONTNEED), 0);
+	// dma_dev is what asks for the other span: without it, the caller's own pages go.
+	EXPECT_EQ(migratedBy(self, { dev_private_owner: w.gpu0 }), PAGES - 1);
 });
 
 TEST_F(mutants, 'P6_retry_under_the_umem_mutex_is_a_self_deadlock', (self) => {
