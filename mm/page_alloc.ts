@@ -47,7 +47,7 @@ import {
 } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import { takeOrigin } from '../include/sim/origin.ts';
-import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
+import { footprinted, preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { perWorld, world } from '../include/sim/world.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { bad_page, reportUseAfterFree } from './debug.ts';
@@ -363,8 +363,19 @@ export function ram(): PhysicalRam {
 	return (world().machine as { readonly ram: PhysicalRam }).ram;
 }
 
+/**
+ * Say that the kernel accesses bytes of a page as a part of the present step.
+ *
+ * @param access - how
+ * @param pfn - page frame number in RAM
+ */
+export function touchFrame(access: 'memory-read' | 'memory-write', pfn: number): void {
+	if (footprinted()) ram().touch(access, BigInt(pfn) << 12n, 4096);
+}
+
 /** Bytes never written are zero already. */
 function zeroFrame(pfn: number): void {
+	touchFrame('memory-write', pfn);
 	const frame = ram().peek(pfn);
 	if (frame !== null) frame.u32.fill(0);
 }
@@ -387,7 +398,12 @@ export function clear_highpage(p: page): void {
  * @kernel include/linux/highmem.h
  */
 export function copy_highpage(to: page, from: page): void {
+	touchFrame('memory-read', from.sec.base + from.idx);
 	const source = ram().peek(from.sec.base + from.idx);
-	if (source === null) clear_highpage(to);
-	else pageFrame(to).u32.set(source.u32);
+	if (source === null) {
+		clear_highpage(to);
+		return;
+	}
+	touchFrame('memory-write', to.sec.base + to.idx);
+	pageFrame(to).u32.set(source.u32);
 }

@@ -33,6 +33,7 @@ import {
 	type vm_fault,
 	type vm_operations_struct,
 } from '../include/linux/mm_types.ts';
+import { page_to_pfn } from '../include/linux/mmzone.ts';
 import {
 	type errno,
 	type int,
@@ -46,7 +47,7 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { fput } from './file_table.ts';
 import { filemap_map_pages } from './filemap/map_pages.ts';
 import { folio_unlock } from './filemap.ts';
-import { pageFrame } from './page_alloc.ts';
+import { pageFrame, touchFrame } from './page_alloc.ts';
 import { folio_mark_dirty } from './page-writeback.ts';
 import {
 	SGP_CACHE,
@@ -180,6 +181,7 @@ export function* shmemWrite(f: file, pos: loff_t, bytes: Uint8Array): Sim<int> {
 		const err = yield* shmem_get_folio(i, at >> 12n, found, SGP_WRITE);
 		if (err !== 0) return err;
 		const page = found.value!;
+		touchFrame('memory-write', Number(page_to_pfn(page.page)));
 		pageFrame(page.page).u8.set(bytes.subarray(done, done + part), offset);
 		if (at + BigInt(part) > i.i_size) i.i_size = at + BigInt(part);
 		yield* folio_mark_dirty(page);
@@ -213,6 +215,7 @@ export function* shmemRead(f: file, pos: loff_t, into: Uint8Array): Sim<int> {
 		const page = found.value;
 		if (page === null) into.fill(0, done, done + part);
 		else {
+			touchFrame('memory-read', Number(page_to_pfn(page.page)));
 			into.set(pageFrame(page.page).u8.subarray(offset, offset + part), done);
 			yield* folio_unlock(page);
 			yield* folio_put(page);

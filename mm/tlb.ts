@@ -10,7 +10,7 @@
 import type { Tlb } from '../arch/sim/tlb.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import { PAGE_SIZE, type unsigned_long } from '../include/linux/types.ts';
-import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint, touch } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
 
 /** Above so many pages the whole address space is flushed, as x86 does. */
@@ -48,8 +48,13 @@ export function* flush_tlb_mm_range(
 	const pages = Number((end - start + PAGE_SIZE - 1n) >> 12n);
 	for (const { id, tlb } of cpus()) {
 		if (!cpu_bitmap.has(id)) continue;
-		if (pages > tlb_single_page_flush_ceiling) tlb.flush(pgd);
-		else for (let i = 0; i < pages; i++) tlb.invalidate(pgd, first + i);
+		if (pages > tlb_single_page_flush_ceiling) {
+			touch('flush', tlb, 'entries');
+			tlb.flush(pgd);
+			continue;
+		}
+		touch('flush', tlb, 'entries', first, pages);
+		for (let i = 0; i < pages; i++) tlb.invalidate(pgd, first + i);
 	}
 }
 
@@ -89,7 +94,11 @@ export function* flush_tlb_range(
 export function* flush_tlb_mm(mm: mm_struct): Sim<void> {
 	if (preemptible()) yield schedulePoint('flush', mm, 'tlb');
 	if (mm.cpu_bitmap.size === 0) return;
-	for (const { id, tlb } of cpus()) if (mm.cpu_bitmap.has(id)) tlb.flush(mm.pgd);
+	for (const { id, tlb } of cpus()) {
+		if (!mm.cpu_bitmap.has(id)) continue;
+		touch('flush', tlb, 'entries');
+		tlb.flush(mm.pgd);
+	}
 }
 
 /**
@@ -146,6 +155,7 @@ export function unloadMm(mm: mm_struct): void {
 	if (cpu_bitmap.size === 0) return;
 	for (const cpu of cpus()) {
 		if (!cpu_bitmap.has(cpu.id)) continue;
+		touch('flush', cpu.tlb, 'entries');
 		cpu.tlb.flush(pgd);
 		if (cpu.cr3 === pgd) cpu.cr3 = 0;
 	}

@@ -7,14 +7,21 @@
  *
  * Mechanism: TLB, else walk (A and D are set in the tables), else fault. A TLB entry that lacks a right or
  * the D bit is dropped and the tables are walked again, so a right that was *added* needs no flush, while
- * one that was *taken away* stays until invlpg() or flushTlb().
+ * one that was *taken away* stays until invlpg() or flushTlb(). An access is a step for each page, with a
+ * schedule point before it where somebody looks for interleavings.
  *
  * Duty: the kernel loads cr3 at a switch and flushes where it must; loads and stores are called with
  * `yield*`, since the fault handler may sleep.
  */
 import { HarnessError } from '../../include/sim/report.ts';
-import type { Sim } from '../../include/sim/schedule.ts';
-import { PAGE_BYTES, type PhysicalRam } from './memory.ts';
+import {
+	preemptible,
+	type SchedulePoint,
+	type Sim,
+	schedulePoint,
+	touch,
+} from '../../include/sim/schedule.ts';
+import { type MemoryPlace, PAGE_BYTES, type PhysicalRam } from './memory.ts';
 import { Tlb, type TlbEntry } from './tlb.ts';
 import type { Signal, TrappedCpu, Vectors } from './vectors.ts';
 import { ACCESS_READ, ACCESS_USER, ACCESS_WRITE, accessAllowed, walkPageTable } from './walk.ts';
@@ -29,6 +36,8 @@ export type PhysicalStatus = 'SC' | 'UR' | 'CA';
 export interface CpuSockets {
 	readonly ram: PhysicalRam;
 	readonly vectors: Vectors;
+	/** What holds the bytes at a physical address; null: nobody answers. */
+	placeOf(phys: bigint): MemoryPlace | null;
 	/** Read physical addresses: RAM or MMIO. */
 	cpuRead(phys: bigint, into: Uint8Array): { status: PhysicalStatus };
 	/** Write physical addresses: RAM or MMIO. */
@@ -69,6 +78,7 @@ export class Cpu implements TrappedCpu {
 	 */
 	translate(vpn: number, access: number): TlbEntry | number {
 		const asid = this.cr3;
+		touch('read', this.tlb, 'entries', vpn, 1);
 		const cached = this.tlb.lookup(asid, vpn);
 		if (cached !== null) {
 			const dirtyKnown = (access & ACCESS_WRITE) === 0 || cached.dirty;
@@ -99,10 +109,11 @@ export class Cpu implements TrappedCpu {
 	 * @context May sleep: page faults.
 	 */
 	*load(va: bigint, into: Uint8Array): Sim<Signal | null> {
+		const { cr3 } = this;
 		for (let done = 0; done < into.length; ) {
 			const at = va + BigInt(done);
 			const part = Math.min(PAGE_BYTES - Number(at & 4095n), into.length - done);
-			const phys = yield* this.resolve(at, ACCESS_READ | ACCESS_USER);
+			const phys = yield* this.resolve(cr3, at, ACCESS_READ | ACCESS_USER);
 			if (typeof phys !== 'bigint') return phys;
 			this.machine.cpuRead(phys, into.subarray(done, done + part));
 			done += part;
@@ -119,10 +130,11 @@ export class Cpu implements TrappedCpu {
 	 * @context May sleep: page faults.
 	 */
 	*store(va: bigint, from: Uint8Array): Sim<Signal | null> {
+		const { cr3 } = this;
 		for (let done = 0; done < from.length; ) {
 			const at = va + BigInt(done);
 			const part = Math.min(PAGE_BYTES - Number(at & 4095n), from.length - done);
-			const phys = yield* this.resolve(at, ACCESS_WRITE | ACCESS_USER);
+			const phys = yield* this.resolve(cr3, at, ACCESS_WRITE | ACCESS_USER);
 			if (typeof phys !== 'bigint') return phys;
 			this.machine.cpuWrite(phys, from.subarray(done, done + part));
 			done += part;
@@ -130,11 +142,20 @@ export class Cpu implements TrappedCpu {
 		return null;
 	}
 
-	/** Physical address of a virtual one, faulting it in where needed. */
-	private *resolve(va: bigint, access: number): Sim<bigint | Signal> {
+	/**
+	 * Physical address of a virtual one, faulting it in where needed. The translation and the access
+	 * that the caller makes of it are one step.
+	 */
+	private *resolve(cr3: number, va: bigint, access: number): Sim<bigint | Signal> {
 		const vpn = Number((va >> 12n) & 0xf_ffff_ffffn);
 		for (let tries = 0; tries <= FAULTS_MAX; tries++) {
-			const entry = this.cr3 === 0 ? access : this.translate(vpn, access);
+			// Another address space may have been on this CPU since the last step.
+			this.cr3 = cr3;
+			if (preemptible()) {
+				yield this.accessPoint(vpn, access);
+				this.cr3 = cr3;
+			}
+			const entry = cr3 === 0 ? access : this.translate(vpn, access);
 			if (typeof entry !== 'number') {
 				const pfn = entry.pfn + (vpn % entry.pages);
 				return (BigInt(pfn) << 12n) | (va & 4095n);
@@ -148,6 +169,44 @@ export class Cpu implements TrappedCpu {
 			`${FAULTS_MAX} page faults in a row at 0x${va.toString(16)}: the usual cause is a fault ` +
 				'handler that reports success without making the entry present with the right asked for',
 		);
+	}
+
+	/**
+	 * The point before an access: it names the page that the access ends in as things are. Where it
+	 * would fault, and where nobody answers, it names the translation that it asks for.
+	 */
+	private accessPoint(vpn: number, access: number): SchedulePoint {
+		const kind = (access & ACCESS_WRITE) !== 0 ? 'memory-write' : 'memory-read';
+		const entry = this.probe(vpn, access);
+		if (entry !== null) {
+			const pfn = BigInt(entry.pfn + (vpn % entry.pages));
+			const place = this.machine.placeOf(pfn << 12n);
+			if (place !== null)
+				return schedulePoint(
+					kind,
+					place.object,
+					place.field,
+					place.index,
+					1,
+				);
+		}
+		return schedulePoint('read', this.tlb, 'entries', vpn, 1);
+	}
+
+	/** What translate() would find, without a trace in TLB and tables; null: a page fault. */
+	private probe(vpn: number, access: number): TlbEntry | null {
+		const { cr3 } = this;
+		if (cr3 === 0) return null;
+		const cached = this.tlb.lookup(cr3, vpn);
+		const write = (access & ACCESS_WRITE) !== 0;
+		if (
+			cached !== null &&
+			(!write || cached.dirty) &&
+			accessAllowed(access, cached.writable, cached.user, cached.noExecute)
+		)
+			return cached;
+		const walked = walkPageTable(this.machine.ram, cr3, vpn, access, true);
+		return typeof walked === 'number' ? null : walked;
 	}
 
 	/** Drop the present address space's entries for one address. */

@@ -15,6 +15,7 @@
  * Duty: the kernel attaches domains, and flushes after unmap() when it wants the right to be gone.
  */
 import { HarnessError } from '../../include/sim/report.ts';
+import { touch } from '../../include/sim/schedule.ts';
 
 /** The device may read. */
 export const IOMMU_PROT_READ = 1;
@@ -216,6 +217,7 @@ export class Iommu {
 			);
 		}
 		const shifts = this.kind === 'intel' ? INTEL_PAGE_SHIFTS : AMD_PAGE_SHIFTS;
+		touch('pte-write', domain, 'iopt');
 		let done = 0n;
 		while (done < size) {
 			const at = iova + done;
@@ -238,6 +240,7 @@ export class Iommu {
 	 * @returns bytes unmapped: less than `size` at a hole, more for a straddling page
 	 */
 	unmap(domain: IommuDomain, iova: bigint, size: bigint): bigint {
+		touch('pte-write', domain, 'iopt');
 		let done = 0n;
 		while (done < size) {
 			const at = iova + done;
@@ -264,6 +267,7 @@ export class Iommu {
 	 * @param size - bytes
 	 */
 	flushIotlb(domain: IommuDomain, iova?: bigint, size: bigint = 4096n): void {
+		touch('flush', domain, 'iotlb');
 		this.flushes++;
 		if (iova === undefined) {
 			domain.iotlb.clear();
@@ -289,6 +293,8 @@ export class Iommu {
 			this.fault(segment, requesterId, 0, address, write, 0x02);
 			return null;
 		}
+		touch('pte-read', domain, 'iopt');
+		touch('read', domain, 'iotlb');
 		const need = write ? IOMMU_PROT_WRITE : IOMMU_PROT_READ;
 		const cached = domain.iotlb.lookup(address);
 		if (cached !== null && (cached.prot & need) !== 0)

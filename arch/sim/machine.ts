@@ -19,7 +19,7 @@ import { HarnessError } from '../../include/sim/report.ts';
 import { Cpu } from './cpu.ts';
 import { type CpuModel, type MachineDescription, parseHex } from './description.ts';
 import { Iommu } from './iommu.ts';
-import { PAGE_BYTES, PhysicalRam } from './memory.ts';
+import { type MemoryPlace, PAGE_BYTES, PhysicalRam } from './memory.ts';
 import { Fabric } from './pcie/fabric.ts';
 import { HostBridge, PcieFunction } from './pcie/hierarchy.ts';
 import type { Completion } from './pcie/tlp.ts';
@@ -73,6 +73,7 @@ export class Machine {
 	 * @param into - where to; all ones where nobody answers
 	 */
 	cpuRead(phys: bigint, into: Uint8Array): Completion {
+		this.ram.touch('memory-read', phys, into.length);
 		if (this.ram.read(phys, into)) return { status: 'SC', data: into, hops: [] };
 		for (let done = 0; done < into.length; ) {
 			const at = phys + BigInt(done);
@@ -100,6 +101,7 @@ export class Machine {
 	 * @param from - what is written; lost where nobody answers
 	 */
 	cpuWrite(phys: bigint, from: Uint8Array): Completion {
+		this.ram.touch('memory-write', phys, from.length);
 		if (this.ram.write(phys, from)) return { status: 'SC', hops: [] };
 		for (let done = 0; done < from.length; ) {
 			const at = phys + BigInt(done);
@@ -115,6 +117,11 @@ export class Machine {
 			done += length;
 		}
 		return { status: 'SC', hops: [] };
+	}
+
+	/** Where an access of a CPU at a physical address ends; null: nobody answers there. */
+	placeOf(phys: bigint): MemoryPlace | null {
+		return this.ram.placeOf(Number(phys >> 12n)) ?? this.fabric.placeOf(phys);
 	}
 
 	/** The function at an address `dddd:bb:dd.f`. */

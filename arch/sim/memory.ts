@@ -13,6 +13,16 @@
  *
  * Duty: whoever holds a Frame must not keep it over drop() of its page.
  */
+import { footprinted, touch } from '../../include/sim/schedule.ts';
+
+/** Where an access ends: what holds the bytes, and which page of it. As schedule points name it. */
+export interface MemoryPlace {
+	/** The memory, or the device model that answers. */
+	readonly object: object;
+	readonly field: 'bytes' | 'mmio';
+	/** Page of the memory or of the BAR. */
+	readonly index: number;
+}
 
 /** Bytes of the smallest page, of every frame, and of every page table. */
 export const PAGE_BYTES = 4096;
@@ -170,6 +180,16 @@ export class FrameStore {
 	}
 }
 
+/**
+ * How many pages some bytes lie in.
+ *
+ * @param offset - first byte
+ * @param length - bytes, at least 1
+ */
+export function pagesOf(offset: bigint, length: number): number {
+	return Math.ceil((Number(offset & 4095n) + Math.max(length, 1)) / PAGE_BYTES);
+}
+
 /** A stretch of physical addresses. */
 export interface MemoryRange {
 	/** First address. */
@@ -224,6 +244,28 @@ export class PhysicalRam {
 			if (pfn >= range.startPfn && pfn < range.endPfn) return range;
 		}
 		return null;
+	}
+
+	/** Where the bytes of a page frame number are, or null where there is no RAM. */
+	placeOf(pfn: number): MemoryPlace | null {
+		const range = this.rangeOf(pfn);
+		if (range === null) return null;
+		return { object: range.store, field: 'bytes', index: pfn - range.startPfn };
+	}
+
+	/**
+	 * Say that bytes of RAM are accessed as a part of the present step; what is no RAM is passed by.
+	 *
+	 * @param access - how
+	 * @param phys - first address
+	 * @param length - bytes
+	 */
+	touch(access: 'memory-read' | 'memory-write', phys: bigint, length: number): void {
+		if (!footprinted()) return;
+		const first = Number(phys >> PAGE_SHIFT);
+		const count = pagesOf(phys, length);
+		const place = this.placeOf(first);
+		if (place !== null) touch(access, place.object, place.field, place.index, count);
 	}
 
 	/** Whether there is RAM at a page frame number. */

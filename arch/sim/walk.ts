@@ -11,12 +11,14 @@
  *
  * Duty: the caller owns the TLB; this function neither reads nor fills it.
  */
+
 import {
 	X86_PF_INSTR,
 	X86_PF_PROT,
 	X86_PF_USER,
 	X86_PF_WRITE,
 } from '../../include/asm/pgtable_types.ts';
+import { footprinted, touch } from '../../include/sim/schedule.ts';
 import type { Frame, PhysicalRam } from './memory.ts';
 import { HUGE_PAGES, LARGE_PAGES, TlbEntry } from './tlb.ts';
 
@@ -77,6 +79,7 @@ export function accessAllowed(
  * @param cr3 - page frame number of the top-level table
  * @param vpn - virtual page number, 36 bits
  * @param access - ACCESS_* bits
+ * @param probe - only look: the accessed and dirty bits stay as they are
  * @returns the translation, or the error code (X86_PF_* bits) of the page fault
  */
 export function walkPageTable(
@@ -84,6 +87,7 @@ export function walkPageTable(
 	cr3: number,
 	vpn: number,
 	access: number,
+	probe = false,
 ): WalkResult {
 	let writable = true;
 	let user = true;
@@ -91,12 +95,14 @@ export function walkPageTable(
 	let table: Frame | null = ram.peek(cr3);
 	const used: Frame[] = [];
 	const usedIndex: number[] = [];
+	const traced = !probe && footprinted();
 
 	for (let level = LEVELS - 1; level >= 0; level--) {
 		if (table === null) return access;
 		const index = tableIndex(vpn, level) * 2;
 		const low = table.u32[index] as number;
 		const high = table.u32[index + 1] as number;
+		if (traced) touch('pte-read', table, 'entries', index / 2, 1);
 		if ((low & PRESENT) === 0) return access;
 		writable = writable && (low & WRITABLE) !== 0;
 		user = user && (low & USER) !== 0;
@@ -109,13 +115,19 @@ export function walkPageTable(
 			continue;
 		}
 		if (!accessAllowed(access, writable, user, noExecute)) return access | X86_PF_PROT;
-		for (let i = 0; i < used.length; i++) {
-			const words = (used[i] as Frame).u32;
-			words[usedIndex[i] as number] =
-				(words[usedIndex[i] as number] as number) | ACCESSED;
-		}
 		const write = (access & ACCESS_WRITE) !== 0;
-		if (write) table.u32[index] = (table.u32[index] as number) | DIRTY;
+		for (let i = 0; i < used.length && !probe; i++) {
+			const frame = used[i] as Frame;
+			const at = usedIndex[i] as number;
+			const old = frame.u32[at] as number;
+			const bits =
+				write && frame === table && at === index
+					? ACCESSED | DIRTY
+					: ACCESSED;
+			if ((old & bits) === bits) continue;
+			if (traced) touch('pte-write', frame, 'entries', at / 2, 1);
+			frame.u32[at] = old | bits;
+		}
 		const pages = level === 0 ? 1 : level === 1 ? LARGE_PAGES : HUGE_PAGES;
 		// A large leaf's low PFN bits are reserved or PAT: not part of the address.
 		const pfn = Math.floor(entryPfn(low, high) / pages) * pages;

@@ -11,9 +11,22 @@
  * nobody looks for interleavings a point that could go on anyway is not handed out at all
  * (`preemptible()`): a single thread then runs at the speed of plain code. Plain code that touches
  * shared state (a wake-up, a reference count) says so with `touch()`.
+ *
+ * Two that conflict name the same object and field, and ranges of `index`, `count` that overlap:
+ *
+ * | state | object | field | index |
+ * | --- | --- | --- | --- |
+ * | bytes of RAM or VRAM, by a CPU or by DMA | FrameStore | bytes | page of the store |
+ * | a device register | the model behind the BAR | mmio | page of the BAR |
+ * | page-table entries, by the kernel or by a CPU's walk | page table | entries | entry |
+ * | translations that a CPU remembers | Tlb | entries | virtual page number |
+ * | an IOMMU's tables, its IOTLB | IommuDomain | iopt, iotlb | - |
+ * | words of a mirror | ArrayBuffer of the words | words | word of the buffer |
+ *
+ * What names no index is all of its field. Two reads never conflict.
  */
 import { takeOrigin } from './origin.ts';
-import { world } from './world.ts';
+import { installedWorld } from './world.ts';
 
 /** How a schedule point touches its object. */
 export type Access =
@@ -54,7 +67,7 @@ export interface SchedulePoint {
 	readonly object: object;
 	/** Which field of the object, where it has several that are independent. */
 	readonly field?: string;
-	/** First page-table entry touched, and how many. */
+	/** First page-table entry, page or word touched, and how many; absent: all of them. */
 	readonly index?: number;
 	readonly count?: number;
 	/** Whether the thread could go on now. Absent: always. Must not change any state. */
@@ -114,10 +127,16 @@ export class Point implements SchedulePoint {
 /**
  * Whether somebody looks for interleavings, so that each schedule point must be handed out:
  * `if (preemptible()) yield schedulePoint('pte-write', table, 'entries', index, 1)`.
- * A point that is not ready is handed out always.
+ * A point that is not ready is handed out always. False where no kernel is booted.
  */
 export function preemptible(): boolean {
-	return world().preemptible;
+	return installedWorld()?.preemptible === true;
+}
+
+/** Whether somebody collects footprints: for callers to whom it costs something to name them. */
+export function footprinted(): boolean {
+	const w = installedWorld();
+	return w !== null && w.footprint !== null;
 }
 
 /**
@@ -164,8 +183,10 @@ export interface Footprint {
 	 * @param access - how
 	 * @param object - what
 	 * @param field - which field of it
+	 * @param index - first entry, page or word; absent: all of them
+	 * @param count - how many
 	 */
-	touch(access: Access, object: object, field?: string): void;
+	touch(access: Access, object: object, field?: string, index?: number, count?: number): void;
 }
 
 /**
@@ -175,8 +196,35 @@ export interface Footprint {
  * @param access - how
  * @param object - what
  * @param field - which field of it
+ * @param index - first entry, page or word; absent: all of them
+ * @param count - how many
  */
-export function touch(access: Access, object: object, field?: string): void {
-	const { footprint } = world();
-	if (footprint !== null) footprint.touch(access, object, field);
+export function touch(
+	access: Access,
+	object: object,
+	field?: string,
+	index?: number,
+	count?: number,
+): void {
+	const w = installedWorld();
+	if (w !== null && w.footprint !== null)
+		w.footprint.touch(access, object, field, index, count);
+}
+
+/**
+ * Say that plain code touches words of an array of which there may be several views.
+ *
+ * @param access - how
+ * @param words - the view
+ * @param first - first word of the view
+ * @param count - how many
+ */
+export function touchWords(
+	access: Access,
+	words: BigUint64Array,
+	first: number,
+	count: number,
+): void {
+	if (footprinted())
+		touch(access, words.buffer, 'words', words.byteOffset / 8 + first, count);
 }

@@ -33,7 +33,7 @@ import {
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
-import type { Sim } from '../../include/sim/schedule.ts';
+import { type Sim, touch } from '../../include/sim/schedule.ts';
 import { alloc_pages } from '../page_alloc.ts';
 import {
 	pte_offset_map_lock,
@@ -75,6 +75,7 @@ export function maybe_mkwrite(pte: pte_t, vma: vm_area_struct): pte_t {
  * @kernel include/linux/oom.h
  */
 export function check_stable_address_space(mm: mm_struct): vm_fault_t {
+	touch('read', mm, 'flags_unstable');
 	return mm.flags_unstable ? VM_FAULT_SIGBUS : 0;
 }
 

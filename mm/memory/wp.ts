@@ -24,6 +24,7 @@ import {
 	type vm_fault,
 } from '../../include/linux/mm_types.ts';
 import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
+import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
 	folio_ref_count,
 	folio_test_anon,
@@ -42,7 +43,14 @@ import {
 	mmu_notifier_invalidate_range_start,
 	mmu_notifier_range_init,
 } from '../mmu_notifier.ts';
-import { clear_highpage, copy_highpage, frameOf, pageFrame, ram } from '../page_alloc.ts';
+import {
+	clear_highpage,
+	copy_highpage,
+	frameOf,
+	pageFrame,
+	ram,
+	touchFrame,
+} from '../page_alloc.ts';
 import { ptep_clear_flush, ptep_get, set_pte_at } from '../pgtable.ts';
 import {
 	folio_add_new_anon_rmap,
@@ -89,6 +97,8 @@ function __wp_page_copy_user(dst: folio, vmf: vm_fault): void {
 	}
 	// a PFN without struct page: the kernel copies through the user's own mapping
 	const pfn = Number(pte_pfn(vmf.orig_pte));
+	touchFrame('memory-read', pfn);
+	touchFrame('memory-write', Number(page_to_pfn(dst.page)));
 	if (ram().peek(pfn) === null) clear_highpage(dst.page);
 	else pageFrame(dst.page).u32.set(frameOf(pfn).u32);
 }

@@ -52,7 +52,7 @@ import {
 } from '../../include/linux/swapops.ts';
 import { outParam, type unsigned_long } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
-import type { Sim } from '../../include/sim/schedule.ts';
+import { type Sim, touch } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
 import { is_zero_pfn } from '../memory/zero_page.ts';
 import {
@@ -117,6 +117,7 @@ function* mapLocked(
 ): Sim<boolean> {
 	const mm = vma.vm_mm;
 	const orig_pte = ptep_get(ptep);
+	touch('read', mm, 'flags_unstable');
 	if (mm.flags_unstable) return false;
 	const flush = pte_present(orig_pte);
 	if (flush ? !is_zero_pfn(pte_pfn(orig_pte)) : !pte_none(orig_pte)) return false;

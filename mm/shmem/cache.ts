@@ -9,6 +9,7 @@
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import type { inode } from '../../include/linux/fs.ts';
 import { type address_space, type folio, page_folio } from '../../include/linux/mm_types.ts';
+import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { PG_dirty, PG_locked, PG_swapbacked, PG_uptodate } from '../../include/linux/page-flags.ts';
 import {
 	__GFP_ZERO,
@@ -22,7 +23,7 @@ import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { filemap_lock_folio, folio_lock, folio_unlock } from '../filemap.ts';
 import { unmap_mapping_folio, unmap_mapping_range } from '../memory.ts';
-import { alloc_pages, pageFrame } from '../page_alloc.ts';
+import { alloc_pages, pageFrame, touchFrame } from '../page_alloc.ts';
 import { folio_mark_dirty } from '../page-writeback.ts';
 import { folio_mapped } from '../rmap.ts';
 import { folio_add_lru, folio_get, folio_put } from '../swap.ts';
@@ -165,6 +166,7 @@ function* zeroPart(mapping: address_space, lstart: loff_t, lend: loff_t): Sim<vo
 	const f = yield* filemap_lock_folio(mapping, lstart >> 12n);
 	if (f === null) return;
 	const samePage = lend >= 0n && lend >> 12n === lstart >> 12n;
+	touchFrame('memory-write', Number(page_to_pfn(f.page)));
 	pageFrame(f.page).u8.fill(0, from, samePage ? Number(lend & 4095n) + 1 : 4096);
 	yield* folio_mark_dirty(f);
 	yield* folio_unlock(f);

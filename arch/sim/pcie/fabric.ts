@@ -20,10 +20,11 @@
  * affair.
  */
 import { HarnessError } from '../../../include/sim/report.ts';
+import { footprinted, touch } from '../../../include/sim/schedule.ts';
 import { PCI_COMMAND_MASTER } from '../../../include/uapi/linux/pci_regs.ts';
 import type { Passage } from '../description.ts';
 import type { Iommu } from '../iommu.ts';
-import { PAGE_BYTES, type PhysicalRam } from '../memory.ts';
+import { type MemoryPlace, PAGE_BYTES, type PhysicalRam, pagesOf } from '../memory.ts';
 import {
 	completionRedirected,
 	forwardsUpstream,
@@ -153,6 +154,18 @@ export class Fabric {
 		this.intoHierarchy(request, null);
 		if (request.status === 'SC') moveBytes(request, bytes);
 		return { status: request.status, hops: request.hops };
+	}
+
+	/**
+	 * Where an access of a CPU at a physical address of a device ends, without moving bytes.
+	 *
+	 * @param phys - the address
+	 * @returns null: nobody answers
+	 */
+	placeOf(phys: bigint): MemoryPlace | null {
+		const request = new Request(phys, 1, false, true, 0);
+		this.intoHierarchy(request, null);
+		return request.status === 'SC' ? placeOf(request) : null;
 	}
 
 	/**
@@ -409,8 +422,23 @@ function throughBridge(bridge: PcieFunction, request: Request): boolean {
 	return true;
 }
 
+/** What a routed request touches. */
+function placeOf({ ram, bar, offset }: Request): MemoryPlace {
+	const page = (at: bigint): number => Number(at >> 12n);
+	if (ram !== null) return { object: ram, field: 'bytes', index: page(offset) };
+	const { backing } = bar as NonNullable<Request['bar']>;
+	return 'mmio' in backing
+		? { object: backing.mmio, field: 'mmio', index: page(offset) }
+		: { object: backing.store, field: 'bytes', index: page(backing.offset + offset) };
+}
+
 /** Read or write the bytes that a routed request is about. */
 function moveBytes(request: Request, bytes: Uint8Array): void {
+	if (footprinted()) {
+		const { object, field, index } = placeOf(request);
+		const access = request.write ? 'memory-write' : 'memory-read';
+		touch(access, object, field, index, pagesOf(request.offset, bytes.length));
+	}
 	const { offset } = request;
 	let store = request.ram;
 	let base = offset;

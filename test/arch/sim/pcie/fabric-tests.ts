@@ -14,8 +14,9 @@ import type { MachineDescription } from '../../../../arch/sim/description.ts';
 import { IOMMU_PROT_READ, IOMMU_PROT_WRITE, type Iommu } from '../../../../arch/sim/iommu.ts';
 import { type Machine, makeMachine } from '../../../../arch/sim/machine.ts';
 import { acsOffset, atsOffset } from '../../../../arch/sim/pcie/config-space.ts';
-import type { Bar, PcieFunction } from '../../../../arch/sim/pcie/hierarchy.ts';
+import type { Bar, BarMemory, PcieFunction } from '../../../../arch/sim/pcie/hierarchy.ts';
 import type { Completion } from '../../../../arch/sim/pcie/tlp.ts';
+import { world } from '../../../../include/sim/world.ts';
 import {
 	PCI_ACS_CR,
 	PCI_ACS_DT,
@@ -27,6 +28,7 @@ import {
 	PCI_ATS_CTRL,
 	PCI_ATS_CTRL_ENABLE,
 } from '../../../../include/uapi/linux/pci_regs.ts';
+import { boot } from '../../../../init/main.ts';
 import { TopologyBuilder } from '../../../../tools/machines/builder.ts';
 import { namedMachine } from '../../../../tools/machines/index.ts';
 import {
@@ -208,6 +210,42 @@ TEST_F(fabric, 'translation_blocking_stops_translated_requests', (self) => {
 	self.acs(DSP1, PCI_ACS_TB);
 	EXPECT_STREQ('CA', self.read(NIC0, self.vram.address, true).status);
 	EXPECT_TRUE(isMark(self.read(NIC0, self.vram.address)));
+});
+
+TEST_F(fabric, 'what_a_request_touches_is_in_the_footprint', (self) => {
+	const { store } = self.vram.backing as BarMemory;
+	boot(self.machine);
+	const seen: string[] = [];
+	const names = new Map<object, string>([
+		[store, 'vram'],
+		[self.machine.ram.ranges[0]!.store, 'ram'],
+	]);
+	world().footprint = {
+		touch: (access, object, field, index, count) =>
+			seen.push(`${access} ${names.get(object)} ${field} ${index} ${count}`),
+	};
+	const { fabric: f } = self.machine;
+	// By the peer, by the root, by a CPU: all name the memory that holds the bytes.
+	f.read(NIC0, self.vram.address + 0x1000n, 4);
+	f.write(NIC1, self.vram.phys + 0x2000n, MARK);
+	self.machine.cpuRead(self.vram.phys + 0x3000n, new Uint8Array(4));
+	f.write(NIC0, 0x4ffen, MARK);
+	self.machine.cpuWrite(0x5000n, MARK);
+	world().footprint = null;
+	EXPECT_STREQ(
+		[
+			'memory-read vram bytes 1 1',
+			'memory-write vram bytes 2 1',
+			'memory-read vram bytes 3 1',
+			'memory-write ram bytes 4 1',
+			'memory-write ram bytes 5 1',
+			'memory-write ram bytes 5 1',
+		].join(', '),
+		seen.join(', '),
+	);
+	EXPECT_EQ(store, self.machine.placeOf(self.vram.phys)?.object);
+	EXPECT_EQ(3, self.machine.placeOf(self.vram.phys + 0x3000n)?.index);
+	EXPECT_EQ(null, self.machine.placeOf(0xff_0000_0000_0000n));
 });
 
 TEST_F(fabric, 'source_validation_stops_a_false_requester_id', (self) => {
