@@ -136,7 +136,13 @@ import {
 	type vm_fault_t,
 } from '../include/linux/types.ts';
 import { retryRound } from '../include/sim/retry.ts';
-import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
+import {
+	preemptible,
+	type Sim,
+	schedulePoint,
+	touch,
+	touchWords,
+} from '../include/sim/schedule.ts';
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { PresentFill } from './hmm_fill.ts';
@@ -230,9 +236,11 @@ function fillWords(
 ): int {
 	const { hmm_pfns } = range;
 	const inout = HMM_PFN_INOUT_FLAGS();
+	const first = wordIndex(range, addr);
 	const last = wordIndex(range, end);
 	let word = value;
-	for (let i = wordIndex(range, addr); i < last; i++) {
+	touchWords('write', hmm_pfns, first, last - first);
+	for (let i = first; i < last; i++) {
 		hmm_pfns[i] = (hmm_pfns[i]! & inout) | word;
 		word += step;
 	}
@@ -809,6 +817,8 @@ function* walkPtes(
 
 	if (preemptible()) yield schedulePoint('pte-read', table, 'entries', first.index, count);
 	for (let n = 0; n < count; n++) {
+		// Once a chunk: what is behind an entry that is not plain may be another step.
+		touchWords('write', range.hmm_pfns, word + n, count - n);
 		n += present.run(table, first.index + n, word + n, count - n);
 		if (n === count) break;
 		const addr = start + (BigInt(n) << PAGE_SHIFT);
@@ -1085,6 +1095,7 @@ export function* hmm_range_fault_unlocked_timeout(
 		range.notifier_seq = yield* mmu_interval_read_begin(range.notifier);
 		if (yield* mmap_read_lock_killable(mm)) return -EINTR;
 		locked.value = true;
+		touch('read', mm, 'flags_unstable');
 		if (mm.flags_unstable) {
 			yield* mmap_read_unlock(mm);
 			return -EFAULT;

@@ -50,6 +50,7 @@ import {
 } from '../include/linux/pci-p2pdma.ts';
 import { type dma_addr_t, type int, PAGE_SIZE, type size_t } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
+import { touchWords } from '../include/sim/schedule.ts';
 import { forgetStateless } from '../kernel/dma/debug/stateless.ts';
 import {
 	dma_iova_free,
@@ -149,6 +150,7 @@ export function hmm_dma_map_pfn(
 	const { state } = map;
 	const pfns = map.pfn_list!;
 	const i = Number(idx);
+	touchWords('write', pfns, i, 1);
 	const word = pfns[i]!;
 	const paddr = hmm_pfn_to_phys(word);
 	const offset = idx * map.dma_entry_size;
@@ -236,6 +238,7 @@ export function hmm_dma_map_pfn(
 export function hmm_dma_unmap_pfn(dev: device, map: hmm_dma_map, idx: size_t): boolean {
 	const pfns = map.pfn_list!;
 	const i = Number(idx);
+	touchWords('write', pfns, i, 1);
 	const word = pfns[i]!;
 	const mapped = HMM_PFN_VALID | HMM_PFN_DMA_MAPPED;
 	const size = map.dma_entry_size;

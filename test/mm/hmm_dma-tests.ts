@@ -61,6 +61,7 @@ import {
 	LOW,
 	runs,
 } from '../kernel/dma/dma_machine.ts';
+import { touchesOf } from '../kernel/footprint.ts';
 import {
 	ASSERT_EQ,
 	EXPECT_EQ,
@@ -182,6 +183,19 @@ TEST_F(hmmDma, 'ram_entry_is_reached_at_its_address', ({ map }, { mode }) => {
 	if (mode === 'list') EXPECT_EQ(map.dma_list![2]!, addr);
 	EXPECT_TRUE(unmap(nic, map, 2));
 	EXPECT_STREQ(mode === 'direct' ? '16*21' : 'UR', runs(deviceRead(nic, addr, 16)));
+});
+
+TEST_F(hmmDma, 'each_word_is_told_apart_in_the_footprint', ({ map }) => {
+	const nic = dev('NIC1');
+	const { buffer } = map.pfn_list!;
+	for (const index of [1, 3]) {
+		const mapped = touchesOf(buffer, () => mapPfn(nic, map, index, ram(index)));
+		EXPECT_STREQ(`write words ${index} 1`, mapped);
+		EXPECT_STREQ(
+			`write words ${index} 1`,
+			touchesOf(buffer, () => unmap(nic, map, index)),
+		);
+	}
 });
 
 TEST_F(hmmDma, 'unmap_clears_the_sticky_bits_and_no_other', ({ map }) => {

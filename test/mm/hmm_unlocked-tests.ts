@@ -31,6 +31,7 @@ import {
 	mmu_notifier_range_init,
 } from '../../mm/mmu_notifier.ts';
 import { userRead64, userWrite64 } from '../../mm/syscalls.ts';
+import { touchesOf } from '../kernel/footprint.ts';
 import { oopsOf } from '../kernel/tiny_world.ts';
 import {
 	ASSERT_EQ,
@@ -72,6 +73,18 @@ TEST_F(unlocked, 'takes_the_lock_and_lets_handlers_drop_it', ({ w, mapping }) =>
 	const wanted = FAULT_FLAG_REMOTE | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
 	for (const seen of mapping.flags) EXPECT_EQ(wanted, seen & wanted);
 	EXPECT_EQ(4, mapping.calls);
+});
+
+TEST_F(unlocked, 'words_that_are_written_are_in_the_footprint', ({ w }) => {
+	// a view of a part, as a driver hands one out: the words are those of the buffer
+	const words = new BigUint64Array(16).subarray(8);
+	const hole = touchesOf(words.buffer, () => w.call(0, 4, { timeout: 10n, words }));
+	// the page table is not there: a hole
+	EXPECT_STREQ('write words 8 4', hole);
+	const unstable = touchesOf(w.task.mm!, () => w.call(0, 4, { ...READ, timeout: 0n, words }));
+	EXPECT_TRUE(unstable.includes('read flags_unstable undefined undefined'));
+	const present = touchesOf(words.buffer, () => w.call(1, 2, { timeout: 10n, words }));
+	EXPECT_STREQ('write words 8 2', present);
 });
 
 TEST_F(unlocked, 'snapshot', ({ w }) => {

@@ -8,8 +8,7 @@ import type { Machine } from '../../arch/sim/machine.ts';
 import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
-import type { Access, Sim } from '../../include/sim/schedule.ts';
-import { world } from '../../include/sim/world.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
 import { run, spawn, stepThread } from '../../kernel/sched/core.ts';
 import { check_stable_address_space } from '../../mm/memory/fault_common.ts';
 import { copy_highpage } from '../../mm/page_alloc.ts';
@@ -24,6 +23,7 @@ import {
 	userWrite64,
 } from '../../mm/syscalls.ts';
 import { flush_tlb_mm, flush_tlb_page } from '../../mm/tlb.ts';
+import { footprintOf, type Touched } from '../kernel/footprint.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_STREQ,
@@ -38,26 +38,6 @@ import { bootMm } from './mm_world.ts';
 import { PAGE } from './small_machine.ts';
 
 const RW = PROT_READ | PROT_WRITE;
-
-interface Touched {
-	access: Access;
-	object: object;
-	field: string | undefined;
-	index: number | undefined;
-	count: number | undefined;
-}
-
-/** What a call touches. */
-function footprintOf(call: () => unknown): Touched[] {
-	const seen: Touched[] = [];
-	world().footprint = {
-		touch: (access, object, field, index, count) =>
-			seen.push({ access, object, field, index, count }),
-	};
-	call();
-	world().footprint = null;
-	return seen;
-}
 
 const points = FIXTURE('schedule_points', () => ({
 	p: null as unknown as task_struct,

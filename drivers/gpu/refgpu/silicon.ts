@@ -16,7 +16,13 @@ import { FrameStore, PAGE_BYTES } from '../../../arch/sim/memory.ts';
 import { EIO } from '../../../include/linux/errno.ts';
 import type { dma_addr_t, int } from '../../../include/linux/types.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
-import { preemptible, type Sim, schedulePoint } from '../../../include/sim/schedule.ts';
+import {
+	preemptible,
+	type SchedulePoint,
+	type Sim,
+	schedulePoint,
+	touch,
+} from '../../../include/sim/schedule.ts';
 import { world } from '../../../include/sim/world.ts';
 
 /** A TLP of the copy engine that did not complete successfully. */
@@ -54,7 +60,7 @@ export class GpuSilicon {
 	 * @retval -EIO the engine failed, or nobody answered at `to`
 	 */
 	*copyOut(offset: bigint, to: dma_addr_t): Sim<int> {
-		if (preemptible()) yield schedulePoint('memory-write', this, 'engine');
+		if (preemptible()) yield this.vramPoint('memory-read', offset);
 		if (this.engineFails()) return -EIO;
 		const page = new Uint8Array(PAGE_BYTES);
 		this.vram.read(offset, page);
@@ -71,7 +77,7 @@ export class GpuSilicon {
 	 * @retval -EIO the engine failed, or nobody answered at `from`
 	 */
 	*copyIn(from: dma_addr_t, offset: bigint): Sim<int> {
-		if (preemptible()) yield schedulePoint('memory-read', this, 'engine');
+		if (preemptible()) yield this.vramPoint('memory-write', offset);
 		if (this.engineFails()) return -EIO;
 		const { fabric } = world().machine as Machine;
 		const completion = fabric.read(this.bdf, from, PAGE_BYTES);
@@ -86,13 +92,20 @@ export class GpuSilicon {
 	 * @param offset - byte of VRAM
 	 */
 	*clear(offset: bigint): Sim<void> {
-		if (preemptible()) yield schedulePoint('memory-write', this, 'engine');
+		if (preemptible()) yield this.vramPoint('memory-write', offset);
 		this.vram.drop(Number(offset / BigInt(PAGE_BYTES)));
+	}
+
+	/** The point before a step of the engine: its page of VRAM. What a TLP touches, the fabric says. */
+	private vramPoint(access: 'memory-read' | 'memory-write', offset: bigint): SchedulePoint {
+		return schedulePoint(access, this.vram, 'bytes', Number(offset >> 12n), 1);
 	}
 
 	private engineFails(): boolean {
 		this.copies++;
 		if (this.failCopies === 0) return shouldFail('copy_engine');
+		// Which copy it is that fails depends on the order.
+		touch('atomic', this, 'failCopies');
 		this.failCopies--;
 		return true;
 	}

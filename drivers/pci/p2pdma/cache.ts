@@ -11,6 +11,7 @@ import {
 	type pci_p2pdma_map_type,
 } from '../../../include/linux/pci-p2pdma.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
+import { touch } from '../../../include/sim/schedule.ts';
 import { p2pdmaOf, type pci_p2pdma } from './objects.ts';
 
 /**
@@ -31,6 +32,7 @@ export function map_types_idx(client: pci_dev): number {
  * @param type - the verdict
  */
 export function storeMapType(p2pdma: pci_p2pdma, index: number, type: pci_p2pdma_map_type): void {
+	touch('write', p2pdma, 'map_types', index, 1);
 	if (!shouldFail('xa_store')) p2pdma.map_types.set(index, type);
 }
 
@@ -42,6 +44,7 @@ export function storeMapType(p2pdma: pci_p2pdma, index: number, type: pci_p2pdma
  * @returns PCI_P2PDMA_MAP_UNKNOWN when there is none
  */
 export function loadMapType(p2pdma: pci_p2pdma, index: number): pci_p2pdma_map_type {
+	touch('read', p2pdma, 'map_types', index, 1);
 	return p2pdma.map_types.get(index) ?? PCI_P2PDMA_MAP_UNKNOWN;
 }
 

@@ -19,7 +19,7 @@ import {
 import { p2pdma_provider } from '../../../include/linux/pci-p2pdma.ts';
 import type { int } from '../../../include/linux/types.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
-import type { Sim } from '../../../include/sim/schedule.ts';
+import { type Sim, touch } from '../../../include/sim/schedule.ts';
 import { gen_pool_destroy } from '../../../kernel/genalloc.ts';
 import { synchronize_rcu } from '../../../kernel/rcu/tree.ts';
 import { devm_add_action_or_reset } from '../../base/devres.ts';
@@ -38,6 +38,7 @@ export function* pci_p2pdma_release(pdev: pci_dev): Sim<void> {
 	pdev.p2pdma = null;
 	// Without a pool nobody reads the pointer under RCU alone. v6.12 always has one.
 	if (p2pdma.pool !== null) yield* synchronize_rcu();
+	touch('write', p2pdma, 'map_types');
 	p2pdma.map_types.clear();
 	if (p2pdma.pool !== null) gen_pool_destroy(p2pdma.pool);
 }

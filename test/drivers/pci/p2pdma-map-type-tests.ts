@@ -16,7 +16,7 @@ import {
 	pci_p2pdma_state,
 } from '../../../drivers/pci/p2pdma/map_type.ts';
 import { pci_p2pdma_add_resource } from '../../../drivers/pci/p2pdma/memory.ts';
-import { to_p2p_pgmap } from '../../../drivers/pci/p2pdma/objects.ts';
+import { p2pdmaOf, to_p2p_pgmap } from '../../../drivers/pci/p2pdma/objects.ts';
 import { pcim_p2pdma_init, pcim_p2pdma_provider } from '../../../drivers/pci/p2pdma/provider.ts';
 import { device } from '../../../include/linux/device.ts';
 import type { page } from '../../../include/linux/mm_types.ts';
@@ -42,10 +42,12 @@ import { injectFaults } from '../../../include/sim/fault_injection.ts';
 import { HarnessError } from '../../../include/sim/report.ts';
 import { world } from '../../../include/sim/world.ts';
 import { PCI_ACS_CTRL } from '../../../include/uapi/linux/pci_regs.ts';
+import { touchesOf } from '../../kernel/footprint.ts';
 import {
 	ASSERT_EQ,
 	ASSERT_NE,
 	EXPECT_EQ,
+	EXPECT_STREQ,
 	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
@@ -95,6 +97,19 @@ TEST_F(maps, 'verdict_that_cannot_be_stored_is_computed_again', ({ mem }) => {
 	EXPECT_EQ(BUS, pci_p2pdma_map_type(mem, dev('NIC0').dev));
 	setAcs('DSP0', 0x0c);
 	EXPECT_EQ(THRU, pci_p2pdma_map_type(mem, dev('NIC0').dev));
+});
+
+TEST_F(maps, 'verdicts_of_two_clients_are_told_apart_in_the_footprint', ({ mem }) => {
+	const p2pdma = p2pdmaOf(dev('GPU0'))!;
+	for (const name of ['NIC0', 'NIC1'] as const) {
+		const key = map_types_idx(dev(name));
+		const ask = (): unknown => pci_p2pdma_map_type(mem, dev(name).dev);
+		EXPECT_STREQ(
+			`read map_types ${key} 1, write map_types ${key} 1`,
+			touchesOf(p2pdma, ask),
+		);
+		EXPECT_STREQ(`read map_types ${key} 1`, touchesOf(p2pdma, ask));
+	}
 });
 
 TEST_F(maps, 'cold_cache_is_filled_verbosely', ({ mem }) => {

@@ -4,6 +4,7 @@
  * were; no reference, lock or unwritten byte is left behind. Method: a process, one GPU, failures
  * injected into allocation and copy engine, threads under seeded schedules. In both releases.
  */
+import type { Machine } from '../../../../arch/sim/machine.ts';
 import type { Signal } from '../../../../arch/sim/vectors.ts';
 import { vramOffset } from '../../../../drivers/gpu/refgpu/gpu.ts';
 import { migrateToVram, type RefGpu, refgpuRemove } from '../../../../drivers/gpu/refgpu/index.ts';
@@ -26,6 +27,7 @@ import { GFP_HIGHUSER_MOVABLE } from '../../../../include/linux/types.ts';
 import { injectFaults } from '../../../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../../../include/sim/feature.ts';
 import type { Sim } from '../../../../include/sim/schedule.ts';
+import { world } from '../../../../include/sim/world.ts';
 import { shutdown } from '../../../../init/main.ts';
 import { run, runThreads, spawn, stepThread } from '../../../../kernel/sched/core.ts';
 import { randomStrategy } from '../../../../kernel/sched/strategy.ts';
@@ -47,6 +49,7 @@ import {
 	userRead64,
 	userWrite64,
 } from '../../../../mm/syscalls.ts';
+import { touchesOf } from '../../../kernel/footprint.ts';
 import {
 	ASSERT_EQ,
 	ASSERT_TRUE,
@@ -268,6 +271,32 @@ TEST_F(migrate, 'copy_that_fails_leaves_the_page_in_ram', ({ w, gpu, task }) => 
 	EXPECT_STREQ('wDDD', letters(task, address, 4));
 	EXPECT_TRUE(same(bytes, userRead(task, address, bytes.length)));
 	EXPECT_EQ(inUse(gpu), 0);
+});
+
+TEST_F(migrate, 'copy_engine_names_its_page_and_what_its_tlps_reach', ({ gpu }) => {
+	const { machine } = world() as { machine: object } as { machine: Machine };
+	const { vram, bdf } = gpu.silicon;
+	// Where a TLP of the GPU reaches its own memory: by the BAR, at another page.
+	const bar = machine
+		.function(bdf)!
+		.bars.find(({ backing }) => 'store' in backing && backing.store === vram)!;
+	for (const [access, copy] of [
+		['memory-read', () => gpu.silicon.copyOut(0x3000n, bar.address + 0x5000n)],
+		['memory-write', () => gpu.silicon.copyIn(bar.address + 0x5000n, 0x3000n)],
+	] as const) {
+		const task = spawn('engine', copy);
+		stepThread(task);
+		EXPECT_TRUE(task.point?.object === vram);
+		EXPECT_STREQ(
+			`${access} bytes 3`,
+			`${task.point?.access} ${task.point?.field} ${task.point?.index}`,
+		);
+		const other = access === 'memory-read' ? 'memory-write' : 'memory-read';
+		EXPECT_STREQ(
+			`${other} bytes 5 1`,
+			touchesOf(vram, () => stepThread(task)),
+		);
+	}
 });
 
 TEST_F(migrate, 'dma_fault_of_the_copy_engine_is_noted', ({ w, gpu, task }) => {
