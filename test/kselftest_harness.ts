@@ -28,6 +28,7 @@ import { describe, inject, test as vitestTest } from 'vitest';
 import { HarnessError, KernelOops, type Report } from '../include/sim/report.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { installedWorld, installWorld } from '../include/sim/world.ts';
+import type { run as Run } from '../kernel/sched/core.ts';
 import { type Filter, isSelected } from './harness/filter.ts';
 import { treePlaces } from './harness/source.ts';
 import {
@@ -352,26 +353,37 @@ class Trial<Self, Variant> {
 
 	async perform(): Promise<void> {
 		setVerdict(this.verdict);
-		await this.bodies();
+		try {
+			const { run } = await import('../kernel/sched/core.ts');
+			await bounded(this.bodies(run), this.seconds);
+		} catch (error) {
+			this.note(error);
+		}
 		this.verdict.sumUp();
 		await this.checkWorld();
 		setVerdict(null);
 	}
 
 	/** Setup, test and teardown in the order and under the conditions of kselftest. */
-	async bodies(): Promise<void> {
+	*bodies(run: typeof Run): Pending<void> {
 		const { setup, teardown, make } = this.fixture;
 		const self = make();
-		if (setup !== null && !(await this.attempt(setup, self))) return;
+		if (setup !== null && !(yield* this.attempt(run, setup, self))) return;
 		if (this.verdict.failures.length > 0) return;
-		await this.attempt(this.body, self);
-		if (teardown !== null && !this.dead) await this.attempt(teardown, self);
+		yield* this.attempt(run, this.body, self);
+		if (teardown !== null && !this.dead) yield* this.attempt(run, teardown, self);
 	}
 
 	/** Run one of the three; false: it did not get to its end. */
-	async attempt(body: Body<[self: Self, variant: Variant]>, self: Self): Promise<boolean> {
+	*attempt(
+		run: typeof Run,
+		body: Body<[self: Self, variant: Variant]>,
+		self: Self,
+	): Pending<boolean> {
 		try {
-			await drive(() => body(self, this.variant), this.seconds);
+			const result: ReturnType<Body<[]>> = body(self, this.variant);
+			if (result instanceof Promise) yield result;
+			else if (result) runKernelCode(run, result);
 			return true;
 		} catch (error) {
 			this.note(error);
@@ -457,12 +469,29 @@ class Timeout extends Error {}
 const slot = Symbol.for('kselftest.body');
 const call = new vm.Script(`globalThis[Symbol.for('kselftest.body')]()`);
 
+/** Code that hands out the promises that it waits for. */
+type Pending<T> = Generator<Promise<void>, T, void>;
+
 /**
- * Call `body` and end it if it takes longer than `seconds`.
+ * Bring `code` to its end, and end it if a part of it takes longer than `seconds`.
  *
- * Test bodies are synchronous, so no timer could: V8's own watchdog does, even in an endless loop.
+ * Test bodies are synchronous, so no timer could: V8's own watchdog does, even in an endless loop. It
+ * costs half a millisecond, so setup, body and teardown share one.
  */
-function bounded<T>(body: () => T, seconds: number): T {
+async function bounded(code: Pending<void>, seconds: number): Promise<void> {
+	let resume = () => code.next();
+	for (;;) {
+		const step = watched(resume, seconds);
+		if (step.done) return;
+		resume = await withinTime(step.value, seconds).then(
+			() => () => code.next(),
+			(error) => () => code.throw(error),
+		);
+	}
+}
+
+/** Call `body` under the watchdog. */
+function watched<T>(body: () => T, seconds: number): T {
 	Object.assign(globalThis, { [slot]: body });
 	try {
 		return call.runInThisContext({ timeout: seconds * 1000 });
@@ -473,26 +502,18 @@ function bounded<T>(body: () => T, seconds: number): T {
 	}
 }
 
-/** Bring a body to its end, whichever of the three kinds it is. */
-async function drive(body: () => ReturnType<Body<[]>>, seconds: number): Promise<void> {
-	const result: ReturnType<Body<[]>> = bounded(body, seconds);
-	if (result === undefined || result === null) return;
-	if (result instanceof Promise) return withinTime(result, seconds);
-	if (Symbol.iterator in result) return driveKernelCode(result, seconds);
-}
-
 /** Run a generator as a thread of the booted kernel, which it may itself boot at its beginning. */
-async function driveKernelCode(code: Sim<void>, seconds: number): Promise<void> {
-	const { run } = await import('../kernel/sched/core.ts');
-	bounded(() => {
-		if (installedWorld() !== null) return run(() => code);
-		const first = code.next();
-		if (first.done) return;
-		return run(function* () {
-			yield first.value;
-			yield* code;
-		});
-	}, seconds);
+function runKernelCode(run: typeof Run, code: Sim<void>): void {
+	if (installedWorld() !== null) {
+		run(() => code);
+		return;
+	}
+	const first = code.next();
+	if (first.done) return;
+	run(function* () {
+		yield first.value;
+		yield* code;
+	});
 }
 
 async function withinTime(result: Promise<void>, seconds: number): Promise<void> {

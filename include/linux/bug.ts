@@ -5,44 +5,79 @@
  * A WARN records a report in the kernel's layout and goes on; the test fails at its end unless it
  * expected it. A BUG is an oops: the run ends with a KernelOops.
  */
-import { captureTrace, formatTrace, traceFrames } from '../sim/origin.ts';
+import { callSite, captureTrace, formatTrace, traceFrames } from '../sim/origin.ts';
 import { KernelOops, type Report, type ReportKind } from '../sim/report.ts';
 import { world } from '../sim/world.ts';
+
+/** A report that looks up its places only for a reader: most are expected, by their message. */
+class TracedReport implements Report {
+	readonly kind: ReportKind;
+	readonly message: string;
+	private readonly lines: readonly string[];
+	private readonly task: string;
+	private readonly trace: Error;
+	private whole: { title: string; text: string } | null = null;
+
+	constructor(kind: ReportKind, message: string, lines: readonly string[], trace: Error) {
+		const { cpu, pid, comm } = world().current;
+		this.kind = kind;
+		this.message = message;
+		this.lines = lines;
+		this.task = `CPU: ${cpu} PID: ${pid} Comm: ${comm}`;
+		this.trace = trace;
+	}
+
+	get title(): string {
+		return this.laidOut().title;
+	}
+
+	get text(): string {
+		return this.laidOut().text;
+	}
+
+	private laidOut(): { title: string; text: string } {
+		this.whole ??= this.layOut();
+		return this.whole;
+	}
+
+	private layOut(): { title: string; text: string } {
+		const title = this.kind === 'WARNING' ? this.warning() : this.message;
+		const text = [
+			'------------[ cut here ]------------',
+			title,
+			...this.lines,
+			this.task,
+			'Call Trace:',
+			...formatTrace(this.trace),
+			'---[ end trace ]---',
+		].join('\n');
+		return { title, text };
+	}
+
+	private warning(): string {
+		const [top] = traceFrames(this.trace);
+		const where = `WARNING: ${top?.at ?? 'unknown'} at ${top?.name ?? 'unknown'}`;
+		return this.message === '' ? where : `${where}: ${this.message}`;
+	}
+}
 
 /**
  * Record a finding.
  *
- * @param kind - who reports
- * @param title - one line
+ * @param kind - who reports; the title of a `WARNING` begins with its place
+ * @param message - one line
  * @param lines - what stands between the title and the call trace
  * @param trace - where; default: the caller
  */
 export function fileReport(
 	kind: ReportKind,
-	title: string,
+	message: string,
 	lines: readonly string[] = [],
 	trace: Error = captureTrace(),
 ): Report {
-	const { current, reports } = world();
-	const text = [
-		'------------[ cut here ]------------',
-		title,
-		...lines,
-		`CPU: ${current.cpu} PID: ${current.pid} Comm: ${current.comm}`,
-		'Call Trace:',
-		...formatTrace(trace),
-		'---[ end trace ]---',
-	].join('\n');
-	const report: Report = { kind, title, text };
-	reports.push(report);
+	const report = new TracedReport(kind, message, lines, trace);
+	world().reports.push(report);
 	return report;
-}
-
-function warn(message: string): void {
-	const trace = captureTrace();
-	const [top] = traceFrames(trace);
-	const where = `WARNING: ${top?.at ?? 'unknown'} at ${top?.name ?? 'unknown'}`;
-	fileReport('WARNING', message === '' ? where : `${where}: ${message}`, [], trace);
 }
 
 /**
@@ -54,7 +89,7 @@ function warn(message: string): void {
  * @kernel include/asm-generic/bug.h
  */
 export function WARN_ON(condition: boolean, message = ''): boolean {
-	if (condition) warn(message);
+	if (condition) fileReport('WARNING', message);
 	return condition;
 }
 
@@ -68,12 +103,11 @@ export function WARN_ON(condition: boolean, message = ''): boolean {
  */
 export function WARN_ON_ONCE(condition: boolean, message = ''): boolean {
 	if (!condition) return false;
-	const [top] = traceFrames(captureTrace());
-	const key = `${top?.at ?? ''} ${message}`;
+	const key = `${callSite(WARN_ON_ONCE)} ${message}`;
 	const { once } = world();
 	if (!once.has(key)) {
 		once.add(key);
-		warn(message);
+		fileReport('WARNING', message);
 	}
 	return true;
 }

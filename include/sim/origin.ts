@@ -29,6 +29,24 @@ export function captureTrace(frames = TRACE_FRAMES): Error {
 	return trace;
 }
 
+/**
+ * The place that calls `callee`, as the program that runs has it: to tell two places apart, without
+ * looking either up in the source.
+ *
+ * @param callee - function that is on the stack
+ */
+export function callSite(callee: (...args: never[]) => unknown): string {
+	const { prepareStackTrace, stackTraceLimit } = Error;
+	const site = { stack: '' };
+	Error.stackTraceLimit = 1;
+	Error.prepareStackTrace = (_, [caller]) =>
+		`${caller?.getFileName()}:${caller?.getLineNumber()}:${caller?.getColumnNumber()}`;
+	Error.captureStackTrace(site, callee);
+	const at = site.stack;
+	Object.assign(Error, { prepareStackTrace, stackTraceLimit });
+	return at;
+}
+
 /** One function of a call trace. */
 export interface Frame {
 	/** Name of the function. */

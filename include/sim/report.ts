@@ -22,6 +22,8 @@ export type ReportKind =
 /** One finding, its text laid out as the kernel would print it. */
 export interface Report {
 	readonly kind: ReportKind;
+	/** What is wrong, without the place; absent: the title says no place either. */
+	readonly message?: string;
 	/** One line: what is wrong. */
 	readonly title: string;
 	/** The whole report, several lines. */

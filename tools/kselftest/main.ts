@@ -7,13 +7,13 @@
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type CliOptions, createVitest, startVitest } from 'vitest/node';
-import { bundleAhead, suitesWith } from './bundle.js';
+import { type CliOptions, createVitest, startVitest, type Vite } from 'vitest/node';
 import { jsonResult } from './json.ts';
 import { listTests } from './list.ts';
 import { type Options, parseOptions, UsageError, usage } from './options.ts';
 import { KtapReporter } from './reporter.ts';
 import { isFailure, totalsOf } from './results.ts';
+import { Rerunner } from './watch.ts';
 
 const KSFT_PASS = 0;
 const KSFT_FAIL = 1;
@@ -55,7 +55,7 @@ function checkTargets({ targets, skipTargets }: Options, dir: string): void {
 }
 
 /** What vitest is told for both running and listing. */
-function vitestOptions(options: Options, dir: string): CliOptions {
+function vitestOptions(options: Options, dir: string, rerunner: Rerunner | null): CliOptions {
 	const targets = options.targets.length === 0 ? ['.'] : options.targets;
 	// the samples of the harness's own tests fail on purpose
 	const samples = options.dir === null ? [resolve(dir, 'tools/fixtures/**')] : [];
@@ -70,29 +70,32 @@ function vitestOptions(options: Options, dir: string): CliOptions {
 		provide: { kselftestFilters: options.filters, kselftestSpeeds: options.speeds },
 		passWithNoTests: true,
 		watch: options.watch,
-		...(process.env['NODE_V8_COVERAGE'] ? {} : bundled(options, dir)),
+		...(process.env['NODE_V8_COVERAGE'] ? {} : bundled(rerunner)),
 	};
 }
 
 /** Suites as bundles; an edit runs those whose bundle has the edited file in it. */
-function bundled({ paths, targets }: Options, dir: string): CliOptions {
-	const folders =
-		targets.length === 0 ? [dir] : targets.map((target) => resolve(dir, target));
-	// a bundle costs a tenth of a second: only of suites that this run is about
-	const isAsked = (suite: string): boolean =>
-		folders.some((folder) => suite.startsWith(`${folder}/`)) &&
-		(paths.length === 0 || paths.some((path) => suite.includes(path)));
-	const testsToRun = (file: string): string[] | null => {
-		const suites = suitesWith(file).filter(isAsked);
-		// begun while vitest waits for further edits, and done when its worker asks for it
-		for (const suite of suites) void bundleAhead(suite);
-		return suites.length === 0 ? null : suites;
-	};
+function bundled(rerunner: Rerunner | null): CliOptions {
+	const testsToRun = (file: string): string[] | null => rerunner?.edited(file) ?? null;
 	return {
 		runner: fileURLToPath(new URL('runner.js', import.meta.url)),
 		execArgv: [],
 		watchTriggerPatterns: [{ pattern: /\.ts$/, testsToRun }],
 	} as CliOptions;
+}
+
+/** Whether a run is about a suite. */
+function askedFor({ paths, targets }: Options, dir: string): (suite: string) => boolean {
+	const folders =
+		targets.length === 0 ? [dir] : targets.map((target) => resolve(dir, target));
+	return (suite) =>
+		folders.some((folder) => suite.startsWith(`${folder}/`)) &&
+		(paths.length === 0 || paths.some((path) => suite.includes(path)));
+}
+
+/** Vite watches the tree; suites may lie elsewhere. */
+function watching(dir: string): Vite.Plugin {
+	return { name: 'watch-dir', configureServer: ({ watcher }) => void watcher.add(dir) };
 }
 
 // vitest's own words must not get between the lines of KTAP
@@ -101,7 +104,7 @@ const streams = { stdout: process.stderr, stderr: process.stderr };
 async function list(options: Options, dir: string): Promise<number> {
 	const vitest = await createVitest(
 		'test',
-		{ ...vitestOptions(options, dir), watch: false, reporters: [{}] },
+		{ ...vitestOptions(options, dir, null), watch: false, reporters: [{}] },
 		{},
 		streams,
 	);
@@ -123,17 +126,19 @@ async function run(options: Options, dir: string): Promise<number> {
 		print: (lines) => ktap.write(`${lines.join('\n')}\n`),
 		detail: (lines) => appendFileSync(logFile, `${lines.join('\n')}\n`),
 	});
+	const rerunner = options.watch ? new Rerunner(askedFor(options, dir)) : null;
 	const vitest = await startVitest(
 		'test',
 		options.paths,
 		{
-			...vitestOptions(options, dir),
+			...vitestOptions(options, dir, rerunner),
 			reporters: [reporter],
 		},
-		{},
+		{ plugins: [watching(dir)] },
 		streams,
 	);
-	if (options.watch) {
+	if (rerunner !== null) {
+		rerunner.ready(vitest);
 		await new Promise<void>((resolve) => vitest.onClose(resolve));
 		return KSFT_PASS;
 	}

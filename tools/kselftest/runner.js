@@ -11,6 +11,9 @@ import { bundle } from './bundle.js';
 
 process.setSourceMapsEnabled(true);
 
+// A worker whose program has gone has nobody to tell, and would wait for ever.
+process.once('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+
 /** The runner that the configuration names. */
 export default class BundlingRunner extends TestRunner {
 	/**

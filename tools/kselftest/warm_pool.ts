@@ -8,6 +8,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { ForksPoolWorker, type PoolOptions, type PoolRunnerInitializer } from 'vitest/node';
 
+/** What it loads while it waits. */
+const ahead = new URL('warm_worker.js', import.meta.url).href;
+
 /** A process that waits for the run to come. */
 interface Spare {
 	child: ChildProcess | null;
@@ -34,7 +37,7 @@ class WarmForksPoolWorker extends ForksPoolWorker {
 	override async stop(): Promise<void> {
 		this.spare.child ??= fork(this.entrypoint, [], {
 			env: this.env as NodeJS.ProcessEnv,
-			execArgv: this.execArgv,
+			execArgv: [...this.execArgv, '--import', ahead],
 			stdio: 'pipe',
 			serialization: 'advanced',
 		});

@@ -44,9 +44,11 @@ function kselftest(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = r
 TEST('every_outcome_is_told_as_ktap', () => {
 	const { code, out } = kselftest([]);
 	const expected = readFileSync(join(samples, 'expected.ktap'), 'utf8');
-	const seen = out.split('\n');
-	for (const [i, line] of expected.split('\n').entries()) ASSERT_STREQ(line, seen[i] ?? null);
-	EXPECT_EQ(expected.length, out.length);
+	// where in itself the harness found a mistake is not what it tells
+	const seen = out.replace(/(kselftest_harness\.ts):\d+:\d+/, '$1:LINE').split('\n');
+	const lines = expected.split('\n');
+	for (const [i, line] of lines.entries()) ASSERT_STREQ(line, seen[i] ?? null);
+	EXPECT_EQ(lines.length, seen.length);
 	EXPECT_EQ(1, code);
 });
 
