@@ -17,6 +17,7 @@ import {
 	defaultProfile,
 	type FeatureName,
 	type FeatureSet,
+	featureNeeds,
 	type ProfileName,
 	profiles,
 } from '../include/sim/feature.ts';
@@ -63,6 +64,14 @@ function switches(profile: ProfileName, options: BootOptions): FeatureSet {
 	for (const name of Object.keys(set))
 		if (!(name in base))
 			throw new HarnessError('boot()', `there is no feature switch "${name}"`);
+	for (const [name, needs = []] of Object.entries(featureNeeds)) {
+		const missing = needs.find((need) => set[name as FeatureName] && !set[need]);
+		if (missing !== undefined)
+			throw new HarnessError(
+				'boot()',
+				`"${name}" is written against a kernel with "${missing}", which "${profile}" has not`,
+			);
+	}
 	return Object.freeze(set);
 }
 

@@ -270,6 +270,9 @@ function overlap(places: Placed[]): DescriptionProblem | null {
 	return null;
 }
 
+/** Bytes that a PC needs from address 0 on: the first megabyte. */
+const LOW_RAM = 0x10_0000n;
+
 /** BARs and RAM. */
 function addressProblem(d: MachineDescription): DescriptionProblem | null {
 	const cpu: Placed[] = [];
@@ -279,6 +282,8 @@ function addressProblem(d: MachineDescription): DescriptionProblem | null {
 		if (bytes === 0n || ((first | bytes) & 4095n) !== 0n) {
 			return { path, expected: 'start and size in whole pages of 4096 bytes' };
 		}
+		if (i === 0 && (first !== 0n || bytes < LOW_RAM))
+			return { path, expected: 'RAM from address 0 on, at least 1 MiB of it' };
 		cpu.push({ first, last: first + bytes - 1n, owner: `RAM at ${start}`, path });
 	}
 	for (const [i, device] of d.devices.entries()) {

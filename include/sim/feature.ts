@@ -47,6 +47,11 @@ export const features = {
 /** Name of a switch. */
 export type FeatureName = keyof typeof features;
 
+/** What a proposal is written against. */
+export const featureNeeds: Readonly<Partial<Record<FeatureName, readonly FeatureName[]>>> = {
+	p2p_op_dma_dev: ['hmm_dma_flags', 'odp_hmm_dma_map', 'p2pdma_provider'],
+};
+
 /** Which switches are on. */
 export type FeatureSet = Readonly<Record<FeatureName, boolean>>;
 

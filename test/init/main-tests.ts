@@ -67,6 +67,10 @@ TEST('misuse_names_the_call_and_the_rule', () => {
 			boot(tinyMachine, 'v7.3', { proposals: ['no_such' as FeatureName] }),
 		),
 	);
+	EXPECT_STREQ(
+		'HarnessError: boot(): "p2p_op_dma_dev" is written against a kernel with "hmm_dma_flags", which "v6.12" has not',
+		messageOf(() => boot(tinyMachine, 'v6.12', { proposals: ['p2p_op_dma_dev'] })),
+	);
 	boot(tinyMachine);
 	EXPECT_STREQ(
 		'HarnessError: boot(): a kernel is booted already: call shutdown() first',

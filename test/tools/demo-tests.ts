@@ -371,6 +371,15 @@ TEST_F(demo, 'functions_that_cannot_play_are_one_line', async () => {
 	expectMistake(await mixed('--nic', 'eth0'), /mixed has no function eth0 to play the NIC/);
 	expectMistake(await mixed('--nic', '17:01.0'), /17:01\.0 of mixed is a bridge/);
 	expectMistake(
+		await call('--gpu', '99:00.0'),
+		/q000 has no function 99:00\.0 .*--machine NAME says which machine is meant/,
+	);
+	// a host bridge has the header of an endpoint
+	expectMistake(
+		await call('--machine', 'q003', '--gpu', '00:00.0'),
+		/00:00\.0 of q003 is a bridge/,
+	);
+	expectMistake(
 		await mixed('--gpu', '1a:00.0', '--nic', '0000:1a:00.0'),
 		/1a:00\.0 of mixed cannot play both/,
 	);
@@ -382,5 +391,17 @@ TEST_F(demo, 'machine_without_two_endpoints_is_one_line', async ({ dir }) => {
 			(device) => device.header === 1 || device.bdf === '0000:01:00.0',
 		);
 	});
-	expectMistake(await call('--topology', file), /has not two endpoints that could play GPU/);
+	expectMistake(
+		await call('--topology', file),
+		/consumer\.json:\d\d+: expected two endpoints at the least/,
+	);
+	const text = write(
+		dir,
+		'bare.txt',
+		'00:00.0 Host bridge [0600]: A B [8086:2020]\n\tControl: I/O- Mem+\n\n',
+	);
+	expectMistake(
+		await call('--topology', text),
+		/bare\.txt:2: expected two endpoints at the least/,
+	);
 });

@@ -5,8 +5,9 @@
  * Exit code 0 if every byte was right and nothing complained, 1 if not, 2 for a command line or a
  * topology file that makes no sense.
  */
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { CpuModel } from '../../arch/sim/description.ts';
+import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
 import { parseCpu, readTopology, TopologyError } from '../topology/index.ts';
 import { type DemoMachine, demoMachine, demoMachineNames, machineFacts } from './machines.ts';
 import { runMachine } from './pair.ts';
@@ -19,7 +20,7 @@ import {
 	renderSummary,
 } from './render.ts';
 import { isGood, type MachineResult } from './result.ts';
-import { CastError, castMachine } from './roles.ts';
+import { type Cast, CastError, castMachine, TooFewError } from './roles.ts';
 import { renderTrace } from './trace.ts';
 
 const usage = `usage: kproto demo [OPTION...]
@@ -89,9 +90,39 @@ function withCpu(machine: DemoMachine, cpu: string | undefined): DemoMachine {
 	return { ...machine, description: { ...machine.description, cpu: cpuFrom(cpu) } };
 }
 
+/** Who plays on a machine; what is wrong with a file is said with its line. */
+function cast(description: MachineDescription, values: Values): Cast {
+	try {
+		return castMachine(description, values);
+	} catch (error) {
+		const { topology } = values;
+		if (topology !== undefined && error instanceof TooFewError)
+			throw new TopologyError(
+				topology,
+				devicesLine(topology),
+				'two endpoints at the least',
+			);
+		if (
+			error instanceof CastError &&
+			topology === undefined &&
+			values.machine === undefined
+		)
+			throw new CastError(
+				`${error.message}; --machine NAME says which machine is meant`,
+			);
+		throw error;
+	}
+}
+
+/** Where a topology file has its devices: that line of JSON, or the last one of lspci's. */
+function devicesLine(file: string): number {
+	const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+	return lines.findIndex((line) => line.includes('"devices"')) + 1 || lines.length;
+}
+
 /** Run all pairs of the machines. */
 function runAll(machines: readonly DemoMachine[], values: Values): MachineResult[] {
-	const casts = machines.map(({ description }) => castMachine(description, values));
+	const casts = machines.map(({ description }) => cast(description, values));
 	const total = casts.reduce((sum, { gpus, nics }) => sum + gpus.length * nics.length, 0);
 	const bar = progressBar();
 	bar.start(total, 0, { machine: '' });

@@ -25,6 +25,9 @@ export interface Cast {
 /** A choice that the machine does not have. */
 export class CastError extends Error {}
 
+/** A machine that has not enough to choose from. */
+export class TooFewError extends CastError {}
+
 const hex4 = (n: number): string => n.toString(16).padStart(4, '0');
 
 function baseClass(d: DeviceDescription): number {
@@ -55,7 +58,7 @@ function chosen(machine: MachineDescription, bdf: string, role: string): Player 
 	const d = machine.devices.find((device) => device.bdf === full);
 	if (d === undefined)
 		throw new CastError(`${machine.name} has no function ${bdf} to play ${role}`);
-	if (d.header !== 0)
+	if (!isEndpoint(d))
 		throw new CastError(
 			`${bdf} of ${machine.name} is a bridge, it cannot play ${role}`,
 		);
@@ -67,7 +70,7 @@ function chosen(machine: MachineDescription, bdf: string, role: string): Player 
  *
  * @param machine - the machine
  * @param choice - functions chosen by hand
- * @throws CastError a chosen function that is not there, or a machine without two endpoints
+ * @throws CastError a chosen function that is not there, TooFewError a machine without two endpoints
  */
 export function castMachine(
 	machine: MachineDescription,
@@ -103,7 +106,7 @@ export function castMachine(
 		if (d !== undefined) nics = [player(d, true)];
 	}
 	if (gpus.length === 0 || nics.length === 0)
-		throw new CastError(
+		throw new TooFewError(
 			`${machine.name} has not two endpoints that could play GPU and NIC`,
 		);
 	return { gpus, nics };

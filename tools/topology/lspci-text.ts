@@ -3,7 +3,8 @@
  * What `lspci -vvv` text says about each function, line by line.
  *
  * Guarantee: nothing is guessed here. A line that is understood only in part, or a file that ends in the
- * middle, is a TopologyError at that line.
+ * middle, is a TopologyError at that line. A file that was cut between two functions reads as a smaller
+ * machine, unless a port says that somebody is behind it.
  *
  * Mechanism: lines that a mail program wrapped are joined first: lspci indents everything but the line that
  * begins a function, so an unindented line that begins none belongs to the one before.
@@ -46,6 +47,8 @@ export interface LspciFunction {
 	ats: boolean;
 	/** `Bus:` line of a bridge. */
 	buses: { secondary: number; subordinate: number; line: number } | null;
+	/** A port that sees somebody at the other end of its link. */
+	linkUp: boolean;
 	regions: LspciRegion[];
 	numaNode: number | null;
 	iommuGroup: number | null;
@@ -64,6 +67,8 @@ const pcieTypes: readonly (readonly [string, PcieTypeNumber])[] = [
 	['Root Complex Integrated Endpoint', 9],
 	['Root Complex Event Collector', 10],
 ];
+
+const UPSTREAM_PORT = 5;
 
 const acsBits: readonly (readonly [string, number])[] = [
 	['SrcValid', 0x01],
@@ -164,18 +169,41 @@ export function readLspci(text: string, file: string): LspciFunction[] {
 		);
 	}
 	functions.push(reader.finish());
-	checkEnd(text, file);
+	checkEnd(functions, text, file);
 	return functions;
 }
 
-/** lspci -v ends each function, the last one too, with an empty line. */
-function checkEnd(text: string, file: string): void {
-	if (/\n[ \t>]*\r?\n[\s>]*$/.test(text)) return;
-	throw new TopologyError(
-		file,
-		text.trimEnd().split('\n').length,
-		'an empty line after the last function, as lspci -vvv ends its output: the file is cut off',
+/**
+ * Nothing is missing at the end. lspci -v ends each function, the last one too, with an empty line; and it
+ * goes up through the buses, so what is behind a port must have come, if anything is.
+ */
+function checkEnd(functions: readonly LspciFunction[], text: string, file: string): void {
+	const line = text.trimEnd().split('\n').length;
+	if (!/\n[ \t>]*\r?\n[\s>]*$/.test(text))
+		throw new TopologyError(
+			file,
+			line,
+			'an empty line after the last function, as lspci -vvv ends its output: the file is cut off',
+		);
+	const last = busKey(functions.at(-1) as LspciFunction);
+	const port = functions.find(
+		(fn) =>
+			fn.buses !== null &&
+			(fn.linkUp || fn.pcieType === UPSTREAM_PORT) &&
+			busKey(fn, fn.buses.secondary) > last,
 	);
+	if (port !== undefined)
+		throw new TopologyError(
+			file,
+			line,
+			`what is behind ${port.bdf}, whose link is up: the file is cut off`,
+		);
+}
+
+/** Order in which lspci comes to a bus: that of a function, or the one behind it. */
+function busKey(fn: LspciFunction, secondary?: number): number {
+	const { domain, bus } = parseBdf(fn.bdf) ?? { domain: 0, bus: 0 };
+	return domain * 256 + (secondary ?? bus);
 }
 
 /** Collects the lines of one function. */
@@ -204,6 +232,7 @@ class FunctionReader {
 			acs: null,
 			ats: false,
 			buses: null,
+			linkUp: false,
 			regions: [],
 			numaNode: null,
 			iommuGroup: null,
@@ -267,6 +296,7 @@ class FunctionReader {
 		else if (text.startsWith('IOMMU group:'))
 			fn.iommuGroup = Number.parseInt(text.slice(12), 10);
 		else if (text.startsWith('!!!')) fn.unknown = true;
+		if (/\b(?:DLActive|PresDet)\+/.test(text) && !/Cap:/.test(text)) fn.linkUp = true;
 	}
 
 	private region(text: string, line: number): void {

@@ -98,6 +98,12 @@ export function parseLspciTopology(
 	const problem = validateDescription(machine);
 	if (problem === null) return fillWindows(machine);
 	const [list, index] = problem.path;
+	if (list === 'ram')
+		throw new TopologyError(
+			file,
+			lineOf.get(lowestBar(devices)) ?? 1,
+			'BARs above the first megabyte, which is RAM',
+		);
 	const bdf = list === 'devices' ? devices[Number(index)]?.bdf : undefined;
 	throw new TopologyError(file, lineOf.get(bdf ?? '') ?? 1, problem.expected);
 }
@@ -306,6 +312,17 @@ function memoryBars(devices: readonly DeviceDescription[]): BarDescription[] {
 	return devices.flatMap((device) => device.bars.filter((bar) => bar.io !== true));
 }
 
+/** Address of the function that has the lowest memory BAR. */
+function lowestBar(devices: readonly DeviceDescription[]): string {
+	let lowest = { bdf: '', at: 1n << 64n };
+	for (const { bdf, bars } of devices)
+		for (const bar of bars) {
+			const at = parseHex(bar.phys);
+			if (bar.io !== true && at < lowest.at) lowest = { bdf, at };
+		}
+	return lowest.bdf;
+}
+
 /** How far BARs below 4 GiB move down: never 0, and clear of their CPU addresses where there is room. */
 function defaultLowOffset(devices: readonly DeviceDescription[]): bigint {
 	let first = FOUR_GIB;
@@ -321,8 +338,10 @@ function defaultLowOffset(devices: readonly DeviceDescription[]): bigint {
 	if (last === 0n) return SPAN_MIN;
 	const span = last - first > SPAN_MIN ? last - first : SPAN_MIN;
 	const clear = (span + largest - 1n) & ~(largest - 1n);
-	if (clear <= first) return clear;
-	return largest <= first ? largest : 0n;
+	// the first megabyte stays RAM
+	const room = first - MIB;
+	if (clear <= room) return clear;
+	return largest <= room ? largest : 0n;
 }
 
 /** RAM clear of everything that a BAR holds, as CPU or as bus address. */
@@ -341,7 +360,8 @@ function placeRam(devices: readonly DeviceDescription[]): { start: string; size:
 		if (end > FOUR_GIB && start < high + RAM_HIGH)
 			high = (end + MIB - 1n) & ~(MIB - 1n);
 	}
-	const ranges = [{ start: formatHex(high), size: formatHex(RAM_HIGH) }];
-	if (low >= MIB) ranges.unshift({ start: '0x0', size: formatHex(low) });
-	return ranges;
+	return [
+		{ start: '0x0', size: formatHex(low) },
+		{ start: formatHex(high), size: formatHex(RAM_HIGH) },
+	];
 }

@@ -128,6 +128,15 @@ TEST('addresses_that_cannot_be', () => {
 			'whole pages',
 		),
 	);
+	for (const ram of [
+		{ start: '0x1000', size: '0x80000000' },
+		{ start: '0x0', size: '0xff000' },
+	])
+		EXPECT_TRUE(
+			problem((d) => void (d.ram[0] = ram)).includes(
+				'RAM from address 0 on, at least 1 MiB of it',
+			),
+		);
 });
 
 TEST('tree_without_a_root', () => {

@@ -98,7 +98,18 @@ TEST('ram_lies_clear_of_windows', () => {
 		.replace('6000000000 (64', '1000000000 (64')
 		.replace('e0000000 (32', '1000000 (32');
 	const ram = read(crowded).ram;
-	EXPECT_STREQ('0x100000000:0x80000000', ram.map((r) => `${r.start}:${r.size}`).join(' '));
+	EXPECT_STREQ(
+		'0x0:0x1000000 0x100000000:0x80000000',
+		ram.map((r) => `${r.start}:${r.size}`).join(' '),
+	);
+	EXPECT_STREQ(
+		`small.txt:${lineOf('NVIDIA')}: expected BARs above the first megabyte, which is RAM`,
+		complaint(
+			crowded
+				.replace('1000000 (32', '80000 (32')
+				.replace('[size=16M]', '[size=64K]'),
+		),
+	);
 });
 
 TEST('cpu_and_iommu_are_guessed_or_given', () => {
@@ -173,6 +184,28 @@ TEST('not_lspci_output', () => {
 			'small.txt:1: expected the details that lspci -vvv prints for 0000:00:00.0',
 		),
 	);
+});
+
+TEST('cut_between_functions_is_noticed_where_a_port_has_somebody_behind_it', () => {
+	const port = (status: string): string =>
+		[
+			'00:01.0 PCI bridge [0604]: A B [8086:2030] (prog-if 00 [Normal decode])',
+			'\tControl: I/O+ Mem+ BusMaster+',
+			'\tBus: primary=00, secondary=01, subordinate=01, sec-latency=0',
+			'\tCapabilities: [40] Express (v2) Root Port (Slot-), MSI 00',
+			`\t\t\t${status}`,
+			'',
+			'',
+		].join('\n');
+	EXPECT_STREQ(null, complaint(port('TrErr- Train- SlotClk+ DLActive- BWMgmt-')));
+	for (const status of [
+		'TrErr- Train- SlotClk+ DLActive+ BWMgmt-',
+		'SltSta:\tStatus: AttnBtn- PowerFlt- MRL- CmdCplt- PresDet+ Interlock-',
+	])
+		EXPECT_STREQ(
+			'small.txt:5: expected what is behind 0000:00:01.0, whose link is up: the file is cut off',
+			complaint(port(status)),
+		);
 });
 
 TEST('cut_off_anywhere_is_noticed', () => {

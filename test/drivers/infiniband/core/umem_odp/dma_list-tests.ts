@@ -99,8 +99,7 @@ const dma_list = FIXTURE<Self>('dma_list', () => ({
 }));
 
 FIXTURE_SETUP(dma_list, (self) => {
-	// The proposal is asked for, and has nothing to stand on here.
-	self.w = new StandardWorld({ profile: 'v6.12' });
+	self.w = new StandardWorld({ profile: 'v6.12', proposals: [] });
 	self.address = self.w.mapPages(PAGES).address;
 	self.dev = self.w.nic('NIC0').ibdev;
 	self.umem = get(self);
