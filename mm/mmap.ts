@@ -101,15 +101,25 @@ function unmapped_area(mm: mm_struct, len: bigint): bigint | errno {
 	return addr + len <= TASK_SIZE ? addr : -ENOMEM;
 }
 
-/** Where a mapping goes, or -errno: bottom up from TASK_UNMAPPED_BASE, without randomisation. */
-function placeOf(
+/**
+ * Where a mapping goes: bottom up from TASK_UNMAPPED_BASE, without randomisation.
+ *
+ * @param mm - address space
+ * @param addr - hint, or the place if `fixed`
+ * @param len - length, page aligned
+ * @param fixed - nowhere else, whatever is mapped there
+ * @returns the address
+ * @retval -ENOMEM no room
+ * @retval -EINVAL the place is not page aligned
+ */
+export function placeOf(
 	mm: mm_struct,
 	addr: unsigned_long,
 	len: unsigned_long,
-	flags: unsigned_int,
+	fixed: boolean,
 ): unsigned_long | errno {
 	if (len > TASK_SIZE) return -ENOMEM;
-	if (flags & MAP_FIXED) {
+	if (fixed) {
 		if (addr > TASK_SIZE - len) return -ENOMEM;
 		return (addr & ~PAGE_MASK) !== 0n ? -EINVAL : addr;
 	}
@@ -175,7 +185,7 @@ export function* doMmap(
 	if (length > TASK_SIZE) return -ENOMEM;
 	if (pgoff + (length >> 12n) >= 1n << 52n) return -EOVERFLOW;
 	if (mm.vmas.length > sysctl_max_map_count) return -ENOMEM;
-	const at = placeOf(mm, addr, length, how);
+	const at = placeOf(mm, addr, length, (how & MAP_FIXED) !== 0);
 	if (typeof at === 'number') return at;
 	if (how & MAP_FIXED_NOREPLACE && find_vma_intersection(mm, at, at + length)) return -EEXIST;
 	const wanted =

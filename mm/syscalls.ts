@@ -22,6 +22,7 @@ import { do_madvise } from './madvise.ts';
 import { zero_pfn } from './memory.ts';
 import { vm_mmap_pgoff } from './mmap.ts';
 import { do_mprotect_pkey } from './mprotect.ts';
+import { sys_mremap } from './mremap.ts';
 import { loadMm } from './tlb.ts';
 import { vm_munmap } from './vma.ts';
 
@@ -166,6 +167,29 @@ export function userMadvise(
 	behavior: int,
 ): int {
 	return run(do_madvise(mmOf(task, 'userMadvise()'), addr, len, behavior), { task });
+}
+
+/**
+ * mremap() of a process.
+ *
+ * @param task - the process
+ * @param addr - the mapping
+ * @param oldLen - its length
+ * @param newLen - the length that it gets
+ * @param flags - MREMAP_* bits
+ * @param newAddr - where it goes
+ * @returns the address, or -errno
+ */
+export function userMremap(
+	task: task_struct,
+	addr: unsigned_long,
+	oldLen: unsigned_long,
+	newLen: unsigned_long,
+	flags: unsigned_int,
+	newAddr: unsigned_long = 0n,
+): unsigned_long | errno {
+	mmOf(task, 'userMremap()');
+	return run(sys_mremap(addr, oldLen, newLen, flags, newAddr), { task });
 }
 
 /** The CPU of the current task, with its address space loaded. */

@@ -276,6 +276,8 @@ export class mm_struct {
 	/** Sorted by address, disjoint: the maple tree. */
 	vmas: vm_area_struct[] = [];
 	total_vm = 0n;
+	/** Pages of VM_LOCKED VMAs. */
+	locked_vm = 0n;
 	rss_stat: int[] = [0, 0, 0, 0];
 	notifier_subscriptions: mmu_notifier_subscriptions | null = null;
 	/** The OOM reaper was here: contents may be gone. */

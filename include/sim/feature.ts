@@ -30,6 +30,8 @@ export const features = {
 	fault_maps_dirty:
 		'a read fault that maps a shared page writable maps it dirty if the page is dirty already',
 	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
+	mremap_several_vmas:
+		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
 	dma_map_phys:
 		'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
@@ -72,6 +74,7 @@ const v7_3: readonly FeatureName[] = [
 	'migrate_fault_page_locked',
 	'fault_maps_dirty',
 	'pt_reclaim',
+	'mremap_several_vmas',
 	'mmu_interval_two_pass',
 	'dma_map_phys',
 	'dma_iova_calls',

@@ -17,7 +17,7 @@ import { ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { VM_SPECIAL } from '../../include/linux/mm.ts';
 import type { anon_vma, mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
-import type { int, pgoff_t, unsigned_long, vm_flags_t } from '../../include/linux/types.ts';
+import type { bool, int, pgoff_t, unsigned_long, vm_flags_t } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { fput, get_file } from '../file_table.ts';
@@ -39,6 +39,10 @@ export interface MergeRange {
 	readonly pgoff: pgoff_t;
 	/** The VMA that the range is part of; null for a new range. */
 	readonly middle: vm_area_struct | null;
+	/** A new range whose pages come from this VMA: mremap(). */
+	readonly copied_from?: vm_area_struct;
+	/** That VMA stays what it is: the range does not become a part of it. */
+	readonly apart?: bool;
 }
 
 /** Takes the locks of both rmaps of VMAs whose boundaries move. */
@@ -122,10 +126,15 @@ function vma_is_fork_child(vma: vm_area_struct): boolean {
 	return vma.anon_vma !== null && vma.anon_vma_chain.length !== 1;
 }
 
+/** The VMA whose anonymous pages the range has, or will have. */
+function sourceOf(range: MergeRange): vm_area_struct | null {
+	return range.middle ?? range.copied_from ?? null;
+}
+
 /** Whether the range may use the target's anon_vma, or the target the range's. */
-function is_mergeable_anon_vma(middle: vm_area_struct | null, target: vm_area_struct): boolean {
-	const source = middle?.anon_vma ?? null;
-	if (target.anon_vma === null && source !== null) return !vma_is_fork_child(middle!);
+function is_mergeable_anon_vma(from: vm_area_struct | null, target: vm_area_struct): boolean {
+	const source = from?.anon_vma ?? null;
+	if (target.anon_vma === null && source !== null) return !vma_is_fork_child(from!);
 	if (target.anon_vma !== null && source === null) return !vma_is_fork_child(target);
 	return source === target.anon_vma;
 }
@@ -144,7 +153,7 @@ function can_vma_merge_left(range: MergeRange, prev: vm_area_struct | null): boo
 		prev !== null &&
 		prev.vm_end === range.start &&
 		is_mergeable_vma(range, prev) &&
-		is_mergeable_anon_vma(range.middle, prev) &&
+		is_mergeable_anon_vma(sourceOf(range), prev) &&
 		prev.vm_pgoff + ((prev.vm_end - prev.vm_start) >> 12n) === range.pgoff
 	);
 }
@@ -159,7 +168,7 @@ function can_vma_merge_right(
 		next === null ||
 		next.vm_start !== range.end ||
 		!is_mergeable_vma(range, next) ||
-		!is_mergeable_anon_vma(range.middle, next) ||
+		!is_mergeable_anon_vma(sourceOf(range), next) ||
 		next.vm_pgoff !== range.pgoff + ((range.end - range.start) >> 12n)
 	)
 		return false;
@@ -223,18 +232,24 @@ export function* vma_merge_new_range(mm: mm_struct, range: MergeRange): Sim<vm_a
 	mmap_assert_write_locked(mm);
 	if ((range.flags & VM_SPECIAL) !== 0n) return null;
 	const at = vmaIndex(mm, range.start);
-	const prev = mm.vmas[at - 1] ?? null;
-	const next = mm.vmas[at] ?? null;
+	const apart = range.apart ? range.copied_from : undefined;
+	let prev: vm_area_struct | null = mm.vmas[at - 1] ?? null;
+	let next: vm_area_struct | null = mm.vmas[at] ?? null;
+	if (prev === apart) prev = null;
+	if (next === apart) next = null;
 	const left = can_vma_merge_left(range, prev);
 	const right = can_vma_merge_right(range, next, left ? prev : null);
+	const from = range.copied_from ?? null;
 	if (left) {
 		const both = right && can_merge_remove_vma(next!);
 		const end = both ? next!.vm_end : range.end;
 		if (both && (yield* dup_anon_vma(prev!, next!)) !== 0) return null;
+		if (from !== null && (yield* dup_anon_vma(prev!, from)) !== 0) return null;
 		yield* commit_merge(prev!, prev!.vm_start, end, both ? [next!] : [], null);
 		return prev;
 	}
 	if (!right) return null;
+	if (from !== null && (yield* dup_anon_vma(next!, from)) !== 0) return null;
 	yield* commit_merge(next!, range.start, next!.vm_end, [], null);
 	return next;
 }
