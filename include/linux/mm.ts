@@ -74,8 +74,20 @@ export function is_cow_mapping(flags: vm_flags_t): boolean {
 	return (flags & (VM_SHARED | VM_MAYWRITE)) === VM_MAYWRITE;
 }
 
+/** get_user_pages*(): check pages as for writing. */
+export const FOLL_WRITE = 1 << 0;
+/** Take a reference of each page. */
+export const FOLL_GET = 1 << 1;
+/** Do not handle faults. */
+export const FOLL_NOFAULT = 1 << 5;
 /** Whether hwpoison is told apart in vm_fault_to_errno(). */
 export const FOLL_HWPOISON = 1 << 6;
+/** Split a huge pmd before its page is returned. */
+export const FOLL_SPLIT_PMD = 1 << 9;
+/** Mark the pages accessed, and dirty if written to. */
+export const FOLL_TOUCH = 1 << 16;
+/** The pages are not those of the current task. */
+export const FOLL_REMOTE = 1 << 18;
 
 /**
  * What a failed fault is as an errno.

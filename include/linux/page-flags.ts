@@ -31,6 +31,8 @@ export const PG_large_rmappable = 1 << 15;
 export const PG_buddy = 1 << 16;
 /** The page holds a page table. */
 export const PG_table = 1 << 17;
+/** The folio belongs to hugetlb. */
+export const PG_hugetlb = 1 << 18;
 
 /** @kernel include/linux/mmzone.h */
 export function is_zone_device_page(p: page): boolean {
@@ -159,6 +161,11 @@ export function folio_test_swapcache(f: folio): boolean {
 /** @kernel include/linux/page-flags.h */
 export function folio_test_swapbacked(f: folio): boolean {
 	return (f.flags & PG_swapbacked) !== 0;
+}
+
+/** @kernel include/linux/page-flags.h */
+export function folio_test_hugetlb(f: folio): boolean {
+	return (f.flags & PG_hugetlb) !== 0;
 }
 
 /** @kernel include/linux/page_ref.h */
