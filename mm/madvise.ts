@@ -6,32 +6,37 @@
  * but what lies behind it is done all the same. Mechanism: a table from advice to what is done to
  * each VMA's part; whoever adds an advice adds a row.
  */
-import { EINVAL, ENOMEM } from '../include/linux/errno.ts';
+import { EAGAIN, EFAULT, EHWPOISON, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
+	is_vm_hugetlb_page,
 	MADV_DONTNEED,
 	VM_HUGEPAGE,
-	VM_HUGETLB,
 	VM_LOCKED,
 	VM_NOHUGEPAGE,
 	VM_PFNMAP,
-	VM_SPECIAL,
 } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import {
+	type bool,
 	type int,
+	type out,
+	outParam,
 	PAGE_MASK,
 	PAGE_SIZE,
+	PMD_MASK,
 	type size_t,
 	type unsigned_long,
 	type vm_flags_t,
 } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { vmaIndex } from './find_vma.ts';
+import { faultin_page_range } from './gup/populate.ts';
+import { madvise_free_single_vma } from './madvise/free.ts';
 import { zapDontneed } from './memory.ts';
 import {
 	mmap_read_lock,
 	mmap_read_unlock,
-	mmap_write_lock,
+	mmap_write_lock_killable,
 	mmap_write_unlock,
 } from './mmap_lock.ts';
 import { vma_modify_flags } from './vma.ts';
@@ -45,32 +50,52 @@ export const MADV_POPULATE_READ = 22;
 export const MADV_POPULATE_WRITE = 23;
 export const MADV_COLLAPSE = 25;
 
-/** Empties the ptes of a part: the next touch finds zeros, or the file's page. */
-function* madvise_dontneed_single_vma(vma: vm_area_struct, start: bigint, end: bigint): Sim<int> {
-	if ((vma.vm_flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0n) return -EINVAL;
-	yield* zapDontneed(vma, start, end - start);
+/**
+ * Whether the contents of a part may be dropped.
+ *
+ * @param end - rounded down to whole pages of hugetlb: dropping more than asked for loses data
+ */
+function madvise_dontneed_free_valid_vma(
+	vma: vm_area_struct,
+	start: bigint,
+	end: out<bigint>,
+	behavior: int,
+): bool {
+	if (!is_vm_hugetlb_page(vma)) return (vma.vm_flags & (VM_LOCKED | VM_PFNMAP)) === 0n;
+	if (behavior !== MADV_DONTNEED || (start & ~PMD_MASK) !== 0n) return false;
+	end.value &= PMD_MASK;
+	return true;
+}
+
+/** Drops the contents of a part: now, or when reclaim wants it. */
+function* madvise_dontneed_free(
+	vma: vm_area_struct,
+	start: bigint,
+	end: bigint,
+	behavior: int,
+): Sim<int> {
+	const stop = outParam(end);
+	if (!madvise_dontneed_free_valid_vma(vma, start, stop, behavior)) return -EINVAL;
+	if (start === stop.value) return 0;
+	if (behavior === MADV_FREE) return yield* madvise_free_single_vma(vma, start, stop.value);
+	// empties the ptes: the next touch finds zeros, or the file's page
+	yield* zapDontneed(vma, start, stop.value - start);
 	return 0;
 }
 
 /** Flags of a part after MADV_HUGEPAGE or MADV_NOHUGEPAGE. */
-function hugepageFlags(vma: vm_area_struct, behavior: int): vm_flags_t | int {
-	// hugetlb and special mappings decide for themselves
-	const never = VM_SPECIAL | VM_HUGETLB;
-	if (behavior === MADV_HUGEPAGE)
-		return (vma.vm_flags & never) !== 0n
-			? -EINVAL
-			: (vma.vm_flags & ~VM_NOHUGEPAGE) | VM_HUGEPAGE;
-	return (vma.vm_flags & ~VM_HUGEPAGE) | VM_NOHUGEPAGE;
+function hugepage_madvise(vm_flags: vm_flags_t, advice: int): vm_flags_t {
+	return advice === MADV_HUGEPAGE
+		? (vm_flags & ~VM_NOHUGEPAGE) | VM_HUGEPAGE
+		: (vm_flags & ~VM_HUGEPAGE) | VM_NOHUGEPAGE;
 }
 
 function* madvise_update_vma(
 	vma: vm_area_struct,
 	start: bigint,
 	end: bigint,
-	behavior: int,
+	flags: vm_flags_t,
 ): Sim<int> {
-	const flags = hugepageFlags(vma, behavior);
-	if (typeof flags === 'number') return flags;
 	if (flags === vma.vm_flags) return 0;
 	const part = yield* vma_modify_flags(vma, start, end, flags);
 	if (typeof part === 'number') return part;
@@ -85,18 +110,52 @@ function* madvise_vma_behavior(
 	end: bigint,
 	behavior: int,
 ): Sim<int> {
-	return behavior === MADV_DONTNEED
-		? yield* madvise_dontneed_single_vma(vma, start, end)
-		: yield* madvise_update_vma(vma, start, end, behavior);
+	switch (behavior) {
+		case MADV_DONTNEED:
+		case MADV_FREE:
+			return yield* madvise_dontneed_free(vma, start, end, behavior);
+		default: {
+			const flags = hugepage_madvise(vma.vm_flags, behavior);
+			const err = yield* madvise_update_vma(vma, start, end, flags);
+			// what is short now may be there later
+			return err === -ENOMEM ? -EAGAIN : err;
+		}
+	}
 }
 
-/** Advices that are understood; FREE, PAGEOUT, POPULATE_* and COLLAPSE are not yet. */
+/** Faults in all pages of a range; the mmap lock is held on entry and on return. */
+function* madvise_populate(mm: mm_struct, start: bigint, end: bigint, behavior: int): Sim<int> {
+	const write = behavior === MADV_POPULATE_WRITE;
+	const locked = outParam<bool>(true);
+	for (let at = start; at < end; ) {
+		const pages = yield* faultin_page_range(mm, at, end, write, locked);
+		if (!locked.value) yield* mmap_read_lock(mm);
+		locked.value = true;
+		if (pages < 0) {
+			const told: readonly int[] = [-EINTR, -EINVAL, -EHWPOISON, -EFAULT];
+			return told.includes(pages) ? pages : -ENOMEM;
+		}
+		at += BigInt(pages) * PAGE_SIZE;
+	}
+	return 0;
+}
+
+/** Advices that are understood, and whether they need the mmap lock for writing. */
+const behaviors: ReadonlyMap<int, 'read' | 'write'> = new Map([
+	[MADV_DONTNEED, 'read'],
+	[MADV_FREE, 'read'],
+	[MADV_HUGEPAGE, 'write'],
+	[MADV_NOHUGEPAGE, 'write'],
+	[MADV_POPULATE_READ, 'read'],
+	[MADV_POPULATE_WRITE, 'read'],
+]);
+
 function madvise_behavior_valid(behavior: int): boolean {
-	return behavior === MADV_DONTNEED || madvise_need_mmap_write(behavior);
+	return behaviors.has(behavior);
 }
 
 function madvise_need_mmap_write(behavior: int): boolean {
-	return behavior === MADV_HUGEPAGE || behavior === MADV_NOHUGEPAGE;
+	return behaviors.get(behavior) === 'write';
 }
 
 /** Applies an advice VMA by VMA, over gaps. */
@@ -126,7 +185,12 @@ function* madvise_walk_vmas(mm: mm_struct, start: bigint, end: bigint, behavior:
  * @param behavior - MADV_*
  * @retval 0 done
  * @retval -EINVAL unknown advice, not aligned, or not for this kind of mapping
- * @retval -ENOMEM a gap in the range: what is mapped is done; or no memory
+ * @retval -ENOMEM a gap in the range: what is mapped is done, or for MADV_POPULATE_* what lies before
+ *   it; or no memory for a page
+ * @retval -EAGAIN no memory for a VMA, or too many of them
+ * @retval -EFAULT MADV_POPULATE_*: the fault would end in a signal
+ * @retval -EHWPOISON MADV_POPULATE_*: poisoned memory
+ * @retval -EINTR killed
  * @context Sleeps. The mmap lock is not held.
  * @kernel mm/madvise.c
  */
@@ -141,9 +205,12 @@ export function* do_madvise(
 	if (end >= 1n << 64n) return -EINVAL;
 	if (end === start) return 0;
 	const write = madvise_need_mmap_write(behavior);
-	if (write) yield* mmap_write_lock(mm);
-	else yield* mmap_read_lock(mm);
-	const ret = yield* madvise_walk_vmas(mm, start, end, behavior);
+	if (!write) yield* mmap_read_lock(mm);
+	else if ((yield* mmap_write_lock_killable(mm)) !== 0) return -EINTR;
+	const ret =
+		behavior === MADV_POPULATE_READ || behavior === MADV_POPULATE_WRITE
+			? yield* madvise_populate(mm, start, end, behavior)
+			: yield* madvise_walk_vmas(mm, start, end, behavior);
 	if (write) yield* mmap_write_unlock(mm);
 	else yield* mmap_read_unlock(mm);
 	return ret;

@@ -15,10 +15,14 @@ import { type folio, type page, page_folio } from '../include/linux/mm_types.ts'
 import {
 	folio_is_zone_device,
 	folio_order,
+	folio_test_anon,
 	folio_test_lru,
 	PG_active,
 	PG_lru,
 	PG_mlocked,
+	PG_referenced,
+	PG_swapbacked,
+	PG_swapcache,
 	PG_unevictable,
 } from '../include/linux/page-flags.ts';
 import type { bool, int } from '../include/linux/types.ts';
@@ -171,6 +175,20 @@ export function folio_add_lru(f: folio): void {
  */
 export function folio_add_lru_vma(f: folio, _vma: object): void {
 	folio_add_lru(f);
+}
+
+/**
+ * Say that the bytes of an anonymous folio are not needed: reclaim drops it unless it is dirty again.
+ *
+ * @param f - the folio; a locked one, or one with a place in swap, stays what it is
+ * @kernel mm/swap.c
+ */
+export function folio_mark_lazyfree(f: folio): void {
+	const wanted = PG_lru | PG_swapbacked;
+	if (!folio_test_anon(f) || (f.flags & wanted) !== wanted) return;
+	if (f.flags & (PG_swapcache | PG_unevictable)) return;
+	touch('atomic', f, 'flags');
+	f.flags &= ~(PG_active | PG_referenced | PG_swapbacked);
 }
 
 /**

@@ -78,6 +78,8 @@ export function is_cow_mapping(flags: vm_flags_t): boolean {
 export const FOLL_WRITE = 1 << 0;
 /** Take a reference of each page. */
 export const FOLL_GET = 1 << 1;
+/** Read what may be read at all, and copy what would be copied, whatever the VMA allows now. */
+export const FOLL_FORCE = 1 << 3;
 /** Do not handle faults. */
 export const FOLL_NOFAULT = 1 << 5;
 /** Whether hwpoison is told apart in vm_fault_to_errno(). */
@@ -86,8 +88,12 @@ export const FOLL_HWPOISON = 1 << 6;
 export const FOLL_SPLIT_PMD = 1 << 9;
 /** Mark the pages accessed, and dirty if written to. */
 export const FOLL_TOUCH = 1 << 16;
+/** The fault was tried before, and the mmap lock was dropped for it. */
+export const FOLL_TRIED = 1 << 17;
 /** The pages are not those of the current task. */
 export const FOLL_REMOTE = 1 << 18;
+/** A fault may drop the mmap lock. */
+export const FOLL_UNLOCKABLE = 1 << 21;
 
 /**
  * What a failed fault is as an errno.

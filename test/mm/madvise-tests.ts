@@ -1,30 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** madvise(): what each advice does to pages and VMAs, and how gaps are answered. */
-import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
 	MAP_PRIVATE,
+	MAP_SHARED,
 	PROT_READ,
 	PROT_WRITE,
-	VM_DONTEXPAND,
 	VM_HUGEPAGE,
+	VM_IO,
 	VM_LOCKED,
 	VM_NOHUGEPAGE,
 } from '../../include/linux/mm.ts';
+import { type folio, page_folio } from '../../include/linux/mm_types.ts';
+import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import { PG_dirty, PG_locked, PG_swapbacked } from '../../include/linux/page-flags.ts';
+import { pte_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
+import {
+	make_hwpoison_entry,
+	make_pte_marker_entry,
+	PTE_MARKER_POISONED,
+	swp_entry_to_pte,
+} from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { boot } from '../../init/main.ts';
-import { MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from '../../mm/madvise.ts';
+import { run } from '../../kernel/sched/core.ts';
+import { forkProcess } from '../../mm/fork.ts';
+import {
+	MADV_FREE,
+	MADV_HUGEPAGE,
+	MADV_NOHUGEPAGE,
+	MADV_POPULATE_READ,
+	MADV_POPULATE_WRITE,
+} from '../../mm/madvise.ts';
+import { shmemTruncate } from '../../mm/shmem.ts';
 import {
 	createProcess,
 	exitProcess,
 	userMadvise,
 	userMmap,
+	userMunmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
+	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
 	FIXTURE,
@@ -32,8 +54,18 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, InvalidationLog, PAGE, ptes, smallMachine, vmaList } from './small_machine.ts';
+import {
+	ARENA,
+	InvalidationLog,
+	PAGE,
+	pteOf,
+	ptes,
+	signalText,
+	smallMachine,
+	vmaList,
+} from './small_machine.ts';
 
+const DIRTY = 1n << 6n;
 const RW = PROT_READ | PROT_WRITE;
 
 const advise = FIXTURE('madvise', () => ({ p: null as unknown as task_struct }));
@@ -50,6 +82,15 @@ FIXTURE_TEARDOWN(advise, (self) => {
 function anon(p: task_struct, page: number, pages: number): void {
 	userMmap(p, ARENA + BigInt(page) * PAGE, BigInt(pages) * PAGE, RW, MAP_PRIVATE);
 	for (let i = page; i < page + pages; i++) userWrite64(p, ARENA + BigInt(i) * PAGE, 1n);
+}
+
+function at(page: number): bigint {
+	return ARENA + BigInt(page) * PAGE;
+}
+
+/** The folio that an address is mapped to. */
+function folioAt(p: task_struct, page: number): folio {
+	return page_folio(pfn_to_page(pte_pfn(pteOf(p.mm!, at(page))!.value)));
 }
 
 function madvise(p: task_struct, page: number, pages: number, behavior: number): number {
@@ -84,7 +125,6 @@ TEST_F(advise, 'refuses_what_makes_no_sense', ({ p }) => {
 	EXPECT_EQ(-EINVAL, userMadvise(p, ARENA + 1n, PAGE, MADV_DONTNEED));
 	EXPECT_EQ(-EINVAL, userMadvise(p, ARENA, (1n << 64n) - PAGE, MADV_DONTNEED));
 	EXPECT_EQ(-EINVAL, madvise(p, 0, 1, 77));
-	EXPECT_EQ(-EINVAL, madvise(p, 0, 1, MADV_FREE));
 	EXPECT_EQ(0, madvise(p, 0, 0, MADV_DONTNEED));
 	const vma = p.mm!.vmas[0]!;
 	vma.vm_flags |= VM_LOCKED;
@@ -104,12 +144,106 @@ TEST_F(advise, 'huge_page_advice_splits_the_vma', ({ p }) => {
 	EXPECT_EQ(VM_NOHUGEPAGE, p.mm!.vmas[0]!.vm_flags & (VM_HUGEPAGE | VM_NOHUGEPAGE));
 });
 
-TEST_F(advise, 'huge_page_advice_is_refused_for_special_mappings', ({ p }) => {
+TEST_F(advise, 'no_memory_for_a_vma_may_be_there_later', ({ p }) => {
 	anon(p, 0, 2);
-	p.mm!.vmas[0]!.vm_flags |= VM_DONTEXPAND;
-	EXPECT_EQ(-EINVAL, madvise(p, 0, 2, MADV_HUGEPAGE));
-	p.mm!.vmas[0]!.vm_flags &= ~VM_DONTEXPAND;
 	injectFaults().fail('vm_area_dup', 1);
-	EXPECT_EQ(-ENOMEM, madvise(p, 0, 1, MADV_HUGEPAGE));
+	EXPECT_EQ(-EAGAIN, madvise(p, 0, 1, MADV_HUGEPAGE));
 	EXPECT_STREQ('0-2:rw', vmaList(p.mm!));
+});
+
+TEST_F(advise, 'free_keeps_the_bytes_until_reclaim_wants_the_page', ({ p }) => {
+	anon(p, 0, 3);
+	const log = new InvalidationLog(p.mm!);
+	const f = folioAt(p, 1);
+	EXPECT_EQ(0, madvise(p, 1, 2, MADV_FREE));
+	EXPECT_STREQ('1 1-3', log.take());
+	EXPECT_EQ(0, f.flags & PG_swapbacked);
+	EXPECT_TRUE(pteOf(p.mm!, at(0))!.value === (pteOf(p.mm!, at(0))!.value | DIRTY));
+	EXPECT_EQ(0n, pteOf(p.mm!, at(1))!.value & DIRTY);
+	EXPECT_EQ(1n, userRead64(p, at(1)));
+	// a write shows in the entry: it is needed again
+	EXPECT_NULL(userWrite64(p, at(1), 2n));
+	EXPECT_TRUE((pteOf(p.mm!, at(1))!.value & DIRTY) !== 0n);
+	EXPECT_EQ(2n, userRead64(p, at(1)));
+	log.remove();
+});
+
+TEST_F(advise, 'free_leaves_pages_that_somebody_else_has', ({ p }) => {
+	anon(p, 0, 2);
+	const f = folioAt(p, 0);
+	// dirty by itself, and mapped twice
+	f.flags |= PG_dirty;
+	const child = forkProcess(p) as task_struct;
+	EXPECT_EQ(0, madvise(p, 0, 2, MADV_FREE));
+	EXPECT_TRUE((f.flags & PG_swapbacked) !== 0);
+	EXPECT_EQ(0, folioAt(p, 1).flags & PG_swapbacked);
+	exitProcess(child);
+	f.flags &= ~PG_dirty;
+	// somebody works on it
+	f.flags |= PG_dirty | PG_locked;
+	EXPECT_EQ(0, madvise(p, 0, 1, MADV_FREE));
+	EXPECT_TRUE((f.flags & PG_swapbacked) !== 0);
+	f.flags &= ~PG_locked;
+	EXPECT_EQ(0, madvise(p, 0, 1, MADV_FREE));
+	EXPECT_EQ(0, f.flags & (PG_swapbacked | PG_dirty));
+});
+
+TEST_F(advise, 'free_empties_poisoned_entries', ({ p }) => {
+	anon(p, 0, 2);
+	EXPECT_EQ(0, madvise(p, 0, 2, MADV_DONTNEED));
+	const poison = swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_POISONED));
+	pteOf(p.mm!, at(0))!.value = poison;
+	pteOf(p.mm!, at(1))!.value = swp_entry_to_pte(make_hwpoison_entry(0x123n));
+	EXPECT_STREQ('sig 7 code 4', signalText(userRead64(p, at(0))));
+	EXPECT_EQ(0, madvise(p, 0, 2, MADV_FREE));
+	EXPECT_STREQ('..', ptes(p.mm!, 0, 2));
+	EXPECT_EQ(0n, userRead64(p, at(0)));
+});
+
+TEST_F(advise, 'free_is_for_anonymous_memory', ({ p }) => {
+	userMmap(p, at(0), PAGE, RW, MAP_SHARED);
+	EXPECT_EQ(-EINVAL, madvise(p, 0, 1, MADV_FREE));
+	anon(p, 1, 1);
+	p.mm!.vmas[1]!.vm_flags |= VM_LOCKED;
+	EXPECT_EQ(-EINVAL, madvise(p, 1, 1, MADV_FREE));
+	p.mm!.vmas[1]!.vm_flags &= ~VM_LOCKED;
+});
+
+TEST_F(advise, 'populate_faults_pages_in', ({ p }) => {
+	userMmap(p, at(0), 4n * PAGE, RW, MAP_PRIVATE);
+	EXPECT_EQ(0, madvise(p, 0, 2, MADV_POPULATE_READ));
+	EXPECT_STREQ('rr..', ptes(p.mm!, 0, 4));
+	EXPECT_EQ(0, madvise(p, 1, 2, MADV_POPULATE_WRITE));
+	EXPECT_STREQ('rww.', ptes(p.mm!, 0, 4));
+});
+
+TEST_F(advise, 'populate_ends_where_it_may_not_go_on', ({ p }) => {
+	userMmap(p, at(0), 2n * PAGE, RW, MAP_PRIVATE);
+	userMmap(p, at(2), PAGE, PROT_READ, MAP_PRIVATE);
+	EXPECT_EQ(-EINVAL, madvise(p, 0, 3, MADV_POPULATE_WRITE));
+	EXPECT_STREQ('ww.', ptes(p.mm!, 0, 3));
+	EXPECT_EQ(-ENOMEM, madvise(p, 2, 3, MADV_POPULATE_READ));
+	EXPECT_STREQ('wwr', ptes(p.mm!, 0, 3));
+	p.mm!.vmas[1]!.vm_flags |= VM_IO;
+	EXPECT_EQ(-EINVAL, madvise(p, 2, 1, MADV_POPULATE_READ));
+	p.mm!.vmas[1]!.vm_flags &= ~VM_IO;
+	// beyond the end of a file
+	userMmap(p, at(3), 2n * PAGE, RW, MAP_SHARED);
+	run(shmemTruncate(p.mm!.vmas[2]!.vm_file!, PAGE));
+	EXPECT_EQ(-EFAULT, madvise(p, 3, 2, MADV_POPULATE_READ));
+	EXPECT_STREQ('w.', ptes(p.mm!, 3, 2));
+	pteOf(p.mm!, at(2))!.value = swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_POISONED));
+	EXPECT_EQ(-EHWPOISON, madvise(p, 2, 1, MADV_POPULATE_READ));
+	pteOf(p.mm!, at(2))!.value = 0n;
+	injectFaults().fail('folio_prealloc', 1);
+	EXPECT_EQ(0, userMunmap(p, at(0), PAGE));
+	userMmap(p, at(0), PAGE, RW, MAP_PRIVATE);
+	EXPECT_EQ(-ENOMEM, madvise(p, 0, 1, MADV_POPULATE_WRITE));
+});
+
+TEST_F(advise, 'populate_goes_on_after_the_lock_was_dropped', ({ p }) => {
+	// the first write to a clean page of a file may have to wait for others to be written back
+	userMmap(p, at(0), 3n * PAGE, RW, MAP_SHARED);
+	EXPECT_EQ(0, madvise(p, 0, 3, MADV_POPULATE_WRITE));
+	EXPECT_STREQ('www', ptes(p.mm!, 0, 3));
 });

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * MADV_FREE: the bytes of anonymous pages are not needed any more.
+ *
+ * Guarantee: until somebody writes to a page, reclaim may take it and the next touch finds zeros.
+ * Mechanism: entries become clean and old, so that the next write shows; the folio is no longer
+ * backed by swap.
+ */
+import { EINVAL } from '../../include/linux/errno.ts';
+import { vma_is_anonymous } from '../../include/linux/mm.ts';
+import { MM_SWAPENTS, page_folio, type vm_area_struct } from '../../include/linux/mm_types.ts';
+import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
+import {
+	folio_is_zone_device,
+	folio_nr_pages,
+	folio_test_dirty,
+	folio_test_large,
+	folio_test_swapcache,
+	PG_dirty,
+} from '../../include/linux/page-flags.ts';
+import { type mm_walk, type mm_walk_ops, PGWALK_RDLOCK } from '../../include/linux/pagewalk.ts';
+import {
+	pte_dirty,
+	pte_mkclean,
+	pte_mkold,
+	pte_none,
+	pte_present,
+	pte_young,
+	type TableEntry,
+} from '../../include/linux/pgtable.ts';
+import type { spinlock_t } from '../../include/linux/spinlock.ts';
+import {
+	softleaf_from_pte,
+	softleaf_is_hwpoison,
+	softleaf_is_poison_marker,
+	softleaf_is_swap,
+} from '../../include/linux/swapops.ts';
+import { type int, outParam, PAGE_SIZE } from '../../include/linux/types.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import { folio_trylock, folio_unlock } from '../filemap.ts';
+import { dec_mm_counter } from '../memory/counter.ts';
+import { vm_normal_page } from '../memory.ts';
+import {
+	type mmu_gather,
+	tlb_finish_mmu,
+	tlb_gather_mmu,
+	tlb_remove_tlb_entry,
+} from '../mmu_gather.ts';
+import {
+	mmu_notifier_invalidate_range_end,
+	mmu_notifier_invalidate_range_start,
+	mmu_notifier_range_init,
+} from '../mmu_notifier.ts';
+import { walk_page_range } from '../pagewalk.ts';
+import {
+	nextEntry,
+	pte_offset_map_lock,
+	pte_unmap_unlock,
+	ptep_get,
+	ptep_get_and_clear,
+	set_pte_at,
+} from '../pgtable.ts';
+import { folio_mapcount } from '../rmap.ts';
+import { folio_mark_lazyfree, lru_add_drain } from '../swap.ts';
+
+/** Entries that hold nothing worth keeping: the next touch makes a new page. */
+function* freeNonPresent(vma: vm_area_struct, addr: bigint, pte: TableEntry): Sim<void> {
+	const entry = softleaf_from_pte(ptep_get(pte));
+	if (softleaf_is_swap(entry)) dec_mm_counter(vma.vm_mm, MM_SWAPENTS);
+	else if (!softleaf_is_hwpoison(entry) && !softleaf_is_poison_marker(entry)) return;
+	yield* set_pte_at(vma.vm_mm, addr, pte, 0n);
+}
+
+/** Makes the entry of a page clean and old, and its folio free for the taking. */
+function* freePresent(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	addr: bigint,
+	pte: TableEntry,
+): Sim<void> {
+	const word = ptep_get(pte);
+	const p = vm_normal_page(vma, addr, word);
+	const f = p === null ? null : page_folio(p);
+	if (f === null || folio_is_zone_device(f) || folio_test_large(f)) return;
+	if (folio_test_swapcache(f) || folio_test_dirty(f)) {
+		if (!(yield* folio_trylock(f))) return;
+		const ours = folio_mapcount(f) === folio_nr_pages(f) && !folio_test_swapcache(f);
+		if (ours) f.flags &= ~PG_dirty;
+		yield* folio_unlock(f);
+		if (!ours) return;
+	}
+	if (pte_young(word) || pte_dirty(word)) {
+		const was = yield* ptep_get_and_clear(vma.vm_mm, addr, pte);
+		yield* set_pte_at(vma.vm_mm, addr, pte, pte_mkold(pte_mkclean(was)));
+		tlb_remove_tlb_entry(tlb, pte, addr);
+	}
+	folio_mark_lazyfree(f);
+}
+
+function* madvise_free_pte_range(
+	pmd: TableEntry,
+	addr: bigint,
+	end: bigint,
+	walk: mm_walk,
+): Sim<int> {
+	const tlb = walk.private as mmu_gather;
+	const vma = walk.vma!;
+	const ptl = outParam<spinlock_t | null>(null);
+	const first = yield* pte_offset_map_lock(walk.mm, pmd, addr, ptl);
+	if (first === null) return 0;
+	for (let i = 0, at = addr; at !== end; i++, at += PAGE_SIZE) {
+		const pte = nextEntry(first, i);
+		const word = ptep_get(pte);
+		if (pte_none(word)) continue;
+		if (pte_present(word)) yield* freePresent(tlb, vma, at, pte);
+		else yield* freeNonPresent(vma, at, pte);
+	}
+	yield* pte_unmap_unlock(first, ptl.value);
+	return 0;
+}
+
+const madvise_free_walk_ops: mm_walk_ops = {
+	pmd_entry: madvise_free_pte_range,
+	walk_lock: PGWALK_RDLOCK,
+};
+
+/**
+ * MADV_FREE of a part of a VMA.
+ *
+ * @param vma - the VMA
+ * @param start - first address, inside
+ * @param end - exclusive, inside
+ * @retval 0 done
+ * @retval -EINVAL not anonymous memory
+ * @context Sleeps. The mmap lock is held.
+ * @kernel mm/madvise.c
+ */
+export function* madvise_free_single_vma(
+	vma: vm_area_struct,
+	start: bigint,
+	end: bigint,
+): Sim<int> {
+	if (!vma_is_anonymous(vma)) return -EINVAL;
+	const { vm_mm: mm } = vma;
+	const range = new mmu_notifier_range();
+	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, mm, start, end);
+	lru_add_drain();
+	const tlb = tlb_gather_mmu(mm);
+	yield* mmu_notifier_invalidate_range_start(range);
+	yield* walk_page_range(mm, start, end, madvise_free_walk_ops, tlb);
+	yield* mmu_notifier_invalidate_range_end(range);
+	yield* tlb_finish_mmu(tlb);
+	return 0;
+}
