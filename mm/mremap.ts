@@ -39,6 +39,7 @@ import {
 import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { find_vma_intersection, vma_lookup, vmaIndex } from './find_vma.ts';
+import { __mm_populate } from './gup/populate.ts';
 import { placeOf } from './mmap.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
 import { move_page_tables, pagetable_move_control } from './mremap/page_tables.ts';
@@ -71,6 +72,8 @@ class vma_remap_struct {
 	vma: vm_area_struct | null = null;
 	/** The mmap lock is held: shrinking leaves it. */
 	mmap_locked = true;
+	/** The mapping is locked: pages that it gained are to be faulted in. */
+	mlocked = false;
 
 	constructor(
 		addr: unsigned_long,
@@ -102,6 +105,19 @@ function vrm_set_new_addr(mm: mm_struct, vrm: vma_remap_struct): int {
 	if (typeof at === 'number') return at;
 	vrm.new_addr = at;
 	return 0;
+}
+
+/** Counts what a mapping gained. */
+function vrm_stat_account(
+	mm: mm_struct,
+	vrm: vma_remap_struct,
+	vma: vm_area_struct,
+	bytes: bigint,
+): void {
+	mm.total_vm += bytes >> 12n;
+	if ((vma.vm_flags & VM_LOCKED) === 0n) return;
+	mm.locked_vm += bytes >> 12n;
+	vrm.mlocked = true;
 }
 
 /** Takes the old mapping away, of which the reservation went along with the pages. */
@@ -172,12 +188,12 @@ function* move_vma(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | er
 	if (prepared !== 0) return prepared;
 	const { err, new_vma } = yield* copy_vma_and_data(vrm);
 	if (new_vma === null) return err;
-	mm.total_vm += vrm.new_len >> 12n;
 	if (err === 0 && vrm.flags & MREMAP_DONTUNMAP) {
 		// what was locked there is locked here now
+		mm.total_vm += vrm.new_len >> 12n;
 		yield* dontunmap_complete(vrm, new_vma);
 	} else {
-		if ((new_vma.vm_flags & VM_LOCKED) !== 0n) mm.locked_vm += vrm.new_len >> 12n;
+		vrm_stat_account(mm, vrm, new_vma, vrm.new_len);
 		yield* unmap_source_vma(mm, vrm);
 	}
 	return err !== 0 ? err : vrm.new_addr;
@@ -251,7 +267,7 @@ function* expand_vma(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | 
 			copied_from: vma,
 		});
 		if (grown === null) return -ENOMEM;
-		mm.total_vm += (vrm.new_len - vrm.old_len) >> 12n;
+		vrm_stat_account(mm, vrm, grown, vrm.new_len - vrm.old_len);
 		return vrm.addr;
 	}
 	if ((vrm.flags & MREMAP_MAYMOVE) === 0) return -ENOMEM;
@@ -375,5 +391,7 @@ export function* sys_mremap(
 	if ((yield* mmap_write_lock_killable(mm)) !== 0) return -EINTR;
 	const res = yield* do_mremap(mm, vrm);
 	if (vrm.mmap_locked) yield* mmap_write_unlock(mm);
+	if (typeof res === 'bigint' && vrm.mlocked && vrm.new_len > vrm.old_len)
+		yield* __mm_populate(res + vrm.old_len, vrm.new_len - vrm.old_len, true);
 	return res;
 }

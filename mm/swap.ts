@@ -11,7 +11,12 @@
  * per-CPU batches of folios on their way there, whose references a migration would have to drain.
  */
 import { WARN_ON_ONCE } from '../include/linux/bug.ts';
-import { type folio, type page, page_folio } from '../include/linux/mm_types.ts';
+import {
+	type folio,
+	type page,
+	page_folio,
+	type vm_area_struct,
+} from '../include/linux/mm_types.ts';
 import {
 	folio_is_zone_device,
 	folio_order,
@@ -32,6 +37,7 @@ import { world } from '../include/sim/world.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { reportUseAfterFree } from './debug.ts';
 import { free_zone_device_folio, put_devmap_managed_folio_refs } from './memremap.ts';
+import { mlockNewVmaFolio } from './mlock_folio.ts';
 import { free_frozen_pages } from './page_alloc.ts';
 
 function rememberOrigin(p: page): void {
@@ -167,13 +173,14 @@ export function folio_add_lru(f: folio): void {
 }
 
 /**
- * Put an anonymous folio on the LRU.
+ * Put a new anonymous folio on the LRU.
  *
  * @param f - the folio
- * @param _vma - the VMA that it is mapped in; the kernel looks at it for mlock only
+ * @param vma - the VMA that it is mapped in: if that is locked, reclaim leaves the folio alone
  * @kernel mm/swap.c
  */
-export function folio_add_lru_vma(f: folio, _vma: object): void {
+export function folio_add_lru_vma(f: folio, vma: vm_area_struct): void {
+	mlockNewVmaFolio(f, vma);
 	folio_add_lru(f);
 }
 

@@ -20,6 +20,7 @@ import { run, scheduler } from '../kernel/sched/core.ts';
 import { mm_alloc, mmput } from './exec_mm.ts';
 import { do_madvise } from './madvise.ts';
 import { zero_pfn } from './memory.ts';
+import { sys_mlock, sys_munlock } from './mlock.ts';
 import { vm_mmap_pgoff } from './mmap.ts';
 import { do_mprotect_pkey } from './mprotect.ts';
 import { sys_mremap } from './mremap.ts';
@@ -190,6 +191,32 @@ export function userMremap(
 ): unsigned_long | errno {
 	mmOf(task, 'userMremap()');
 	return run(sys_mremap(addr, oldLen, newLen, flags, newAddr), { task });
+}
+
+/**
+ * mlock() of a process.
+ *
+ * @param task - the process
+ * @param addr - first address
+ * @param len - length
+ * @returns 0 or -errno
+ */
+export function userMlock(task: task_struct, addr: unsigned_long, len: unsigned_long): int {
+	mmOf(task, 'userMlock()');
+	return run(sys_mlock(addr, len), { task });
+}
+
+/**
+ * munlock() of a process.
+ *
+ * @param task - the process
+ * @param addr - first address
+ * @param len - length
+ * @returns 0 or -errno
+ */
+export function userMunlock(task: task_struct, addr: unsigned_long, len: unsigned_long): int {
+	mmOf(task, 'userMunlock()');
+	return run(sys_munlock(addr, len), { task });
 }
 
 /** The CPU of the current task, with its address space loaded. */

@@ -114,6 +114,8 @@ export class page {
 export class folio {
 	/** Its head page. */
 	readonly page: page;
+	/** How many locked VMAs map it, while it is on the LRU as PG_unevictable. */
+	mlock_count: int = 0;
 
 	/** @param head - head page */
 	constructor(head: page) {

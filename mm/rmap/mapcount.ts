@@ -33,6 +33,7 @@ import {
 import type { bool, int, unsigned_long } from '../../include/linux/types.ts';
 import { preemptible, type Sim, schedulePoint, touch } from '../../include/sim/schedule.ts';
 import { dump_page } from '../debug.ts';
+import { mlock_vma_folio, munlock_vma_folio } from '../mlock_folio.ts';
 
 /** No special rmap handling. */
 export const RMAP_NONE = 0;
@@ -187,6 +188,7 @@ export function* folio_add_anon_rmap_pte(
 		f,
 		'exclusive page is mapped more than once',
 	);
+	mlock_vma_folio(f, vma);
 }
 
 /**
@@ -194,14 +196,15 @@ export function* folio_add_anon_rmap_pte(
  *
  * @param f - its folio
  * @param p - the page
- * @param _vma - where it is mapped
+ * @param vma - where it is mapped
  * @context The page-table lock is held.
  * @kernel mm/rmap.c
  */
-export function* folio_add_file_rmap_pte(f: folio, p: page, _vma: vm_area_struct): Sim<void> {
+export function* folio_add_file_rmap_pte(f: folio, p: page, vma: vm_area_struct): Sim<void> {
 	yield* countPoint(p);
 	WARN_ON_ONCE(folio_test_anon(f), 'file rmap of an anonymous folio');
 	p._mapcount++;
+	mlock_vma_folio(f, vma);
 }
 
 /**
@@ -269,14 +272,15 @@ export function folio_try_share_anon_rmap_pte(f: folio, p: page): int {
  *
  * @param f - its folio
  * @param p - the page
- * @param _vma - where it was mapped
+ * @param vma - where it was mapped
  * @context The page-table lock is held.
  * @kernel mm/rmap.c
  */
-export function* folio_remove_rmap_pte(f: folio, p: page, _vma: vm_area_struct): Sim<void> {
+export function* folio_remove_rmap_pte(f: folio, p: page, vma: vm_area_struct): Sim<void> {
 	yield* countPoint(p);
 	bugOnFolio(p._mapcount < 0, f, 'mapping of a page is removed that has none');
 	p._mapcount--;
+	munlock_vma_folio(f, vma);
 }
 
 /**

@@ -10,7 +10,7 @@
  * ```
  */
 import { EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { TASK_SIZE } from '../../include/linux/mm.ts';
+import { TASK_SIZE, VM_LOCKED } from '../../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import { current } from '../../include/linux/sched.ts';
 import {
@@ -75,7 +75,11 @@ export function* vms_gather_munmap_vmas(
 	let to = from;
 	while (to < mm.vmas.length && mm.vmas[to]!.vm_end <= end) to++;
 	const vmas = mm.vmas.splice(from, to - from);
-	for (const vma of vmas) mm.total_vm -= (vma.vm_end - vma.vm_start) >> 12n;
+	for (const { vm_start, vm_end, vm_flags } of vmas) {
+		const pages = (vm_end - vm_start) >> 12n;
+		mm.total_vm -= pages;
+		if ((vm_flags & VM_LOCKED) !== 0n) mm.locked_vm -= pages;
+	}
 	return {
 		vmas,
 		floor: mm.vmas[from - 1]?.vm_end ?? FIRST_USER_ADDRESS,

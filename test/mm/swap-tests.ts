@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** References of pages: taking, putting, and the reports when somebody miscounts. */
-import { page_folio } from '../../include/linux/mm_types.ts';
+import { page_folio, vm_area_struct } from '../../include/linux/mm_types.ts';
 import { folio_ref_count, folio_test_lru } from '../../include/linux/page-flags.ts';
 import { GFP_KERNEL } from '../../include/linux/types.ts';
 import { boot } from '../../init/main.ts';
@@ -98,7 +98,7 @@ TEST_F(refs, 'isolation_takes_a_folio_off_the_lru_once', function* () {
 
 TEST_F(refs, 'folio_on_the_lru_is_not_added_again', function* () {
 	const f = yield* folio_alloc(GFP_KERNEL, 0);
-	folio_add_lru_vma(f!, {});
+	folio_add_lru_vma(f!, new vm_area_struct());
 	folio_add_lru(f!);
 	expectReport(/folio_add_lru\(\) of a folio that is on the LRU/);
 	yield* folio_put(f!);
