@@ -75,7 +75,7 @@ import { retryRound } from '../include/sim/retry.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vma_lookup } from './find_vma.ts';
-import { handle_mm_fault, is_zero_pfn, vm_normal_page } from './memory.ts';
+import { handle_mm_fault, is_zero_pfn, vm_normal_page, ZERO_PAGE } from './memory.ts';
 import { mmap_assert_locked } from './mmap_lock.ts';
 import { folio_mark_dirty } from './page-writeback.ts';
 import {
@@ -135,7 +135,7 @@ function* pageOfPte(
 	if (p === null) {
 		if (!is_zero_pfn(pte_pfn(pte)))
 			return yield* follow_pfn_pte(vma, address, ptep, flags);
-		p = pfn_to_page(pte_pfn(pte));
+		p = ZERO_PAGE(address);
 	}
 	return yield* grabPage(p, flags, pte_dirty(pte));
 }

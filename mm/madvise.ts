@@ -6,8 +6,17 @@
  * but what lies behind it is done all the same. Mechanism: a table from advice to what is done to
  * each VMA's part; whoever adds an advice adds a row.
  */
-import { EAGAIN, EFAULT, EHWPOISON, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
+	EAGAIN,
+	EFAULT,
+	EHWPOISON,
+	EINTR,
+	EINVAL,
+	ENOMEM,
+	EOPNOTSUPP,
+} from '../include/linux/errno.ts';
+import {
+	FOLL_GET,
 	is_vm_hugetlb_page,
 	MADV_DONTNEED,
 	VM_HUGEPAGE,
@@ -15,7 +24,7 @@ import {
 	VM_NOHUGEPAGE,
 	VM_PFNMAP,
 } from '../include/linux/mm.ts';
-import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
+import type { mm_struct, page, vm_area_struct } from '../include/linux/mm_types.ts';
 import {
 	type bool,
 	type int,
@@ -29,10 +38,14 @@ import {
 	type vm_flags_t,
 } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
+import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { faultin_page_range } from './gup/populate.ts';
+import { get_user_pages_remote } from './gup.ts';
 import { madvise_free_single_vma } from './madvise/free.ts';
+import { madvise_guard_install, madvise_guard_remove } from './madvise/guard.ts';
 import { zapDontneed } from './memory.ts';
+import { memory_failure } from './memory-failure.ts';
 import {
 	mmap_read_lock,
 	mmap_read_unlock,
@@ -49,6 +62,9 @@ export const MADV_PAGEOUT = 21;
 export const MADV_POPULATE_READ = 22;
 export const MADV_POPULATE_WRITE = 23;
 export const MADV_COLLAPSE = 25;
+export const MADV_HWPOISON = 100;
+export const MADV_GUARD_INSTALL = 102;
+export const MADV_GUARD_REMOVE = 103;
 
 /**
  * Whether the contents of a part may be dropped.
@@ -114,6 +130,10 @@ function* madvise_vma_behavior(
 		case MADV_DONTNEED:
 		case MADV_FREE:
 			return yield* madvise_dontneed_free(vma, start, end, behavior);
+		case MADV_GUARD_INSTALL:
+			return yield* madvise_guard_install(vma, start, end);
+		case MADV_GUARD_REMOVE:
+			return yield* madvise_guard_remove(vma, start, end);
 		default: {
 			const flags = hugepage_madvise(vma.vm_flags, behavior);
 			const err = yield* madvise_update_vma(vma, start, end, flags);
@@ -140,18 +160,38 @@ function* madvise_populate(mm: mm_struct, start: bigint, end: bigint, behavior: 
 	return 0;
 }
 
+/** Makes the pages of a range bad, each as its first access would. */
+function* madvise_inject_error(mm: mm_struct, start: bigint, end: bigint): Sim<int> {
+	for (let at = start; at < end; at += PAGE_SIZE) {
+		const pages: page[] = [];
+		yield* mmap_read_lock(mm);
+		const got = yield* get_user_pages_remote(mm, at, 1n, FOLL_GET, pages);
+		yield* mmap_read_unlock(mm);
+		if (got !== 1) return got;
+		const ret = yield* memory_failure(pages[0]!);
+		if (ret !== 0 && ret !== -EOPNOTSUPP) return ret;
+	}
+	return 0;
+}
+
 /** Advices that are understood, and whether they need the mmap lock for writing. */
-const behaviors: ReadonlyMap<int, 'read' | 'write'> = new Map([
+const behaviors: ReadonlyMap<int, 'none' | 'read' | 'write'> = new Map([
 	[MADV_DONTNEED, 'read'],
 	[MADV_FREE, 'read'],
 	[MADV_HUGEPAGE, 'write'],
 	[MADV_NOHUGEPAGE, 'write'],
 	[MADV_POPULATE_READ, 'read'],
 	[MADV_POPULATE_WRITE, 'read'],
+	[MADV_GUARD_INSTALL, 'read'],
+	[MADV_GUARD_REMOVE, 'read'],
+	[MADV_HWPOISON, 'none'],
 ]);
 
+/** Advices that came with guard pages. */
+const guards: readonly int[] = [MADV_GUARD_INSTALL, MADV_GUARD_REMOVE];
+
 function madvise_behavior_valid(behavior: int): boolean {
-	return behaviors.has(behavior);
+	return behaviors.has(behavior) && (feature('guard_pages') || !guards.includes(behavior));
 }
 
 function madvise_need_mmap_write(behavior: int): boolean {
@@ -188,7 +228,8 @@ function* madvise_walk_vmas(mm: mm_struct, start: bigint, end: bigint, behavior:
  * @retval -ENOMEM a gap in the range: what is mapped is done, or for MADV_POPULATE_* what lies before
  *   it; or no memory for a page
  * @retval -EAGAIN no memory for a VMA, or too many of them
- * @retval -EFAULT MADV_POPULATE_*: the fault would end in a signal
+ * @retval -EFAULT MADV_POPULATE_*, MADV_HWPOISON: the fault would end in a signal
+ * @retval -EBUSY MADV_HWPOISON: a page of the kernel
  * @retval -EHWPOISON MADV_POPULATE_*: poisoned memory
  * @retval -EINTR killed
  * @context Sleeps. The mmap lock is not held.
@@ -204,6 +245,7 @@ export function* do_madvise(
 	const end = start + ((len_in + PAGE_SIZE - 1n) & PAGE_MASK);
 	if (end >= 1n << 64n) return -EINVAL;
 	if (end === start) return 0;
+	if (behavior === MADV_HWPOISON) return yield* madvise_inject_error(mm, start, end);
 	const write = madvise_need_mmap_write(behavior);
 	if (!write) yield* mmap_read_lock(mm);
 	else if ((yield* mmap_write_lock_killable(mm)) !== 0) return -EINTR;

@@ -16,7 +16,7 @@ import {
 	PAGES_PER_SECTION,
 	page_to_pfn,
 } from '../include/linux/mmzone.ts';
-import { PG_reserved, PG_table } from '../include/linux/page-flags.ts';
+import { PG_hwpoison, PG_reserved, PG_table } from '../include/linux/page-flags.ts';
 import type { int } from '../include/linux/types.ts';
 import { captureTrace, formatTrace } from '../include/sim/origin.ts';
 import { describePage } from './debug.ts';
@@ -43,7 +43,9 @@ export function memInit(machine: Machine): void {
 
 function heldPages(section: mem_section, into: page[]): void {
 	for (let i = 0; i < PAGES_PER_SECTION; i++) {
-		if (section.refcount[i] === 0 || section.flags[i]! & PG_reserved) continue;
+		// bad memory is never given back
+		if (section.refcount[i] === 0 || section.flags[i]! & (PG_reserved | PG_hwpoison))
+			continue;
 		into.push(section.map.page(section.base + i)!);
 	}
 }

@@ -61,6 +61,8 @@ export class task_struct {
 	held_locks: held_lock[] = [];
 	/** Signals sent and not handled. */
 	pending: Set<int> = new Set();
+	/** Signals forced on it by something else than an access of its own, oldest first. */
+	siginfo: { readonly sig: int; readonly code: int }[] = [];
 	exit_code: int = 0;
 	min_flt = 0n;
 	maj_flt = 0n;

@@ -32,6 +32,7 @@ export const features = {
 	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
 	mremap_several_vmas:
 		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
+	guard_pages: 'madvise() knows GUARD_INSTALL and GUARD_REMOVE',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
 	dma_map_phys:
 		'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
@@ -75,6 +76,7 @@ const v7_3: readonly FeatureName[] = [
 	'fault_maps_dirty',
 	'pt_reclaim',
 	'mremap_several_vmas',
+	'guard_pages',
 	'mmu_interval_two_pass',
 	'dma_map_phys',
 	'dma_iova_calls',
