@@ -43,6 +43,8 @@ export const features = {
 	p2pdma_whitelist_2025:
 		'the host-bridge whitelist has the DSA, IAX, QAT, Google and NVIDIA rows',
 	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
+	test_hmm_large:
+		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64',
 	p2p_op_dma_dev:
 		'proposed: hmm_range.dma_dev and the op device_private_dma_pfn turn a device-private page into its P2P page',
 } as const;
@@ -85,6 +87,7 @@ const v7_3: readonly FeatureName[] = [
 	'p2pdma_map_none',
 	'p2pdma_whitelist_2025',
 	'odp_hmm_dma_map',
+	'test_hmm_large',
 ];
 
 function featureSet(on: readonly FeatureName[]): FeatureSet {

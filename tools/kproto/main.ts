@@ -26,6 +26,10 @@ const subcommands: Readonly<Record<string, Entry>> = {
 		brief: 'run the suites, KTAP on standard output',
 		load: () => import('../kselftest/main.ts'),
 	},
+	replay: {
+		brief: 'ask the model what real kernels were asked, and compare answers',
+		load: () => import('../replay/main.ts'),
+	},
 	lint: {
 		brief: 'hold the tree against the rules that only this project has',
 		load: () => import('../lint/main.ts'),

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Goal: the HMM test driver does to a process's memory what a program expects of it, and to the
+ * kernel what the kernel's own driver does.
+ * Method: ioctls on open devices, data compared wherever the pages are.
+ */
+import { EINVAL, ENODEV, ENOENT } from '../../include/linux/errno.ts';
+import type { file } from '../../include/linux/fs.ts';
+import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import type { task_struct } from '../../include/linux/sched.ts';
+import { PAGE_SIZE } from '../../include/linux/types.ts';
+import type { ProfileName } from '../../include/sim/feature.ts';
+import { run } from '../../kernel/sched/core.ts';
+import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../lib/test_hmm.ts';
+import {
+	HMM_DMIRROR_FLAGS,
+	HMM_DMIRROR_MIGRATE_TO_DEV,
+	HMM_DMIRROR_MIGRATE_TO_SYS,
+	HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL,
+	HMM_DMIRROR_PROT_WRITE,
+	HMM_DMIRROR_READ,
+	HMM_DMIRROR_RELEASE,
+	HMM_DMIRROR_SNAPSHOT,
+	HMM_DMIRROR_WRITE,
+	hmm_dmirror_cmd,
+} from '../../lib/test_hmm_uapi.ts';
+import { fput } from '../../mm/file_table.ts';
+import {
+	createProcess,
+	exitProcess,
+	mmapAnonymous,
+	userMprotect,
+	userRead64,
+	userWrite64,
+} from '../../mm/syscalls.ts';
+import {
+	ASSERT_EQ,
+	EXPECT_EQ,
+	EXPECT_TRUE,
+	expectReport,
+	FIXTURE,
+	FIXTURE_SETUP,
+	FIXTURE_TEARDOWN,
+	FIXTURE_VARIANT,
+	FIXTURE_VARIANT_ADD,
+	TEST_F,
+} from '../kselftest_harness.ts';
+import { bootMm } from '../mm/mm_world.ts';
+
+const PAGES = 4;
+const PAGE = Number(PAGE_SIZE);
+
+class Self {
+	task!: task_struct;
+	fd!: file;
+	address = 0n;
+
+	/** One command on pages from `page` on. */
+	ioctl(
+		command: number,
+		page = 0,
+		pages = PAGES,
+		ptr = new Uint8Array(pages * PAGE),
+	): number {
+		return this.command(
+			command,
+			new hmm_dmirror_cmd({
+				addr: this.address + BigInt(page) * PAGE_SIZE,
+				npages: BigInt(pages),
+				ptr,
+			}),
+		);
+	}
+
+	command(command: number, cmd: hmm_dmirror_cmd): number {
+		return run(this.fd.f_op.unlocked_ioctl!(this.fd, command, cmd), {
+			task: this.task,
+		});
+	}
+
+	/** The u64 at the beginning of each page. */
+	read(): bigint[] {
+		return Array.from(
+			{ length: PAGES },
+			(_, i) =>
+				userRead64(
+					this.task,
+					this.address + BigInt(i) * PAGE_SIZE,
+				) as bigint,
+		);
+	}
+}
+
+const dev = FIXTURE(
+	'dmirror',
+	() => new Self(),
+	FIXTURE_VARIANT<{ profile: ProfileName }>({ profile: 'v7.3' }),
+);
+
+FIXTURE_VARIANT_ADD(dev, 'v6_12', { profile: 'v6.12' });
+FIXTURE_VARIANT_ADD(dev, 'v7_3', { profile: 'v7.3' });
+
+FIXTURE_SETUP(dev, (self, { profile }) => {
+	bootMm(profile, { trackOrigins: true });
+	ASSERT_EQ(0, run(hmm_dmirror_init()));
+	self.task = createProcess('test');
+	self.fd = run(dmirror_fops_open(0), { task: self.task }) as file;
+	self.address = mmapAnonymous(self.task, BigInt(PAGES) * PAGE_SIZE, PROT_READ | PROT_WRITE);
+	for (let i = 0; i < PAGES; i++)
+		userWrite64(self.task, self.address + BigInt(i) * PAGE_SIZE, BigInt(0x100 + i));
+});
+
+FIXTURE_TEARDOWN(dev, ({ task, fd }) => {
+	run(fput(fd), { task });
+	exitProcess(task);
+	run(hmm_dmirror_exit());
+});
+
+const first = (bytes: Uint8Array, page: number): bigint =>
+	new DataView(bytes.buffer).getBigUint64(page * PAGE, true);
+
+TEST_F(dev, 'reads_and_writes_system_memory', (self) => {
+	const buffer = new Uint8Array(PAGES * PAGE);
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_READ, 0, PAGES, buffer));
+	for (let i = 0; i < PAGES; i++) EXPECT_EQ(BigInt(0x100 + i), first(buffer, i));
+	for (let i = 0; i < PAGES; i++)
+		new DataView(buffer.buffer).setBigUint64(i * PAGE, 7n, true);
+	const cmd = new hmm_dmirror_cmd({ addr: self.address, npages: BigInt(PAGES), ptr: buffer });
+	ASSERT_EQ(0, self.command(HMM_DMIRROR_WRITE, cmd));
+	EXPECT_EQ(BigInt(PAGES), cmd.cpages);
+	EXPECT_EQ('7,7,7,7', self.read().join());
+});
+
+TEST_F(dev, 'data_follows_the_page_to_the_device_and_back', (self) => {
+	const buffer = new Uint8Array(PAGES * PAGE);
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV, 0, PAGES, buffer));
+	for (let i = 0; i < PAGES; i++) EXPECT_EQ(BigInt(0x100 + i), first(buffer, i));
+	const perm = new Uint8Array(PAGES);
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_SNAPSHOT, 0, PAGES, perm));
+	for (const byte of perm)
+		EXPECT_EQ(HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL | HMM_DMIRROR_PROT_WRITE, byte);
+	const cmd = new hmm_dmirror_cmd({ addr: self.address, npages: BigInt(PAGES) });
+	ASSERT_EQ(0, self.command(HMM_DMIRROR_MIGRATE_TO_SYS, cmd));
+	EXPECT_EQ(BigInt(PAGES), cmd.cpages);
+	EXPECT_EQ('256,257,258,259', self.read().join());
+});
+
+TEST_F(dev, 'release_evicts_and_a_migration_finds_memory_again', (self) => {
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_RELEASE));
+	EXPECT_EQ('256,257,258,259', self.read().join());
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	EXPECT_EQ('256,257,258,259', self.read().join());
+});
+
+TEST_F(dev, 'an_allocation_that_is_to_fail_leaves_its_page', (self, { profile }) => {
+	const cmd = new hmm_dmirror_cmd({ addr: self.address, npages: 1n });
+	EXPECT_EQ(profile === 'v7.3' ? 0 : -EINVAL, self.command(HMM_DMIRROR_FLAGS, cmd));
+	// the first page is neither migrated nor in the mirror
+	EXPECT_EQ(profile === 'v7.3' ? -ENOENT : 0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	EXPECT_EQ('256,257,258,259', self.read().join());
+});
+
+TEST_F(dev, 'commands_that_make_no_sense_are_refused', (self) => {
+	EXPECT_EQ(-EINVAL, self.ioctl(99));
+	EXPECT_EQ(-EINVAL, self.ioctl(HMM_DMIRROR_READ, 0, 0));
+	const odd = new hmm_dmirror_cmd({ addr: self.address + 1n, npages: 1n });
+	EXPECT_EQ(-EINVAL, self.command(HMM_DMIRROR_READ, odd));
+	const wraps = new hmm_dmirror_cmd({ addr: (1n << 64n) - PAGE_SIZE, npages: 2n });
+	EXPECT_EQ(-EINVAL, self.command(HMM_DMIRROR_READ, wraps));
+	EXPECT_EQ(-ENODEV, run(dmirror_fops_open(7), { task: self.task }) as number);
+});
+
+TEST_F(dev, 'read_of_a_device_page_that_is_missing_in_the_mirror_is_an_oops', (self) => {
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	const length = BigInt(PAGES) * PAGE_SIZE;
+	ASSERT_EQ(0, userMprotect(self.task, self.address, length, PROT_READ));
+	expectReport(/unable to handle page fault: pfn 0x[0-9a-f]+ is not RAM/);
+	self.ioctl(HMM_DMIRROR_READ);
+	EXPECT_TRUE(false);
+});

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Page tables, VMAs and HMM words in the letters of the records.
+ *
+ * ```
+ *   present   w|r kind [x][d][!][n][u]     kind: z Z zero, a anon, f page cache, h hugetlb, o other,
+ *             c2 c3 coherent page of a device, q none;   T in front: a PMD leaf, once for each page
+ *   entries   D w|r device [x], X w|r kind [x], m migration, s swap, ku kp kg k markers, H hwpoison
+ *   none      P U M: no table at that level; . empty pte
+ * ```
+ */
+import {
+	HMM_PFN_DMA_MAPPED,
+	HMM_PFN_FLAGS,
+	HMM_PFN_P2PDMA,
+	HMM_PFN_P2PDMA_BUS,
+	HMM_PFN_VALID,
+	hmm_pfn_to_map_order,
+} from '../../../include/linux/hmm.ts';
+import {
+	VM_ACCOUNT,
+	VM_EXEC,
+	VM_HUGEPAGE,
+	VM_HUGETLB,
+	VM_IO,
+	VM_MIXEDMAP,
+	VM_NOHUGEPAGE,
+	VM_PFNMAP,
+	VM_READ,
+	VM_SHARED,
+	VM_WRITE,
+} from '../../../include/linux/mm.ts';
+import { type mm_struct, type page, page_folio } from '../../../include/linux/mm_types.ts';
+import { memoryMap } from '../../../include/linux/mmzone.ts';
+import {
+	folio_test_anon,
+	is_device_coherent_page,
+	is_device_private_page,
+	is_zone_device_page,
+	PageAnonExclusive,
+} from '../../../include/linux/page-flags.ts';
+import {
+	pgd_none,
+	pmd_leaf,
+	pmd_none,
+	pmd_present,
+	pte_dirty,
+	pte_pfn,
+	pte_present,
+	pte_protnone,
+	pte_special,
+	pte_uffd_wp,
+	pte_write,
+	pud_none,
+	type TableEntry,
+} from '../../../include/linux/pgtable.ts';
+import {
+	is_writable_device_exclusive_entry,
+	pte_swp_uffd_wp,
+	softleaf_from_pte,
+	softleaf_is_device_exclusive,
+	softleaf_is_device_private,
+	softleaf_is_device_private_write,
+	softleaf_is_guard_marker,
+	softleaf_is_hwpoison,
+	softleaf_is_marker,
+	softleaf_is_migration,
+	softleaf_is_poison_marker,
+	softleaf_is_swap,
+	softleaf_is_uffd_wp_marker,
+	softleaf_to_page,
+	softleaf_to_pfn,
+} from '../../../include/linux/swapops.ts';
+import { HPAGE_PMD_NR, PAGE_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
+import { feature } from '../../../include/sim/world.ts';
+import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
+import { dmirror_page_to_device } from '../../../lib/test_hmm/device.ts';
+import { is_zero_pfn } from '../../../mm/memory.ts';
+import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../../mm/pgtable.ts';
+import { runLength } from './record.ts';
+
+/** A window of an address space. */
+export interface Window {
+	/** Address of its page 0. */
+	readonly base: unsigned_long;
+	/** Pages. */
+	readonly np: number;
+}
+
+/** Number of the device that a device page belongs to. */
+function deviceNumber(p: page): number {
+	return minorOf(dmirror_page_to_device(p));
+}
+
+/** `hmm_dmirror2` is 2. */
+export function minorOf(mdevice: dmirror_device): number {
+	return Number(/\d+$/.exec(mdevice.name)?.[0]);
+}
+
+/** The letter of a page, and of a device page its device. */
+function kindOfPage(p: page): string {
+	if (is_zone_device_page(p)) {
+		if (is_device_private_page(p)) return `p${deviceNumber(p)}`;
+		if (is_device_coherent_page(p)) return `c${deviceNumber(p)}`;
+	}
+	const f = page_folio(p);
+	if (folio_test_anon(f)) return 'a';
+	return f.mapping === null ? 'o' : 'f';
+}
+
+/** The letter of what a PFN is. */
+export function kindOfPfn(pfn: bigint): string {
+	if (is_zero_pfn(pfn)) return 'z';
+	const p = memoryMap().page(Number(pfn));
+	return p === null ? 'q' : kindOfPage(p);
+}
+
+function exclusiveMark(p: page | null): string {
+	return p !== null && PageAnonExclusive(p) ? 'x' : '';
+}
+
+/** A present word, of a pte or of a PMD leaf. */
+function presentToken(word: bigint, pfn: bigint, kind: string): string {
+	const p = memoryMap().page(Number(pfn));
+	const anon = kind === 'a' || kind.startsWith('c');
+	return [
+		pte_write(word) ? 'w' : 'r',
+		kind,
+		anon ? exclusiveMark(p) : '',
+		pte_dirty(word) ? 'd' : '',
+		pte_special(word) ? '!' : '',
+		pte_protnone(word) ? 'n' : '',
+		pte_uffd_wp(word) ? 'u' : '',
+	].join('');
+}
+
+/** A word that is neither empty nor present. */
+function entryToken(word: bigint): string {
+	const entry = softleaf_from_pte(word);
+	const uffd = pte_swp_uffd_wp(word) ? 'u' : '';
+	if (softleaf_is_device_private(entry)) {
+		const p = softleaf_to_page(entry);
+		const access = softleaf_is_device_private_write(entry) ? 'w' : 'r';
+		return `D${access}${deviceNumber(p)}${exclusiveMark(p)}${uffd}`;
+	}
+	if (softleaf_is_device_exclusive(entry)) {
+		const p = softleaf_to_page(entry);
+		const writable =
+			feature('device_exclusive_single') ||
+			is_writable_device_exclusive_entry(entry);
+		return `X${writable ? 'w' : 'r'}${kindOfPage(p)}${exclusiveMark(p)}${uffd}`;
+	}
+	if (softleaf_is_migration(entry)) return `m${uffd}`;
+	if (softleaf_is_swap(entry)) return `s${uffd}`;
+	if (softleaf_is_hwpoison(entry)) return 'H';
+	if (!softleaf_is_marker(entry)) return '?';
+	if (softleaf_is_uffd_wp_marker(entry)) return 'ku';
+	if (softleaf_is_poison_marker(entry)) return 'kp';
+	return softleaf_is_guard_marker(entry) ? 'kg' : 'k';
+}
+
+/** The token of a pte. */
+function pteToken(word: bigint): string {
+	if (word === 0n) return '.';
+	if (!pte_present(word)) return entryToken(word);
+	const pfn = pte_pfn(word) as bigint;
+	return presentToken(word, pfn, kindOfPfn(pfn));
+}
+
+/** A word of a PMD that is no table; null: it is one, or none. */
+function leafToken(pmd: TableEntry, at: unsigned_long): string | null {
+	const { value } = pmd;
+	const index = Number((at >> 12n) & BigInt(HPAGE_PMD_NR - 1));
+	if (pmd_present(value)) {
+		if (!pmd_leaf(value)) return null;
+		const head = pte_pfn(value) as bigint;
+		const kind = kindOfPfn(head);
+		const letter = kind === 'z' || kind === 'o' ? hugeKind(head, kind) : kind;
+		const token = presentToken(value, head, letter);
+		// the flag is kept on the head page
+		return `T${index === 0 ? token : token.replace('x', '')}`;
+	}
+	const token = entryToken(value);
+	return `T${index === 0 ? token : token.replace('x', '')}`;
+}
+
+function hugeKind(_pfn: bigint, kind: string): string {
+	return kind === 'z' ? 'Z' : kind;
+}
+
+/** The entry that a walk ends at. */
+interface Found {
+	/** Token of the page. */
+	readonly token: string;
+	/** Pages, from this one on, that have the same token because one word stands for all. */
+	readonly same: number;
+}
+
+const pagesUpTo = (at: unsigned_long, size: bigint): number =>
+	Number(((at & ~(size - 1n)) + size - at) >> 12n);
+
+/** Look an address up; `ptes` is what the last lookups of this table found. */
+function lookUp(mm: mm_struct, at: unsigned_long): Found | { readonly pmd: TableEntry } {
+	const pgd = pgd_offset(mm, at);
+	if (pgd_none(pgd.value)) return { token: 'P', same: pagesUpTo(at, 1n << 39n) };
+	const pud = pud_offset(pgd, at);
+	if (pud_none(pud.value)) return { token: 'U', same: pagesUpTo(at, 1n << 30n) };
+	const pmd = pmd_offset(pud, at);
+	if (pmd_none(pmd.value)) return { token: 'M', same: pagesUpTo(at, 1n << 21n) };
+	const leaf = leafToken(pmd, at);
+	if (leaf === null) return { pmd };
+	const head = (at & ((1n << 21n) - 1n)) === 0n && leaf.includes('x');
+	return { token: leaf, same: head ? 1 : pagesUpTo(at, 1n << 21n) };
+}
+
+/**
+ * The page table of a window, a token a page.
+ *
+ * @param mm - whose
+ * @param window - which pages
+ */
+export function dumpPageTable(mm: mm_struct, { base, np }: Window): string {
+	const tokens: string[] = [];
+	while (tokens.length < np) {
+		const at = base + BigInt(tokens.length) * PAGE_SIZE;
+		const found = lookUp(mm, at);
+		const left = np - tokens.length;
+		if ('token' in found) {
+			for (let i = Math.min(left, found.same); i > 0; i--)
+				tokens.push(found.token);
+			continue;
+		}
+		const inTable = Math.min(left, pagesUpTo(at, 1n << 21n));
+		for (let i = 0; i < inTable; i++)
+			tokens.push(
+				pteToken(
+					pte_offset_kernel(found.pmd, at + BigInt(i) * PAGE_SIZE)
+						.value,
+				),
+			);
+	}
+	return runLength(tokens);
+}
+
+const vmaLetters: readonly (readonly [bit: bigint, letter: string])[] = [
+	[VM_READ, 'r'],
+	[VM_WRITE, 'w'],
+	[VM_EXEC, 'x'],
+	[VM_SHARED, 's'],
+	[VM_PFNMAP, 'P'],
+	[VM_IO, 'I'],
+	[VM_MIXEDMAP, 'M'],
+	[VM_HUGETLB, 'H'],
+	[VM_HUGEPAGE, 'h'],
+	[VM_NOHUGEPAGE, 'n'],
+	[VM_ACCOUNT, 'A'],
+];
+
+/**
+ * The VMAs that reach into a window.
+ *
+ * @param mm - whose
+ * @param window - which pages
+ */
+export function dumpVmas(mm: mm_struct, { base, np }: Window): string {
+	const end = base + BigInt(np) * PAGE_SIZE;
+	const page = (at: unsigned_long): bigint => (at - base) / PAGE_SIZE;
+	const out: string[] = [];
+	for (const vma of mm.vmas) {
+		if (vma.vm_end <= base || vma.vm_start >= end) continue;
+		let flags = '';
+		for (const [bit, letter] of vmaLetters) if (vma.vm_flags & bit) flags += letter;
+		if (vma.vm_file !== null) flags += 'f';
+		if (vma.anon_vma !== null) flags += 'a';
+		out.push(`${page(vma.vm_start)}-${page(vma.vm_end)}:${flags}`);
+	}
+	return out.join(' ');
+}
+
+/** Input PFN that a request may carry. */
+export const GARBAGE_PFN = 0xfee00n;
+
+/** The PFN that is mapped, or held by an entry, at an address; null: none. */
+export function pfnAt(mm: mm_struct, at: unsigned_long): bigint | null {
+	const found = lookUpWord(mm, at);
+	if (found === null) return null;
+	const { word, offset } = found;
+	if (pte_present(word)) return (pte_pfn(word) as bigint) + offset;
+	const entry = softleaf_from_pte(word);
+	const holds =
+		softleaf_is_device_private(entry) ||
+		softleaf_is_device_exclusive(entry) ||
+		softleaf_is_migration(entry);
+	return holds ? (softleaf_to_pfn(entry) as bigint) + offset : null;
+}
+
+/** The word that stands for a page, and how far into it the page lies. */
+function lookUpWord(mm: mm_struct, at: unsigned_long): { word: bigint; offset: bigint } | null {
+	const pgd = pgd_offset(mm, at);
+	if (pgd_none(pgd.value)) return null;
+	const pud = pud_offset(pgd, at);
+	if (pud_none(pud.value)) return null;
+	const pmd = pmd_offset(pud, at);
+	if (pmd_none(pmd.value)) return null;
+	const { value } = pmd;
+	if (!pmd_present(value) || pmd_leaf(value))
+		return { word: value, offset: (at >> 12n) & 511n };
+	const word = pte_offset_kernel(pmd, at).value;
+	return word === 0n ? null : { word, offset: 0n };
+}
+
+/** Sticky bits of a word. */
+function stickyLetters(word: bigint): string {
+	if (!feature('hmm_dma_flags')) return '';
+	return [
+		word & HMM_PFN_DMA_MAPPED ? 'M' : '',
+		word & HMM_PFN_P2PDMA ? 'P' : '',
+		word & HMM_PFN_P2PDMA_BUS ? 'B' : '',
+	].join('');
+}
+
+/** Flags and order of a word as the records have them, whatever the kernel's layout. */
+function flagDigits(word: bigint): string {
+	const flags = (Number(word >> 61n) << 5) | hmm_pfn_to_map_order(word);
+	return flags.toString(16).padStart(2, '0');
+}
+
+/**
+ * The words that hmm_range_fault() gave, in tokens.
+ *
+ * @param mm - whose address space it was
+ * @param start - first address
+ * @param words - a word a page
+ */
+export function dumpWords(mm: mm_struct, start: unsigned_long, words: BigUint64Array): string {
+	const tokens: string[] = [];
+	for (const [i, word] of words.entries()) {
+		const at = start + BigInt(i) * PAGE_SIZE;
+		const before = i === 0 ? null : words[i - 1]!;
+		tokens.push(
+			flagDigits(word) + stickyLetters(word) + wordPage(mm, at, word, before),
+		);
+	}
+	return runLength(tokens);
+}
+
+function wordPage(mm: mm_struct, at: unsigned_long, word: bigint, before: bigint | null): string {
+	const pfn = word & ~HMM_PFN_FLAGS();
+	const midUnit = ((at >> 12n) & 511n) !== 0n;
+	if (!(word & HMM_PFN_VALID)) {
+		if (pfn === 0n) return '-';
+		if (before !== null && midUnit && word === before + 1n) return '-+';
+		const mapped = pfnAt(mm, at);
+		return mapped === pfn ? `-=${kindOfPfn(pfn)}` : `-${pfn.toString(16)}`;
+	}
+	if (pfn === 0n) return 'i';
+	if (pfn === GARBAGE_PFN && pfnAt(mm, at) !== pfn) return 'g';
+	const kind = kindOfPfn(pfn);
+	const follows =
+		hmm_pfn_to_map_order(word) > 0 &&
+		before !== null &&
+		midUnit &&
+		pfn === (before & ~HMM_PFN_FLAGS()) + 1n;
+	const wrong = pfnAt(mm, at) === pfn ? '' : '~';
+	return `${kind}${follows ? '+' : ''}${wrong}`;
+}
+
+/**
+ * Which words name the same page.
+ *
+ * @param words - a word a page
+ * @returns a class a word, -1 for none; null: no two do
+ */
+export function pageClasses(words: BigUint64Array): number[] | null {
+	const classes = new Map<bigint, number>();
+	let shared = false;
+	const out = [...words].map((word) => {
+		const pfn = word & ~HMM_PFN_FLAGS();
+		if (
+			!(word & HMM_PFN_VALID) ||
+			pfn === 0n ||
+			pfn === GARBAGE_PFN ||
+			is_zero_pfn(pfn)
+		)
+			return -1;
+		const known = classes.get(pfn);
+		if (known !== undefined) shared = true;
+		else classes.set(pfn, classes.size);
+		return known ?? classes.size - 1;
+	});
+	return shared ? out : null;
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** `kproto replay hmm PATH...`: scenarios of hmm_range_fault() and the HMM test driver. */
+import { progressBar } from '../../demo/progress.ts';
+import { parseReplayOptions } from '../options.ts';
+import { ReplayResults } from '../report.ts';
+import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
+import { type Scenario, scenarioShape } from './record.ts';
+import { replayScenario } from './scenario.ts';
+
+/**
+ * Replay scenarios.
+ *
+ * @param argv - options and paths
+ * @returns the exit code
+ * @throws RecordError, ReplayUsageError
+ */
+export async function main(argv: string[]): Promise<number> {
+	const { paths, profile, filter, json } = parseReplayOptions(argv);
+	const records = paths
+		.flatMap(recordFiles)
+		.flatMap((file) => readRecordFile<Scenario>(file, scenarioShape));
+	const results = new ReplayResults(json);
+	const bar = progressBar();
+	bar.start(records.length, 0, { machine: '' });
+	for (const { file, line, value } of records) {
+		const title = `${file}:${line} ${value.fam} ${value.id}`;
+		bar.increment({ machine: value.id });
+		if (filter !== null && !filter.test(title)) continue;
+		const kernel = profileOf(file, profile);
+		results.add(title, kernel, replayScenario(value, kernel).mismatches);
+	}
+	bar.stop();
+	return results.finish();
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * The machine and the process of a scenario, as the recorder set them up.
+ *
+ * ```
+ *   arena 0x200000000000 ──  window: np pages from page `win` on, empty at the start
+ *   file   24 pages: 0..15 in the page cache with value 0xF000 + page, 16..23 a hole
+ *   log    an interval notifier over the window: every invalidation of the parent
+ * ```
+ */
+import type { MachineDescription } from '../../../arch/sim/description.ts';
+import type { file } from '../../../include/linux/fs.ts';
+import {
+	MMU_NOTIFY_RELEASE,
+	mmu_interval_notifier,
+	type mmu_interval_notifier_ops,
+} from '../../../include/linux/mmu_notifier.ts';
+import type { task_struct } from '../../../include/linux/sched.ts';
+import { mutex } from '../../../include/linux/spinlock.ts';
+import { PAGE_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
+import type { ProfileName } from '../../../include/sim/feature.ts';
+import type { Report } from '../../../include/sim/report.ts';
+import { type BootOptions, boot, shutdown } from '../../../init/main.ts';
+import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
+import { run } from '../../../kernel/sched/core.ts';
+import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
+import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../../lib/test_hmm.ts';
+import { fput } from '../../../mm/file_table.ts';
+import { faultAround } from '../../../mm/memory.ts';
+import {
+	mmu_interval_notifier_insert,
+	mmu_interval_notifier_remove,
+	mmu_interval_set_seq,
+} from '../../../mm/mmu_notifier.ts';
+import { shmem_file_setup, shmemWrite } from '../../../mm/shmem.ts';
+import { createProcess, exitProcess } from '../../../mm/syscalls.ts';
+import { minorOf, type Window } from './dump.ts';
+import type { Scenario } from './record.ts';
+
+const ARENA = 0x2000_0000_0000n;
+const FILE_PAGES = 24n;
+const CACHED_PAGES = 16;
+const FILE_VALUE = 0xf000;
+
+const oracleMachine: MachineDescription = {
+	name: 'oracle',
+	cpu: { vendor: 'intel', family: 6, model: 85 },
+	cpus: 1,
+	ram: [{ start: '0x0', size: '0xc0000000' }],
+	iommu: null,
+	crossHostBridge: 'aborts',
+	hostBridges: [],
+	devices: [],
+};
+
+/** An invalidation in the window: event, first page, end, owner. */
+export type Invalidation = [event: number, start: number, end: number, owner: number];
+
+/** What notifiers write down. */
+export class InvalidationLog {
+	readonly sub = new mmu_interval_notifier();
+	readonly lock = new mutex('invalidation log');
+	readonly window: Window;
+	seen: Invalidation[] = [];
+	/** Invalidations of any event. */
+	hits = 0;
+
+	/** @param window - clips what is seen */
+	constructor(window: Window) {
+		this.window = window;
+		this.sub.container = this;
+	}
+}
+
+function ownerNumber(owner: object | null | undefined): number {
+	if (owner === null || owner === undefined) return -1;
+	return minorOf(owner as dmirror_device);
+}
+
+/** Ops of the log's notifier. */
+export const logOps: mmu_interval_notifier_ops = {
+	*invalidate(sub, range, seq) {
+		const log = sub.container as InvalidationLog;
+		yield* mutex_lock(log.lock);
+		mmu_interval_set_seq(sub, seq);
+		yield* mutex_unlock(log.lock);
+		log.hits++;
+		if (range.event === MMU_NOTIFY_RELEASE) return true;
+		const { base, np } = log.window;
+		const clip = (at: unsigned_long): number =>
+			Math.max(0, Math.min(np, Number((at - base) / PAGE_SIZE)));
+		log.seen.push([
+			range.event,
+			clip(range.start),
+			clip(range.end),
+			ownerNumber(range.owner),
+		]);
+		return true;
+	},
+};
+
+/** Bytes of a page with a value at its beginning. */
+export function pageOf(value: bigint): Uint8Array {
+	const bytes = new Uint8Array(Number(PAGE_SIZE));
+	new DataView(bytes.buffer).setBigUint64(0, value, true);
+	return bytes;
+}
+
+/** A booted kernel with the processes, files and devices of one scenario. */
+export class Oracle {
+	readonly window: Window;
+	readonly parent: task_struct;
+	child: task_struct | null = null;
+	readonly file: file;
+	readonly log: InvalidationLog;
+	/** Open device files by device number. */
+	readonly dmirrors: file[] = [];
+
+	/**
+	 * @param scenario - what is to be set up
+	 * @param profile - the kernel
+	 * @param options - of boot()
+	 */
+	constructor(scenario: Scenario, profile: ProfileName, options: BootOptions) {
+		boot(oracleMachine, profile, options);
+		this.window = { base: ARENA + BigInt(scenario.win) * PAGE_SIZE, np: scenario.np };
+		faultAround().bytes = scenario.fa;
+		run(hmm_dmirror_init());
+		this.parent = createProcess('oracle');
+		this.file = this.makeFile();
+		this.log = new InvalidationLog(this.window);
+		const { log, parent, window } = this;
+		const length = BigInt(window.np) * PAGE_SIZE;
+		run(mmu_interval_notifier_insert(log.sub, parent.mm!, window.base, length, logOps));
+		for (let minor = 0; scenario.dev > 0 && minor < 2 * scenario.dev; minor++) {
+			const opened = run(dmirror_fops_open(minor), { task: parent });
+			if (typeof opened === 'number')
+				throw new Error(`open of device ${minor}: ${opened}`);
+			this.dmirrors.push(opened);
+		}
+	}
+
+	private makeFile(): file {
+		const made = run(shmem_file_setup('oracle', FILE_PAGES * PAGE_SIZE, 0n));
+		if (typeof made === 'number') throw new Error(`file: ${made}`);
+		for (let i = 0; i < CACHED_PAGES; i++)
+			run(
+				shmemWrite(
+					made,
+					BigInt(i) * PAGE_SIZE,
+					pageOf(BigInt(FILE_VALUE + i)),
+				),
+			);
+		return made;
+	}
+
+	/** Address of a page of the window. */
+	address(page: number): unsigned_long {
+		return this.window.base + BigInt(page) * PAGE_SIZE;
+	}
+
+	/** Take everything down; what the kernel has to complain about is returned. */
+	close(): readonly Report[] {
+		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
+		run(mmu_interval_notifier_remove(this.log.sub));
+		if (this.child !== null) exitProcess(this.child);
+		exitProcess(this.parent);
+		run(fput(this.file));
+		run(hmm_dmirror_exit());
+		return shutdown();
+	}
+}

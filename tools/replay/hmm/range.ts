@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** The steps that call hmm_range_fault() itself: `hmm`, `hmmu`. */
+import type { device } from '../../../include/linux/device.ts';
+import { EBUSY } from '../../../include/linux/errno.ts';
+import {
+	HMM_PFN_DMA_MAPPED,
+	HMM_PFN_ERROR,
+	HMM_PFN_ORDER_SHIFT,
+	HMM_PFN_P2PDMA,
+	HMM_PFN_P2PDMA_BUS,
+	HMM_PFN_REQ_FAULT,
+	HMM_PFN_REQ_WRITE,
+	hmm_range,
+} from '../../../include/linux/hmm.ts';
+import type { task_struct } from '../../../include/linux/sched.ts';
+import { PAGE_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
+import { run } from '../../../kernel/sched/core.ts';
+import { dmirrorDevice } from '../../../lib/test_hmm.ts';
+import { hmm_range_fault, hmm_range_fault_unlocked_timeout } from '../../../mm/hmm.ts';
+import { mmap_read_lock, mmap_read_unlock } from '../../../mm/mmap_lock.ts';
+import {
+	mmu_interval_notifier_insert,
+	mmu_interval_notifier_remove,
+	mmu_interval_read_begin,
+} from '../../../mm/mmu_notifier.ts';
+import { dumpWords, GARBAGE_PFN, pageClasses } from './dump.ts';
+import { InvalidationLog, logOps, type Oracle } from './oracle.ts';
+import type { Answer } from './record.ts';
+
+/** Most pages of a range whose classes are recorded. */
+const CLASSES_UP_TO = 64;
+const HUGE_ORDER = 9n;
+
+/** Arguments of a step, by name. */
+export interface RangeRequest {
+	readonly page: number;
+	readonly pages: number;
+	/** Bits: 1 fault, 2 write, 4 8 16 the sticky ones. */
+	readonly deflt: number;
+	/** The same bits; 15: all ones. */
+	readonly mask: number;
+	/** Device number, -1 nobody, 9 somebody without pages. */
+	readonly owner: number;
+	/** Input words, `d*count` separated by commas. */
+	readonly req: string;
+	/** Who will do the DMA, where the proposal is asked. */
+	readonly dmaDev?: device | null;
+}
+
+/** How often, and by which call. */
+export type RangeCall =
+	| { readonly locked: true; readonly maxTries: number; readonly refill: boolean }
+	| { readonly locked: false; readonly timeout: bigint };
+
+function requestBits(bits: number): bigint {
+	return (bits & 1 ? HMM_PFN_REQ_FAULT : 0n) | (bits & 2 ? HMM_PFN_REQ_WRITE : 0n);
+}
+
+function stickyBits(bits: number): bigint {
+	return (
+		(bits & 4 ? HMM_PFN_DMA_MAPPED : 0n) |
+		(bits & 8 ? HMM_PFN_P2PDMA : 0n) |
+		(bits & 16 ? HMM_PFN_P2PDMA_BUS : 0n)
+	);
+}
+
+/** One input word: a digit, then letters. */
+function inputWord(item: string): bigint {
+	const letters: Readonly<Record<string, () => bigint>> = {
+		M: () => HMM_PFN_DMA_MAPPED,
+		P: () => HMM_PFN_P2PDMA,
+		B: () => HMM_PFN_P2PDMA_BUS,
+		E: () => HMM_PFN_ERROR,
+		O: () => HUGE_ORDER << HMM_PFN_ORDER_SHIFT(),
+		N: () => GARBAGE_PFN,
+	};
+	let word = requestBits(Number(item[0]));
+	for (const letter of item.slice(1)) word |= letters[letter]?.() ?? 0n;
+	return word;
+}
+
+/** The array as the caller fills it. */
+function inputWords(req: string, pages: number): BigUint64Array {
+	const words = new BigUint64Array(pages);
+	let at = 0;
+	for (const item of req.split(',').filter((text) => text !== '')) {
+		const [text = '', count = '1'] = item.split('*');
+		const end = Math.min(pages, at + Number(count));
+		words.fill(inputWord(text), at, end);
+		at = end;
+	}
+	return words;
+}
+
+const nobody = {};
+
+function ownerOf(owner: number): object | null {
+	return owner === -1 ? null : (dmirrorDevice(owner) ?? nobody);
+}
+
+/**
+ * Call hmm_range_fault() for a range of the window under a notifier of its own.
+ *
+ * @param oracle - the scenario's kernel
+ * @param task - whose address space
+ * @param request - range and flags
+ * @param call - how
+ */
+export function faultRange(
+	oracle: Oracle,
+	task: task_struct,
+	request: RangeRequest,
+	call: RangeCall,
+): Answer {
+	const { page, pages } = request;
+	const mm = task.mm!;
+	const log = new InvalidationLog({ base: oracle.address(page), np: Math.max(1, pages) });
+	const input = inputWords(request.req, pages);
+	const range = new hmm_range({
+		notifier: log.sub,
+		start: oracle.address(page),
+		end: oracle.address(page + pages),
+		hmm_pfns: input.slice(),
+		default_flags: requestBits(request.deflt) | stickyBits(request.deflt),
+		pfn_flags_mask: request.mask === 15 ? (1n << 64n) - 1n : requestBits(request.mask),
+		dev_private_owner: ownerOf(request.owner),
+		dma_dev: request.dmaDev ?? null,
+	});
+	const tried: number[] = [];
+	const faultsBefore = faultsOf(task);
+	run(
+		function* () {
+			const length: unsigned_long = BigInt(log.window.np) * PAGE_SIZE;
+			yield* mmu_interval_notifier_insert(
+				log.sub,
+				mm,
+				log.window.base,
+				length,
+				logOps,
+			);
+			if (!call.locked)
+				tried.push(
+					yield* hmm_range_fault_unlocked_timeout(
+						range,
+						call.timeout,
+					),
+				);
+			else
+				do {
+					if (tried.length > 0 && call.refill)
+						range.hmm_pfns.set(input);
+					range.notifier_seq = yield* mmu_interval_read_begin(
+						log.sub,
+					);
+					yield* mmap_read_lock(mm);
+					tried.push(yield* hmm_range_fault(range));
+					yield* mmap_read_unlock(mm);
+				} while (tried.at(-1) === -EBUSY && tried.length < call.maxTries);
+			yield* mmu_interval_notifier_remove(log.sub);
+		},
+		{ task },
+	);
+	const classes = pages <= CLASSES_UP_TO ? pageClasses(range.hmm_pfns) : null;
+	return {
+		ret: tried.at(-1),
+		...(call.locked ? { ret0: tried[0], tries: tried.length } : {}),
+		nf: faultsOf(task) - faultsBefore,
+		ni: log.hits,
+		f: dumpWords(mm, range.start, range.hmm_pfns),
+		...(classes === null ? {} : { cls: classes }),
+	};
+}
+
+/** handle_mm_fault() calls of a task that succeeded. */
+export function faultsOf(task: task_struct): number {
+	return Number(task.min_flt + task.maj_flt);
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** What a line of a record file says: a scenario, and what a kernel answered. */
+
+import type { Shape } from '../shape.ts';
+
+/** A step: its name, then its arguments. */
+export type Step = readonly [op: string, ...args: (number | string | Step)[]];
+
+/** Answer to a step; a field that is absent is unchanged or empty. */
+export type Answer = Readonly<Record<string, unknown>>;
+
+/** One scenario. */
+export interface Scenario {
+	readonly id: string;
+	/** Family: `A` anon, `B` file, … */
+	readonly fam: string;
+	/** First page of the window in the arena. */
+	readonly win: number;
+	/** Pages of the window. */
+	readonly np: number;
+	/** Bytes that fault-around maps. */
+	readonly fa: number;
+	/** Devices that are open: 0 none, 1 the private ones, 2 the coherent ones too. */
+	readonly dev: number;
+	/** Machine of the proposal's records. */
+	readonly mach?: string;
+	readonly steps: readonly Step[];
+	/** Answer to each step. */
+	readonly r: readonly Answer[];
+	/** The point of a hand-written one. */
+	readonly note?: string;
+}
+
+/** What stands in a list as itself, or as `item*count`. */
+export function runLength(items: readonly string[]): string {
+	const out: string[] = [];
+	for (let i = 0; i < items.length; ) {
+		let end = i;
+		while (end < items.length && items[end] === items[i]) end++;
+		out.push(end - i === 1 ? items[i]! : `${items[i]}*${end - i}`);
+		i = end;
+	}
+	return out.join(' ');
+}
+
+/** The list that a run-length text stands for. */
+export function expandRuns(text: string): string[] {
+	if (text === '') return [];
+	return text.split(' ').flatMap((token) => {
+		const at = token.lastIndexOf('*');
+		const count = at < 0 ? Number.NaN : Number(token.slice(at + 1));
+		// `-*` is a token of its own: stale pfn bits whose value is not recorded
+		return at < 0 || Number.isNaN(count) || token.slice(at + 1) === ''
+			? [token]
+			: new Array<string>(count).fill(token.slice(0, at));
+	});
+}
+
+/** What a line of a record file must look like. */
+export const scenarioShape: Shape<Scenario> = {
+	expected: 'a scenario',
+	check(value, path) {
+		const expected = scenarioProblem(value);
+		return expected === null ? null : { path, expected };
+	},
+};
+
+/** What is missing; null: it is a scenario. */
+function scenarioProblem(value: unknown): string | null {
+	if (typeof value !== 'object' || value === null) return 'an object';
+	const s = value as Partial<Scenario>;
+	if (typeof s.id !== 'string' || typeof s.fam !== 'string') return 'fields "id" and "fam"';
+	for (const key of ['win', 'np', 'fa', 'dev'] as const)
+		if (!Number.isSafeInteger(s[key])) return `a number "${key}"`;
+	if (!Array.isArray(s.steps) || !Array.isArray(s.r)) return 'lists "steps" and "r"';
+	if (s.steps.length !== s.r.length) return 'as many answers as steps';
+	if (!s.steps.every((step) => Array.isArray(step) && typeof step[0] === 'string'))
+		return 'steps that begin with a name';
+	return null;
+}

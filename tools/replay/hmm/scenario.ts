@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Replay one scenario: execute its steps, and hold each answer against the recorded one.
+ *
+ * The first step that differs ends it: what follows would be a consequence.
+ */
+import type { task_struct } from '../../../include/linux/sched.ts';
+import type { ProfileName } from '../../../include/sim/feature.ts';
+import { KernelOops } from '../../../include/sim/report.ts';
+import { installedWorld, installWorld } from '../../../include/sim/world.ts';
+import type { BootOptions } from '../../../init/main.ts';
+import type { Mismatch } from '../report.ts';
+import { type SpaceState, StepComparison } from './compare.ts';
+import { dumpPageTable, dumpVmas } from './dump.ts';
+import { Oracle } from './oracle.ts';
+import type { Answer, Scenario, Step } from './record.ts';
+import { execute, UnknownStep } from './steps.ts';
+
+/** What a replay found. */
+export interface ScenarioResult {
+	/** Empty: all answers are the recorded ones. */
+	readonly mismatches: readonly Mismatch[];
+	/** The same for the letters that are compared apart. */
+	readonly strict: readonly Mismatch[];
+}
+
+/** A replay under way. */
+class Replay {
+	private readonly scenario: Scenario;
+	private readonly oracle: Oracle;
+	private readonly expected = new Map<task_struct, SpaceState>();
+	mismatches: Mismatch[] = [];
+	strict: Mismatch[] = [];
+
+	constructor(scenario: Scenario, oracle: Oracle) {
+		this.scenario = scenario;
+		this.oracle = oracle;
+	}
+
+	steps(): void {
+		const { steps, r } = this.scenario;
+		for (const [i, step] of steps.entries()) {
+			const answer = r[i]!;
+			if (answer['skip'] === 'guard') continue;
+			const comparison = new StepComparison(`${i} ${stepText(step)}`);
+			this.step(step, answer, comparison);
+			this.strict.push(...comparison.strict);
+			if (comparison.mismatches.length === 0) continue;
+			this.mismatches.push(...comparison.mismatches);
+			return;
+		}
+	}
+
+	private step(step: Step, expected: Answer, comparison: StepComparison): void {
+		const { oracle } = this;
+		oracle.log.seen = [];
+		if (step[0] !== 'child') {
+			const got = execute(oracle, oracle.parent, step);
+			this.compare(step, expected, got, comparison);
+			return;
+		}
+		if (oracle.child === null) {
+			comparison.fields('', expected, { skip: 'nochild' });
+			return;
+		}
+		const inner = execute(oracle, oracle.child, step.slice(1) as unknown as Step);
+		const recorded = (expected['c'] ?? {}) as Answer;
+		comparison.fields('c.', recorded, inner);
+		if (oracle.child !== null) this.space('c.', oracle.child, recorded, comparison);
+		this.compare(step, expected, {}, comparison);
+	}
+
+	/** Compare a step of the parent, or what a child's step did to the parent. */
+	private compare(
+		step: Step,
+		expected: Answer,
+		got: Answer,
+		comparison: StepComparison,
+	): void {
+		const { log, parent } = this.oracle;
+		const inv = step[0] === 'rel' ? [...log.seen].sort(inOrder) : log.seen;
+		const all = inv.length === 0 ? got : { ...got, inv };
+		comparison.fields('', expected, all);
+		if (got['skip'] === undefined) this.space('', parent, expected, comparison);
+	}
+
+	private space(
+		of: string,
+		task: task_struct,
+		recorded: Answer,
+		comparison: StepComparison,
+	): void {
+		const state = this.expected.get(task) ?? { pt: '', vma: '' };
+		if (typeof recorded['pt'] === 'string') state.pt = recorded['pt'];
+		if (typeof recorded['vma'] === 'string') state.vma = recorded['vma'];
+		this.expected.set(task, state);
+		const { window } = this.oracle;
+		const mm = task.mm!;
+		comparison.space(of, state, {
+			pt: dumpPageTable(mm, window),
+			vma: dumpVmas(mm, window),
+		});
+	}
+}
+
+function inOrder(a: readonly number[], b: readonly number[]): number {
+	for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!;
+	return 0;
+}
+
+/** A step as the records write it. */
+function stepText(step: Step): string {
+	return JSON.stringify(step);
+}
+
+/** What the model did instead of answering. */
+function breakdown(error: unknown): Mismatch {
+	if (error instanceof KernelOops)
+		return { step: 'the kernel', expected: 'an answer', got: error.report.text };
+	if (error instanceof UnknownStep)
+		return { step: 'the model', expected: 'an answer', got: `has no ${error.message}` };
+	throw error;
+}
+
+/**
+ * Replay a scenario.
+ *
+ * @param scenario - what the kernel was asked and answered
+ * @param profile - the kernel
+ * @param options - of boot()
+ */
+export function replayScenario(
+	scenario: Scenario,
+	profile: ProfileName,
+	options: BootOptions = {},
+): ScenarioResult {
+	const oracle = new Oracle(scenario, profile, options);
+	const replay = new Replay(scenario, oracle);
+	try {
+		replay.steps();
+		const reports = oracle.close();
+		if (reports.length > 0 && replay.mismatches.length === 0)
+			replay.mismatches.push({
+				step: 'the kernel',
+				expected: 'no report',
+				got: reports.map(({ text }) => text).join('\n'),
+			});
+	} catch (error) {
+		replay.mismatches.push(breakdown(error));
+	} finally {
+		if (installedWorld() !== null) installWorld(null);
+	}
+	return replay;
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** What each step does, and what it answers. */
+import { EAGAIN } from '../../../include/linux/errno.ts';
+import { MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
+import type { task_struct } from '../../../include/linux/sched.ts';
+import { PAGE_SIZE } from '../../../include/linux/types.ts';
+import { run } from '../../../kernel/sched/core.ts';
+import {
+	HMM_DMIRROR_CHECK_EXCLUSIVE,
+	HMM_DMIRROR_EXCLUSIVE,
+	HMM_DMIRROR_FLAGS,
+	HMM_DMIRROR_MIGRATE_TO_DEV,
+	HMM_DMIRROR_MIGRATE_TO_SYS,
+	HMM_DMIRROR_READ,
+	HMM_DMIRROR_READ_UNLOCKED,
+	HMM_DMIRROR_RELEASE,
+	HMM_DMIRROR_SNAPSHOT,
+	HMM_DMIRROR_WRITE,
+	hmm_dmirror_cmd,
+} from '../../../lib/test_hmm_uapi.ts';
+import { forkProcess } from '../../../mm/fork.ts';
+import { shmemTruncate } from '../../../mm/shmem.ts';
+import {
+	exitProcess,
+	userMadvise,
+	userMmap,
+	userMprotect,
+	userMunmap,
+	userRead64,
+	userWrite64,
+} from '../../../mm/syscalls.ts';
+import { type Oracle, pageOf } from './oracle.ts';
+import { faultRange, faultsOf } from './range.ts';
+import { type Answer, runLength, type Step } from './record.ts';
+
+/** Values of more pages than this are recorded as runs. */
+const VALUES_UP_TO = 64;
+
+/** A step that the replay does not know. */
+export class UnknownStep extends Error {}
+
+type Num = readonly number[];
+type Handler = (oracle: Oracle, task: task_struct, args: Num) => Answer;
+
+const bytes = (pages: number): bigint => BigInt(pages) * PAGE_SIZE;
+
+function mmapStep(oracle: Oracle, task: task_struct, step: Step): Answer {
+	const [, page, pages, prot, kind, off] = step as unknown as [
+		string,
+		number,
+		number,
+		number,
+		string,
+		number,
+	];
+	const at = oracle.address(page);
+	const shared = kind[1] === 's';
+	const flags = shared ? MAP_SHARED : MAP_PRIVATE;
+	let got: bigint | number;
+	if (kind === 'ap' || kind === 'as') got = userMmap(task, at, bytes(pages), prot, flags);
+	else if (kind === 'fp' || kind === 'fs')
+		got = userMmap(task, at, bytes(pages), prot, flags, oracle.file, BigInt(off));
+	else throw new UnknownStep(`mmap of kind ${kind}`);
+	return { rc: typeof got === 'number' ? got : 0 };
+}
+
+function readStep(oracle: Oracle, task: task_struct, [page = 0]: Num): Answer {
+	const before = faultsOf(task);
+	const got = userRead64(task, oracle.address(page));
+	const nf = faultsOf(task) - before;
+	return typeof got === 'bigint'
+		? { rc: 0, v: Number(got), nf }
+		: { sig: got.sig, code: got.code, nf };
+}
+
+function writeStep(oracle: Oracle, task: task_struct, [page = 0, value = 0]: Num): Answer {
+	const before = faultsOf(task);
+	const got = userWrite64(task, oracle.address(page), BigInt(value));
+	const nf = faultsOf(task) - before;
+	return got === null ? { rc: 0, nf } : { sig: got.sig, code: got.code, nf };
+}
+
+/** One command of a device, on the parent's mirror. */
+function ioctl(oracle: Oracle, dev: number, command: number, cmd: hmm_dmirror_cmd): number {
+	const filp = oracle.dmirrors[dev];
+	if (filp === undefined) throw new UnknownStep(`device ${dev}`);
+	return run(filp.f_op.unlocked_ioctl!(filp, command, cmd), { task: oracle.parent });
+}
+
+/** First value of each page of a buffer. */
+function valuesOf(buffer: Uint8Array): unknown[] {
+	const view = new DataView(buffer.buffer);
+	const values: number[] = [];
+	for (let at = 0; at < buffer.length; at += Number(PAGE_SIZE))
+		values.push(Number(view.getBigUint64(at, true)));
+	if (values.length <= VALUES_UP_TO) return values;
+	const runs: [number, number][] = [];
+	for (const value of values) {
+		const last = runs.at(-1);
+		if (last !== undefined && last[0] === value) last[1]++;
+		else runs.push([value, 1]);
+	}
+	return runs;
+}
+
+/** A command that moves a page's data for each page. */
+function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Handler {
+	return (oracle, _task, [dev = 0, page = 0, pages = 0, value]) => {
+		const buffer = new Uint8Array(pages * Number(PAGE_SIZE));
+		if (value !== undefined)
+			for (let i = 0; i < pages; i++)
+				buffer.set(pageOf(BigInt(value + i)), i * Number(PAGE_SIZE));
+		const cmd = new hmm_dmirror_cmd({
+			addr: oracle.address(page),
+			npages: BigInt(pages),
+			ptr: buffer,
+		});
+		const rc = ioctl(oracle, dev, command, cmd);
+		if (rc !== 0) return { rc };
+		const all = { cp: Number(cmd.cpages), fl: Number(cmd.faults), d: valuesOf(buffer) };
+		return { rc, ...Object.fromEntries(fields.map((name) => [name, all[name]])) };
+	};
+}
+
+function snapshotStep(
+	oracle: Oracle,
+	_task: task_struct,
+	[dev = 0, page = 0, pages = 0]: Num,
+): Answer {
+	const perm = new Uint8Array(pages);
+	const cmd = new hmm_dmirror_cmd({
+		addr: oracle.address(page),
+		npages: BigInt(pages),
+		ptr: perm,
+	});
+	const rc = ioctl(oracle, dev, HMM_DMIRROR_SNAPSHOT, cmd);
+	if (rc !== 0) return { rc };
+	const tokens = [...perm].map((byte) => byte.toString(16).padStart(2, '0'));
+	return { rc, s: runLength(tokens), cp: Number(cmd.cpages) };
+}
+
+/** A command without data. */
+function plainStep(command: number): Handler {
+	return (oracle, _task, [dev = 0, page = 0, pages = 1]) => ({
+		rc: ioctl(
+			oracle,
+			dev,
+			command,
+			new hmm_dmirror_cmd({ addr: oracle.address(page), npages: BigInt(pages) }),
+		),
+	});
+}
+
+function forkStep(oracle: Oracle, task: task_struct): Answer {
+	if (oracle.child !== null) return { rc: -EAGAIN };
+	const made = forkProcess(task);
+	if (typeof made === 'number') return { rc: made };
+	oracle.child = made;
+	return { rc: 0 };
+}
+
+function childExitStep(oracle: Oracle): Answer {
+	if (oracle.child === null) return { skip: 'nochild' };
+	exitProcess(oracle.child);
+	oracle.child = null;
+	return { rc: 0 };
+}
+
+const handlers: Readonly<Record<string, Handler>> = {
+	munmap: (o, t, [p = 0, n = 0]) => ({ rc: userMunmap(t, o.address(p), bytes(n)) }),
+	mprotect: (o, t, [p = 0, n = 0, prot = 0]) => ({
+		rc: userMprotect(t, o.address(p), bytes(n), prot),
+	}),
+	madvise: (o, t, [p = 0, n = 0, advice = 0]) => ({
+		rc: userMadvise(t, o.address(p), bytes(n), advice),
+	}),
+	read: readStep,
+	write: writeStep,
+	ftrunc: (o, t, [n = 0]) => {
+		run(shmemTruncate(o.file, bytes(n)), { task: t });
+		return { rc: 0 };
+	},
+	fork: forkStep,
+	cexit: childExitStep,
+	mig: dataStep(HMM_DMIRROR_MIGRATE_TO_DEV, ['cp', 'd']),
+	sys: dataStep(HMM_DMIRROR_MIGRATE_TO_SYS, ['cp']),
+	dread: dataStep(HMM_DMIRROR_READ, ['cp', 'd', 'fl']),
+	dreadu: dataStep(HMM_DMIRROR_READ_UNLOCKED, ['cp', 'd', 'fl']),
+	dwrite: dataStep(HMM_DMIRROR_WRITE, ['cp', 'fl']),
+	snap: snapshotStep,
+	excl: dataStep(HMM_DMIRROR_EXCLUSIVE, ['cp', 'd']),
+	cexcl: plainStep(HMM_DMIRROR_CHECK_EXCLUSIVE),
+	rel: (o, t, [dev = 0]) => plainStep(HMM_DMIRROR_RELEASE)(o, t, [dev]),
+	flags: (o, _t, [dev = 0, v = 0]) => ({
+		rc: ioctl(
+			o,
+			dev,
+			HMM_DMIRROR_FLAGS,
+			new hmm_dmirror_cmd({ addr: o.address(0), npages: BigInt(v) }),
+		),
+	}),
+};
+
+/**
+ * Execute a step.
+ *
+ * @param oracle - the scenario's kernel
+ * @param task - who makes the call
+ * @param step - name and arguments
+ * @throws UnknownStep the replay has no such step
+ */
+export function execute(oracle: Oracle, task: task_struct, step: Step): Answer {
+	const [op, ...args] = step;
+	if (op === 'mmap') return mmapStep(oracle, task, step);
+	if (op === 'hmm' || op === 'hmmu') return rangeStep(oracle, task, step);
+	const handler = Object.hasOwn(handlers, op) ? handlers[op] : undefined;
+	if (handler === undefined) throw new UnknownStep(`step ${op}`);
+	return handler(oracle, task, args as Num);
+}
+
+function rangeStep(oracle: Oracle, task: task_struct, step: Step): Answer {
+	const [op, page, pages, deflt, mask, owner, ...rest] = step as unknown as [
+		string,
+		number,
+		number,
+		number,
+		number,
+		number,
+		...(number | string)[],
+	];
+	const request = { page, pages, deflt, mask, owner };
+	if (op === 'hmmu') {
+		const [timeout, req = ''] = rest as [number, string?];
+		return faultRange(
+			oracle,
+			task,
+			{ ...request, req },
+			{
+				locked: false,
+				timeout: BigInt(timeout),
+			},
+		);
+	}
+	const [maxTries, refill, req = ''] = rest as [number, number, string?];
+	return faultRange(
+		oracle,
+		task,
+		{ ...request, req },
+		{
+			locked: true,
+			maxTries,
+			refill: refill !== 0,
+		},
+	);
+}
