@@ -91,6 +91,7 @@ const dmirror_devmem_ops: dev_pagemap_ops = {
  * @param spm - `spm_addr_dev0` and `spm_addr_dev1`: memory for two coherent devices; none: there are
  *   only the two private ones
  * @returns 0 or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* hmm_dmirror_init(spm: readonly range[] = []): Sim<int> {
 	const devices = dmirror_devices();
@@ -111,7 +112,11 @@ export function* hmm_dmirror_init(spm: readonly range[] = []): Sim<int> {
 	return 0;
 }
 
-/** Unload the module; nobody has a device open. */
+/**
+ * Unload the module; nobody has a device open.
+ *
+ * @kernel lib/test_hmm.c
+ */
 export function* hmm_dmirror_exit(): Sim<void> {
 	for (const mdevice of dmirror_devices().splice(0))
 		yield* dmirror_device_remove_chunks(mdevice);
@@ -132,6 +137,7 @@ export function dmirrorDevice(minor: int): dmirror_device | null {
  *
  * @param minor - N
  * @returns the file, or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_fops_open(minor: int): Sim<file | errno> {
 	const mdevice = dmirrorDevice(minor);

@@ -128,7 +128,11 @@ export class dmirror_device {
 	}
 }
 
-/** Whether a device's memory is private. */
+/**
+ * Whether a device's memory is private.
+ *
+ * @kernel lib/test_hmm.c
+ */
 export function dmirror_is_private_zone(mdevice: dmirror_device): boolean {
 	return mdevice.zone_device_type === HMM_DMIRROR_MEMORY_DEVICE_PRIVATE;
 }
@@ -138,12 +142,20 @@ export function BACKING_PAGE(p: page): page {
 	return is_device_private_page(p) ? (p.zone_device_data as page) : p;
 }
 
-/** The chunk that a device page lies in. */
+/**
+ * The chunk that a device page lies in.
+ *
+ * @kernel lib/test_hmm.c
+ */
 export function dmirror_page_to_chunk(p: page): dmirror_chunk {
 	return page_pgmap(p).container as dmirror_chunk;
 }
 
-/** The device that a page belongs to. */
+/**
+ * The device that a page belongs to.
+ *
+ * @kernel lib/test_hmm.c
+ */
 export function dmirror_page_to_device(p: page): dmirror_device {
 	return dmirror_page_to_chunk(p).mdevice;
 }
@@ -159,6 +171,7 @@ function chunkRange({ spm }: dmirror_device): range | int {
  * @param mdevice - the device
  * @param is_large - its pages are handed out as folios of PMD size
  * @returns the chunk, or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_allocate_chunk(
 	mdevice: dmirror_device,
@@ -216,6 +229,7 @@ function* takePage(mdevice: dmirror_device, is_large: boolean): Sim<page | null>
  * @param mdevice - the device
  * @param is_large - a folio of PMD size
  * @returns the page, locked, with one reference and a backing page; null: there is no memory
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_devmem_alloc_page(
 	mdevice: dmirror_device,
@@ -245,6 +259,7 @@ export function* dmirror_devmem_alloc_page(
  * The last reference of a device page was put.
  *
  * @param p - its first page
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_devmem_free(p: page): Sim<void> {
 	const rpage = BACKING_PAGE(p);
@@ -266,6 +281,7 @@ export function* dmirror_devmem_free(p: page): Sim<void> {
  * @param head - what was split
  * @param tail - a new folio; null: all are made
  * @since v6.19
+ * @kernel lib/test_hmm.c
  */
 export function dmirror_devmem_folio_split(head: folio, tail: folio | null): void {
 	const rpage = BACKING_PAGE(head.page) as page | null;

@@ -331,6 +331,7 @@ function* forEachPart(
  * @param self - the mirror
  * @param cmd - range; out: pages that moved
  * @returns 0 or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_migrate_to_system(self: dmirror, cmd: hmm_dmirror_cmd): Sim<int> {
 	return yield* forEachPart(self, cmd, selectOwn(self), function* (args) {
@@ -352,6 +353,7 @@ export function* dmirror_migrate_to_system(self: dmirror, cmd: hmm_dmirror_cmd):
  * @param self - the mirror
  * @param cmd - range and buffer; out: pages that are on the device
  * @retval -ENOENT not all of them are
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_migrate_to_device(self: dmirror, cmd: hmm_dmirror_cmd): Sim<int> {
 	const ret = yield* forEachPart(self, cmd, MIGRATE_VMA_SELECT_SYSTEM, function* (args) {
@@ -368,6 +370,7 @@ export function* dmirror_migrate_to_device(self: dmirror, cmd: hmm_dmirror_cmd):
  * A CPU touched a private page: `migrate_to_ram`.
  *
  * @param vmf - the fault
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_devmem_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	const touched = vmf.page as page;
@@ -394,6 +397,7 @@ export function* dmirror_devmem_fault(vmf: vm_fault): Sim<vm_fault_t> {
  * Bring everything of a chunk back to system memory.
  *
  * @param chunk - the chunk
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_device_evict_chunk(chunk: dmirror_chunk): Sim<void> {
 	const { end } = chunk.pagemap.ranges[0]!;

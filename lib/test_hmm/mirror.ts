@@ -94,7 +94,11 @@ export class dmirror {
 	}
 }
 
-/** Data on its way between a program and the device. */
+/**
+ * Data on its way between a program and the device.
+ *
+ * @kernel lib/test_hmm.c
+ */
 export class dmirror_bounce {
 	readonly ptr: Uint8Array;
 	readonly addr: unsigned_long;
@@ -265,6 +269,7 @@ function* dmirror_fault(
  * @param end - exclusive
  * @param bounce - where to; counts the pages
  * @retval -ENOENT the next page is not in the mirror
+ * @kernel lib/test_hmm.c
  */
 export function dmirror_do_read(
 	self: dmirror,
@@ -337,6 +342,7 @@ function* transfer(
  * @param cmd - range and buffer
  * @param unlocked - by hmm_range_fault_unlocked_timeout()
  * @returns 0 or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_read(self: dmirror, cmd: hmm_dmirror_cmd, unlocked: boolean): Sim<int> {
 	const bounce = new dmirror_bounce(cmd.addr, cmd.npages);
@@ -350,6 +356,7 @@ export function* dmirror_read(self: dmirror, cmd: hmm_dmirror_cmd, unlocked: boo
  * @param self - the mirror
  * @param cmd - range and buffer
  * @returns 0 or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_write(self: dmirror, cmd: hmm_dmirror_cmd): Sim<int> {
 	const bounce = new dmirror_bounce(cmd.addr, cmd.npages);

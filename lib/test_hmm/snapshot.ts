@@ -115,6 +115,7 @@ function* dmirror_range_snapshot(self: dmirror, range: hmm_range, perm: Uint8Arr
  * @param self - the mirror
  * @param cmd - range and buffer, a byte a page; out: pages
  * @returns 0 or an errno
+ * @kernel lib/test_hmm.c
  */
 export function* dmirror_snapshot(self: dmirror, cmd: hmm_dmirror_cmd): Sim<int> {
 	const { mm } = self;
