@@ -25,6 +25,7 @@ import {
 	userMadvise,
 	userMmap,
 	userMprotect,
+	userMremap,
 	userMunmap,
 	userRead64,
 	userWrite64,
@@ -174,6 +175,10 @@ const handlers: Readonly<Record<string, Handler>> = {
 	madvise: (o, t, [p = 0, n = 0, advice = 0]) => ({
 		rc: userMadvise(t, o.address(p), bytes(n), advice),
 	}),
+	mremap: (o, t, [p = 0, n = 0, q = 0, flags = 0]) => {
+		const got = userMremap(t, o.address(p), bytes(n), bytes(n), flags, o.address(q));
+		return { rc: typeof got === 'number' ? got : 0 };
+	},
 	read: readStep,
 	write: writeStep,
 	ftrunc: (o, t, [n = 0]) => {
