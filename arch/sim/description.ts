@@ -15,7 +15,8 @@ export type HexString = string;
 
 /** What the CPU is: kernel decisions depend on it. */
 export interface CpuModel {
-	vendor: 'intel' | 'amd' | 'hygon' | 'zhaoxin' | 'centaur';
+	/** `other`: what the kernel's x86 code does not know, and CPUs that are not x86. */
+	vendor: 'intel' | 'amd' | 'hygon' | 'zhaoxin' | 'centaur' | 'other';
 	/** Decoded family, extended family added: Zen is 0x17. */
 	family: number;
 	model: number;
@@ -52,6 +53,8 @@ export interface HostBridgeDescription {
 	/** `aborts`: peer requests neither leave for another host bridge nor come from one. */
 	crossing?: Passage;
 	numaNode?: number;
+	/** The file does not tell which function is the first on the root bus, or who made it. */
+	unknown?: boolean;
 }
 
 /** A base address register as the firmware left it. */

@@ -157,13 +157,14 @@ const hostShape = record(
 		windows: listOf(record({ cpu: hex, bus: hex, size: hex })),
 		crossing: passage,
 		numaNode: number,
+		unknown: flag,
 	},
 );
 const machineShape = record(
 	{
 		name: text,
 		cpu: record({
-			vendor: oneOf('intel', 'amd', 'hygon', 'zhaoxin', 'centaur'),
+			vendor: oneOf('intel', 'amd', 'hygon', 'zhaoxin', 'centaur', 'other'),
 			family: number,
 			model: number,
 		}),

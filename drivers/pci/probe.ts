@@ -20,6 +20,7 @@ import {
 	X86_VENDOR_CENTAUR,
 	X86_VENDOR_HYGON,
 	X86_VENDOR_INTEL,
+	X86_VENDOR_UNKNOWN,
 	X86_VENDOR_ZHAOXIN,
 } from '../../include/asm/processor.ts';
 import { device } from '../../include/linux/device.ts';
@@ -47,6 +48,7 @@ const vendors: Readonly<Record<CpuModel['vendor'], number>> = {
 	centaur: X86_VENDOR_CENTAUR,
 	hygon: X86_VENDOR_HYGON,
 	zhaoxin: X86_VENDOR_ZHAOXIN,
+	other: X86_VENDOR_UNKNOWN,
 };
 
 /** What an unused BAR is: nothing is ever written to it. */

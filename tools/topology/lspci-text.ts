@@ -10,7 +10,9 @@
  * begins a function, so an unindented line that begins none belongs to the one before.
  */
 import { formatBdf, parseBdf } from '../../arch/sim/description.ts';
+import { applyConfig } from './config-space.ts';
 import { TopologyError } from './error.ts';
+import { emptyFunction, type FoundFunction, type PcieTypeNumber } from './functions.ts';
 
 /** A line with its wrapped parts joined. */
 interface LogicalLine {
@@ -18,43 +20,6 @@ interface LogicalLine {
 	/** Of its first part, counted from 1. */
 	line: number;
 }
-
-/** A `Region` line. */
-export interface LspciRegion {
-	bar: number;
-	address: bigint;
-	size: bigint;
-	prefetchable: boolean;
-	is64: boolean;
-	io: boolean;
-}
-
-/** One function as lspci shows it. */
-export interface LspciFunction {
-	/** With domain. */
-	bdf: string;
-	/** Line of its header. */
-	line: number;
-	class: number;
-	vendor: number;
-	device: number;
-	revision: number;
-	/** lspci could not or was not allowed to tell all. */
-	unknown: boolean;
-	/** PCIe type; null: conventional. */
-	pcieType: PcieTypeNumber | null;
-	acs: { cap: number; control: number } | null;
-	ats: boolean;
-	/** `Bus:` line of a bridge. */
-	buses: { secondary: number; subordinate: number; line: number } | null;
-	/** A port that sees somebody at the other end of its link. */
-	linkUp: boolean;
-	regions: LspciRegion[];
-	numaNode: number | null;
-	iommuGroup: number | null;
-}
-
-type PcieTypeNumber = 0 | 1 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 
 const pcieTypes: readonly (readonly [string, PcieTypeNumber])[] = [
 	['Legacy Endpoint', 1],
@@ -104,6 +69,11 @@ const vendorNames: readonly (readonly [string, number])[] = [
 ];
 
 const headerPattern = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7])\s+(\S.*)$/i;
+/** A row of `lspci -x`. */
+const rowPattern = /^([0-9a-f]{2,3}): ((?:[0-9a-f]{2} ){0,15}[0-9a-f]{2})$/i;
+/** Prompts, and what lspci complains about. */
+const noise = /^[$#]|^pcilib:|^lspci:/;
+const CONFIG_BYTES = 4096;
 const headerExample = '`00:00.0 Host bridge [0600]: … [8086:29c0]`';
 const attributePattern =
 	/^(Subsystem|Control|Status|Latency|Interrupt|NUMA node|IOMMU group|Region \d|Bus|I\/O behind|Memory behind|Prefetchable memory|Secondary status|BridgeCtl|Capabilities|Kernel|Expansion ROM|DeviceName|Physical Slot|Flags|BIST|ACSCap|ACSCtl)\b/;
@@ -123,36 +93,48 @@ function logicalLines(text: string): LogicalLine[] {
 			/^[0-9a-f]{2,3}: [0-9a-f]{2}\b/i.test(stripped) ||
 			last === undefined ||
 			last.text.trim() === '' ||
-			/^[$#]|^pcilib:|^lspci:/.test(last.text);
+			noise.test(last.text);
 		if (begins) lines.push({ text: stripped, line: i + 1 });
 		else if (last !== undefined) last.text += ` ${stripped.trim()}`;
 	}
 	return lines;
 }
 
+/** What one paragraph of lspci's output says. */
+interface Block {
+	fn: FoundFunction;
+	/** It has what -vvv prints. */
+	detailed: boolean;
+	/** What -xxxx prints; empty without it. */
+	bytes: number[];
+	/** Its last line, counted from 1. */
+	end: number;
+}
+
 /**
- * Read the functions of `lspci -vvv` output.
+ * Read the functions of `lspci -vvv` output, of `lspci -xxxx` output, or of both, one after the other or
+ * in one.
  *
  * @param text - the output
  * @param file - its name, for messages
  * @throws TopologyError where it is not such output, or is cut off
  */
-export function readLspci(text: string, file: string): LspciFunction[] {
-	const functions: LspciFunction[] = [];
-	const lines = logicalLines(text);
+export function readLspci(text: string, file: string): FoundFunction[] {
+	const blocks = new Map<string, Block>();
 	let reader: FunctionReader | null = null;
-	for (const { text: content, line } of lines) {
+	const close = (): void => {
+		if (reader === null) return;
+		const block = reader.finish();
+		const before = blocks.get(block.fn.bdf);
+		blocks.set(block.fn.bdf, before === undefined ? block : join(before, block, file));
+	};
+	for (const { text: content, line } of logicalLines(text)) {
 		const trimmed = content.trim();
-		if (trimmed === '' || /^[$#]|^pcilib:|^lspci:/.test(content)) continue;
+		if (trimmed === '' || noise.test(content)) continue;
 		const header = headerPattern.exec(content);
 		if (header !== null) {
-			if (reader !== null) functions.push(reader.finish());
-			reader = new FunctionReader(
-				file,
-				line,
-				header[1] as string,
-				header[2] as string,
-			);
+			close();
+			reader = new FunctionReader(file, line, header[1] ?? '', header[2] ?? '');
 		} else if (reader === null) {
 			throw new TopologyError(
 				file,
@@ -161,6 +143,7 @@ export function readLspci(text: string, file: string): LspciFunction[] {
 			);
 		} else reader.attribute(trimmed, line);
 	}
+	close();
 	if (reader === null) {
 		throw new TopologyError(
 			file,
@@ -168,16 +151,60 @@ export function readLspci(text: string, file: string): LspciFunction[] {
 			`lspci -vvv output, a line such as ${headerExample}`,
 		);
 	}
-	functions.push(reader.finish());
+	const functions = [...blocks.values()].map((block) => complete(block, file));
 	checkEnd(functions, text, file);
 	return functions;
+}
+
+/** Two paragraphs about one function: the text of the one, the bytes of the other. */
+function join(first: Block, second: Block, file: string): Block {
+	const twice =
+		(first.detailed && second.detailed) ||
+		(first.bytes.length > 0 && second.bytes.length > 0) ||
+		(!second.detailed && second.bytes.length === 0);
+	if (twice) {
+		throw new TopologyError(
+			file,
+			second.fn.line,
+			`${second.fn.bdf} only once, not the output of a second host: each needs a file of its own`,
+		);
+	}
+	const { fn } = first.detailed ? first : second;
+	const bytes = first.bytes.length > 0 ? first.bytes : second.bytes;
+	return { fn, detailed: first.detailed || second.detailed, bytes, end: second.end };
+}
+
+/** Take in the bytes, see that nothing is missing. */
+function complete({ fn, detailed, bytes, end }: Block, file: string): FoundFunction {
+	if (!detailed) {
+		fn.unknown = true;
+		if (!applyConfig(fn, Uint8Array.from(bytes))) {
+			throw new TopologyError(
+				file,
+				end,
+				bytes.length === 0
+					? `the details that lspci -vvv prints for ${fn.bdf}, beginning with a "Control:" line`
+					: `at least 64 bytes of ${fn.bdf}, in rows such as \`00: 86 80 …\``,
+			);
+		}
+		return fn;
+	}
+	if (bytes.length > 0) applyConfig(fn, Uint8Array.from(bytes));
+	if (fn.class >> 8 === 0x0604 && fn.buses === null && !fn.unknown) {
+		throw new TopologyError(
+			file,
+			end,
+			`bus numbers of the bridge ${fn.bdf}, such as \`Bus: primary=00, secondary=01, …\``,
+		);
+	}
+	return fn;
 }
 
 /**
  * Nothing is missing at the end. lspci -v ends each function, the last one too, with an empty line; and it
  * goes up through the buses, so what is behind a port must have come, if anything is.
  */
-function checkEnd(functions: readonly LspciFunction[], text: string, file: string): void {
+function checkEnd(functions: readonly FoundFunction[], text: string, file: string): void {
 	const line = text.trimEnd().split('\n').length;
 	if (!/\n[ \t>]*\r?\n[\s>]*$/.test(text))
 		throw new TopologyError(
@@ -185,7 +212,7 @@ function checkEnd(functions: readonly LspciFunction[], text: string, file: strin
 			line,
 			'an empty line after the last function, as lspci -vvv ends its output: the file is cut off',
 		);
-	const last = busKey(functions.at(-1) as LspciFunction);
+	const last = busKey(functions.at(-1) as FoundFunction);
 	const port = functions.find(
 		(fn) =>
 			fn.buses !== null &&
@@ -201,7 +228,7 @@ function checkEnd(functions: readonly LspciFunction[], text: string, file: strin
 }
 
 /** Order in which lspci comes to a bus: that of a function, or the one behind it. */
-function busKey(fn: LspciFunction, secondary?: number): number {
+function busKey(fn: FoundFunction, secondary?: number): number {
 	const { domain, bus } = parseBdf(fn.bdf) ?? { domain: 0, bus: 0 };
 	return domain * 256 + (secondary ?? bus);
 }
@@ -209,9 +236,11 @@ function busKey(fn: LspciFunction, secondary?: number): number {
 /** Collects the lines of one function. */
 class FunctionReader {
 	private readonly file: string;
-	private readonly fn: LspciFunction;
+	private readonly fn: FoundFunction;
 	private lastLine: number;
 	private sawControl = false;
+	private linkDown = false;
+	private readonly bytes: number[] = [];
 	private inCapabilities = false;
 	private acsCap: number | null = null;
 	private acsControl: number | null = null;
@@ -220,23 +249,7 @@ class FunctionReader {
 		this.file = file;
 		this.lastLine = line;
 		const bdf = address.toLowerCase();
-		this.fn = {
-			bdf: bdf.length === 7 ? `0000:${bdf}` : bdf,
-			line,
-			class: 0,
-			vendor: 0,
-			device: 0,
-			revision: 0,
-			unknown: false,
-			pcieType: null,
-			acs: null,
-			ats: false,
-			buses: null,
-			linkUp: false,
-			regions: [],
-			numaNode: null,
-			iommuGroup: null,
-		};
+		this.fn = emptyFunction(bdf.length === 7 ? `0000:${bdf}` : bdf, line);
 		const parsed = parseBdf(this.fn.bdf);
 		if (parsed === null)
 			throw new TopologyError(file, line, 'an address such as 0000:3b:00.0');
@@ -275,7 +288,7 @@ class FunctionReader {
 			fn.class = (classNames[className] ?? 0) << 8;
 			fn.vendor =
 				vendorNames.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 0;
-			fn.unknown = true;
+			fn.unknownIds = true;
 		}
 		fn.class |= hex(/\(prog-if ([0-9a-f]{2})\b/i.exec(title)?.[1]);
 		fn.revision = hex(/\(rev ([0-9a-f]{2})\)/i.exec(title)?.[1]);
@@ -285,7 +298,9 @@ class FunctionReader {
 	attribute(text: string, line: number): void {
 		const { fn } = this;
 		this.lastLine = line;
-		if (text.startsWith('Control:')) this.sawControl = true;
+		const row = rowPattern.exec(text);
+		if (row !== null) this.row(row[1] as string, row[2] as string, line);
+		else if (text.startsWith('Control:')) this.sawControl = true;
 		else if (text.startsWith('Region ')) this.region(text, line);
 		else if (text.startsWith('Bus:')) this.buses(text, line);
 		else if (text.startsWith('Capabilities:')) this.capability(text);
@@ -296,7 +311,11 @@ class FunctionReader {
 		else if (text.startsWith('IOMMU group:'))
 			fn.iommuGroup = Number.parseInt(text.slice(12), 10);
 		else if (text.startsWith('!!!')) fn.unknown = true;
-		if (/\b(?:DLActive|PresDet)\+/.test(text) && !/Cap:/.test(text)) fn.linkUp = true;
+		// A card in the slot of a link that is down was not enumerated.
+		const link = /\bDLActive([+-])/.exec(text);
+		if (link !== null) this.linkDown = link[1] === '-';
+		if (link?.[1] === '+') fn.linkUp = true;
+		if (/^SltSta:.*\bPresDet\+/.test(text) && !this.linkDown) fn.linkUp = true;
 	}
 
 	private region(text: string, line: number): void {
@@ -382,23 +401,23 @@ class FunctionReader {
 		return word;
 	}
 
+	/** A row of hexadecimal digits: they follow each other. */
+	private row(offset: string, digits: string, line: number): void {
+		const bytes = digits.split(' ').map((byte) => Number.parseInt(byte, 16));
+		const at = Number.parseInt(offset, 16);
+		if (at !== this.bytes.length || at + bytes.length > CONFIG_BYTES) {
+			throw new TopologyError(
+				this.file,
+				line,
+				`the row of bytes at offset ${hexOffset(this.bytes.length)}`,
+			);
+		}
+		this.bytes.push(...bytes);
+	}
+
 	/** The function, once all its lines have been seen. */
-	finish(): LspciFunction {
+	finish(): Block {
 		const { fn, file, lastLine } = this;
-		if (!this.sawControl) {
-			throw new TopologyError(
-				file,
-				lastLine,
-				`the details that lspci -vvv prints for ${fn.bdf}, beginning with a "Control:" line`,
-			);
-		}
-		if (fn.class >> 8 === 0x0604 && fn.buses === null) {
-			throw new TopologyError(
-				file,
-				lastLine,
-				`bus numbers of the bridge ${fn.bdf}, such as \`Bus: primary=00, secondary=01, …\``,
-			);
-		}
 		if ((this.acsCap === null) !== (this.acsControl === null)) {
 			throw new TopologyError(
 				file,
@@ -409,8 +428,12 @@ class FunctionReader {
 		if (this.acsCap !== null && this.acsControl !== null) {
 			fn.acs = { cap: this.acsCap, control: this.acsControl };
 		}
-		return fn;
+		return { fn, detailed: this.sawControl, bytes: this.bytes, end: lastLine };
 	}
+}
+
+function hexOffset(offset: number): string {
+	return `${offset.toString(16).padStart(2, '0')}:`;
 }
 
 /** `[size=32M]` */

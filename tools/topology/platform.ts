@@ -8,21 +8,54 @@
  */
 import type { CpuModel, Passage } from '../../arch/sim/description.ts';
 
-const cpuVendors = ['intel', 'amd', 'hygon', 'zhaoxin', 'centaur'] as const;
+const cpuVendors = ['intel', 'amd', 'hygon', 'zhaoxin', 'centaur', 'other'] as const;
 
 /**
  * Read a CPU as given on a command line: `vendor:family` or `vendor:family:model`, numbers in any base.
+ * `other` is what has no x86 vendor of these, an Arm CPU for example; it needs no family.
  *
  * @returns null if the text is not of that form
  */
 export function parseCpu(text: string): CpuModel | null {
 	const [vendor = '', family = '', model = '0', ...rest] = text.toLowerCase().split(':');
 	const known = cpuVendors.find((name) => name === vendor);
+	if (known === 'other' && family === '') return { vendor: known, family: 0, model: 0 };
 	const [f, m] = [Number(family), Number(model)];
 	const whole =
 		family !== '' && Number.isInteger(f) && Number.isInteger(m) && f >= 0 && m >= 0;
 	if (known === undefined || !whole || rest.length > 0) return null;
 	return { vendor: known, family: f, model: m };
+}
+
+/** Host bridges of AMD before Zen, and of ATI: K8, families 10h to 16h. */
+const amdBeforeZen: readonly number[] = [
+	0x1100, 0x1200, 0x1300, 0x1410, 0x1422, 0x1510, 0x1536, 0x1566, 0x1576, 0x1705,
+];
+const VENDOR_AMD = 0x1022;
+const VENDOR_ATI = 0x1002;
+const VENDOR_INTEL = 0x8086;
+const VENDOR_HYGON = 0x1d94;
+const CLASS_HOST_BRIDGE = 0x0600;
+
+/**
+ * The CPU that the host bridges of a machine suggest, where the source does not tell it.
+ *
+ * @param functions - vendor, device and class of each
+ * @returns a CPU of family 0 of another make, where they suggest none
+ */
+export function guessCpu(
+	functions: readonly { vendor: number; device: number; class: number }[],
+): CpuModel {
+	const hosts = functions.filter((fn) => fn.class >> 8 === CLASS_HOST_BRIDGE);
+	const has = (vendor: number) => hosts.filter((fn) => fn.vendor === vendor);
+	if (has(VENDOR_HYGON).length > 0) return { vendor: 'hygon', family: 0x18, model: 0 };
+	const amd = has(VENDOR_AMD);
+	const old = amd.some((fn) => amdBeforeZen.includes(fn.device));
+	if (old || (amd.length === 0 && has(VENDOR_ATI).length > 0))
+		return { vendor: 'amd', family: 0x15, model: 0 };
+	if (amd.length > 0) return { vendor: 'amd', family: 0x17, model: 0 };
+	const intel = functions.some((fn) => fn.vendor === VENDOR_INTEL);
+	return { vendor: intel ? 'intel' : 'other', family: intel ? 6 : 0, model: 0 };
 }
 
 /** Intel root complexes that pass peer requests on within one host bridge only. */

@@ -157,7 +157,9 @@ TEST('names_without_numbers', () => {
 	EXPECT_EQ(0x030200, d.devices[2]?.class ?? 0);
 	EXPECT_EQ(0x10de, d.devices[2]?.vendor ?? 0);
 	EXPECT_EQ(0, d.devices[2]?.device ?? -1);
-	EXPECT_TRUE(d.devices[2]?.unknown === true);
+	// Capabilities were told; who speaks for the host bridge was not.
+	EXPECT_TRUE(d.devices[2]?.unknown !== true);
+	EXPECT_TRUE(d.hostBridges[0]?.unknown === true);
 });
 
 TEST('bridge_that_nobody_configured_leads_nowhere', () => {
