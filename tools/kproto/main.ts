@@ -22,6 +22,10 @@ const subcommands: Readonly<Record<string, Entry>> = {
 		brief: 'follow one page from a GPU to a NIC, on every machine',
 		load: () => import('../demo/main.ts'),
 	},
+	topo: {
+		brief: 'who reaches whose memory on a machine, and by which path',
+		load: () => import('../topo/main.ts'),
+	},
 	kselftest: {
 		brief: 'run the suites, KTAP on standard output',
 		load: () => import('../kselftest/main.ts'),

@@ -162,7 +162,8 @@ export function applyConfig(fn: FoundFunction, bytes: Uint8Array): boolean {
 	}
 	fn.class = config.class;
 	fn.revision = config.revision;
-	fn.multifunction = config.multifunction;
+	// A function beside function 0 proves it, whatever its own bit says.
+	fn.multifunction = config.multifunction || !fn.bdf.endsWith('.0');
 	if (config.buses !== null) fn.buses = { ...config.buses, line: fn.buses?.line ?? fn.line };
 	// What a short dump leaves open was told before.
 	if (config.unknown && !fn.unknown) return true;

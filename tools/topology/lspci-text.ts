@@ -107,33 +107,49 @@ interface Block {
 	detailed: boolean;
 	/** What -xxxx prints; empty without it. */
 	bytes: number[];
+	file: string;
 	/** Its last line, counted from 1. */
 	end: number;
 }
 
+/** A file's text and its name, for messages. */
+export interface NamedText {
+	readonly text: string;
+	readonly file: string;
+}
+
 /**
- * Read the functions of `lspci -vvv` output, of `lspci -xxxx` output, or of both, one after the other or
- * in one.
+ * Read the functions of `lspci -vvv` output, of `lspci -xxxx` output, or of both, in one file or several.
  *
- * @param text - the output
- * @param file - its name, for messages
+ * @param inputs - the output
  * @throws TopologyError where it is not such output, or is cut off
  */
-export function readLspci(text: string, file: string): FoundFunction[] {
+export function readLspci(...inputs: readonly NamedText[]): FoundFunction[] {
 	const blocks = new Map<string, Block>();
+	for (const input of inputs) {
+		for (const block of readBlocks(input)) {
+			const before = blocks.get(block.fn.bdf);
+			blocks.set(
+				block.fn.bdf,
+				before === undefined ? block : join(before, block),
+			);
+		}
+	}
+	const functions = [...blocks.values()].map(complete);
+	for (const { text, file } of inputs) checkEnd(functions, text, file);
+	return functions;
+}
+
+/** The paragraphs of a file. */
+function readBlocks({ text, file }: NamedText): Block[] {
+	const blocks: Block[] = [];
 	let reader: FunctionReader | null = null;
-	const close = (): void => {
-		if (reader === null) return;
-		const block = reader.finish();
-		const before = blocks.get(block.fn.bdf);
-		blocks.set(block.fn.bdf, before === undefined ? block : join(before, block, file));
-	};
 	for (const { text: content, line } of logicalLines(text)) {
 		const trimmed = content.trim();
 		if (trimmed === '' || noise.test(content)) continue;
 		const header = headerPattern.exec(content);
 		if (header !== null) {
-			close();
+			if (reader !== null) blocks.push(reader.finish());
 			reader = new FunctionReader(file, line, header[1] ?? '', header[2] ?? '');
 		} else if (reader === null) {
 			throw new TopologyError(
@@ -143,7 +159,6 @@ export function readLspci(text: string, file: string): FoundFunction[] {
 			);
 		} else reader.attribute(trimmed, line);
 	}
-	close();
 	if (reader === null) {
 		throw new TopologyError(
 			file,
@@ -151,31 +166,31 @@ export function readLspci(text: string, file: string): FoundFunction[] {
 			`lspci -vvv output, a line such as ${headerExample}`,
 		);
 	}
-	const functions = [...blocks.values()].map((block) => complete(block, file));
-	checkEnd(functions, text, file);
-	return functions;
+	blocks.push(reader.finish());
+	return blocks;
 }
 
 /** Two paragraphs about one function: the text of the one, the bytes of the other. */
-function join(first: Block, second: Block, file: string): Block {
+function join(first: Block, second: Block): Block {
 	const twice =
 		(first.detailed && second.detailed) ||
 		(first.bytes.length > 0 && second.bytes.length > 0) ||
 		(!second.detailed && second.bytes.length === 0);
 	if (twice) {
 		throw new TopologyError(
-			file,
+			second.file,
 			second.fn.line,
 			`${second.fn.bdf} only once, not the output of a second host: each needs a file of its own`,
 		);
 	}
 	const { fn } = first.detailed ? first : second;
 	const bytes = first.bytes.length > 0 ? first.bytes : second.bytes;
-	return { fn, detailed: first.detailed || second.detailed, bytes, end: second.end };
+	const { file, end } = second;
+	return { fn, detailed: first.detailed || second.detailed, bytes, file, end };
 }
 
 /** Take in the bytes, see that nothing is missing. */
-function complete({ fn, detailed, bytes, end }: Block, file: string): FoundFunction {
+function complete({ fn, detailed, bytes, file, end }: Block): FoundFunction {
 	if (!detailed) {
 		fn.unknown = true;
 		if (!applyConfig(fn, Uint8Array.from(bytes))) {
@@ -428,7 +443,7 @@ class FunctionReader {
 		if (this.acsCap !== null && this.acsControl !== null) {
 			fn.acs = { cap: this.acsCap, control: this.acsControl };
 		}
-		return { fn, detailed: this.sawControl, bytes: this.bytes, end: lastLine };
+		return { fn, detailed: this.sawControl, bytes: this.bytes, file, end: lastLine };
 	}
 }
 

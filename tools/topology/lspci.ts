@@ -20,5 +20,5 @@ export function parseLspciTopology(
 	file: string,
 	options: AssembleOptions = {},
 ): MachineDescription {
-	return assemble(readLspci(text, file), file, options);
+	return assemble(readLspci({ text, file }), file, options);
 }

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * What a machine may be, where its source does not tell.
+ *
+ *     ACS of a function unknown       off everywhere | redirecting everywhere
+ *     type of a root bus's first      a root port | not
+ *     who speaks for a host bridge    nobody on the list | one for one host bridge | one for all
+ *
+ * Guarantee: the answers on all of these machines together are what the kernel may say of a pair. A pair
+ * depends on ACS only by whether any function on its path redirects, and on host bridges only by whether
+ * each is on the list, so a mixture can't give an answer that none of these gives.
+ */
+import {
+	type DeviceDescription,
+	formatBdf,
+	type HostBridgeDescription,
+	type MachineDescription,
+	parseBdf,
+} from '../../arch/sim/description.ts';
+import { pci_p2pdma_whitelist, REQ_SAME_HOST_BRIDGE } from '../../drivers/pci/p2pdma/whitelist.ts';
+import type { ProfileName } from '../../include/sim/feature.ts';
+import { type Answer, askKernel, type Reach } from './kernel.ts';
+
+const ACS_CAPABILITY = 0x1f;
+/** What a kernel with an IOMMU sets: source validation, redirects, upstream forwarding. */
+const ACS_STANDARD = 0x1d;
+const NOBODY = { vendor: 0xffff, device: 0xffff };
+const CLASS_HOST_BRIDGE = 0x06_0000;
+
+/** What of a machine its source does not tell. */
+export interface Unknowns {
+	/** Functions whose ACS words are not known. */
+	readonly acs: readonly string[];
+	/** Functions that speak for a host bridge only if they are root ports, and may not be. */
+	readonly types: readonly string[];
+	/** Host bridges for which nobody known speaks, `dddd:bb`. */
+	readonly hosts: readonly string[];
+}
+
+function hostName(host: HostBridgeDescription): string {
+	return formatBdf({ domain: host.domain, bus: host.bus, devfn: 0 }).slice(0, -5);
+}
+
+function firstOn(d: MachineDescription, host: HostBridgeDescription): DeviceDescription | null {
+	const name = hostName(host);
+	return (
+		d.devices.find(
+			({ bdf, parent }) => parent === null && bdf.startsWith(`${name}:`),
+		) ?? null
+	);
+}
+
+/**
+ * What is not known of a machine.
+ *
+ * @param d - the machine
+ */
+export function unknownsOf(d: MachineDescription): Unknowns {
+	const acs = d.devices
+		.filter(({ unknown, acs: words }) => unknown === true && words === null)
+		.map(({ bdf }) => bdf);
+	const types: string[] = [];
+	const hosts: string[] = [];
+	for (const host of d.hostBridges) {
+		if (host.unknown === true) {
+			hosts.push(hostName(host));
+			continue;
+		}
+		const first = firstOn(d, host);
+		if (first === null || first.unknown !== true || first.header !== 1) continue;
+		if ((parseBdf(first.bdf)?.devfn ?? 0) !== 0) types.push(first.bdf);
+	}
+	return { acs, types, hosts };
+}
+
+/** ids of a row of the list: one that is for one host bridge only, or one for all. */
+function listed(sameOnly: boolean): { vendor: number; device: number } {
+	const found = pci_p2pdma_whitelist.find(
+		({ flags, since }) =>
+			since === null && ((flags & REQ_SAME_HOST_BRIDGE) !== 0) === sameOnly,
+	);
+	return found ?? NOBODY;
+}
+
+/** The same machine with somebody speaking for the host bridges of which that is not known. */
+function withSpeakers(
+	d: MachineDescription,
+	hosts: readonly string[],
+	ids: { vendor: number; device: number },
+): MachineDescription {
+	const devices = [...d.devices];
+	for (const host of d.hostBridges) {
+		const name = hostName(host);
+		if (!hosts.includes(name)) continue;
+		const bdf = `${name}:00.0`;
+		const at = devices.findIndex((device) => device.bdf === bdf);
+		if (at >= 0) {
+			devices[at] = { ...(devices[at] as DeviceDescription), ...ids };
+			continue;
+		}
+		const before = devices.findIndex((device) => device.bdf.startsWith(`${name}:`));
+		devices.splice(before < 0 ? devices.length : before, 0, {
+			bdf,
+			...ids,
+			class: CLASS_HOST_BRIDGE,
+			header: 0,
+			pcieType: -1,
+			parent: null,
+			acs: null,
+			bars: [],
+		});
+	}
+	return { ...d, devices };
+}
+
+function withAcs(d: MachineDescription, unknown: readonly string[]): MachineDescription {
+	const set = new Set(unknown);
+	const devices = d.devices.map((device) =>
+		set.has(device.bdf)
+			? {
+					...device,
+					// Conventional functions have none: this one must not be one.
+					pcieType:
+						device.pcieType === -1
+							? (0 as const)
+							: device.pcieType,
+					acs: { cap: ACS_CAPABILITY, control: ACS_STANDARD },
+				}
+			: device,
+	);
+	return { ...d, devices };
+}
+
+function withoutRootPorts(d: MachineDescription, types: readonly string[]): MachineDescription {
+	const devices = d.devices.map((device) =>
+		types.includes(device.bdf) ? { ...device, pcieType: 7 as const } : device,
+	);
+	return { ...d, devices };
+}
+
+/**
+ * All the machines that a machine may be.
+ *
+ * @param d - the machine
+ * @returns one, `d` itself, where everything is known
+ */
+export function candidates(d: MachineDescription): MachineDescription[] {
+	const { acs, types, hosts } = unknownsOf(d);
+	let all = [d];
+	if (hosts.length > 0)
+		all = all.flatMap((one) =>
+			[NOBODY, listed(true), listed(false)].map((ids) =>
+				withSpeakers(one, hosts, ids),
+			),
+		);
+	if (types.length > 0) all = all.flatMap((one) => [one, withoutRootPorts(one, types)]);
+	if (acs.length > 0) all = all.flatMap((one) => [one, withAcs(one, acs)]);
+	return all;
+}
+
+/** What a kernel may say of a pair. */
+export interface Verdict {
+	/** One, or several where the source leaves it open; the best first. */
+	readonly may: readonly Reach[];
+	readonly hops: number;
+}
+
+const best: readonly Reach[] = ['self', 'switch', 'redirected', 'host', 'across', 'refused'];
+
+function together(answers: readonly Answer[]): Verdict {
+	const said = new Set(answers.map(({ reach }) => reach));
+	return { may: best.filter((reach) => said.has(reach)), hops: answers[0]?.hops ?? 0 };
+}
+
+/**
+ * Ask a kernel about pairs of a machine that may not be known in full.
+ *
+ * @param d - the machine
+ * @param kernel - the release
+ * @param providers - addresses; the rows
+ * @param clients - addresses; the columns
+ */
+export function verdicts(
+	d: MachineDescription,
+	kernel: ProfileName,
+	providers: readonly string[],
+	clients: readonly string[],
+): Verdict[][] {
+	const asked = candidates(d).map((one) => askKernel(one, kernel, providers, clients));
+	return providers.map((_, p) =>
+		clients.map((__, c) => together(asked.map((answers) => answers[p]?.[c] as Answer))),
+	);
+}

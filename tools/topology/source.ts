@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * A machine from whatever a person has of it: files of any known kind, a folder, or the machine at hand.
+ *
+ * Guarantee: what comes back builds; what does not is one TopologyError. What the source does not tell is
+ * said in `notes`, and marked `unknown` in the description.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
+import { type AssembleOptions, assemble } from './assemble.ts';
+import { TopologyError } from './error.ts';
+import type { FoundFunction } from './functions.ts';
+import { parseJsonTopology } from './json.ts';
+import { type NamedText, readLspci } from './lspci-text.ts';
+import { readSysfs } from './sysfs.ts';
+
+/** A machine, and what is to be said of it. */
+export interface SourceMachine {
+	readonly description: MachineDescription;
+	/** What it was read from, in a few words. */
+	readonly kind: string;
+	/** The source tells the CPU; else it is guessed. */
+	readonly cpuTold: boolean;
+	/** What was left out or assumed, a sentence each. */
+	readonly notes: readonly string[];
+}
+
+/** What a person adds. */
+export interface SourceOptions {
+	readonly cpu?: CpuModel | undefined;
+}
+
+/** Folder of the functions of the machine at hand. */
+export const OWN_FUNCTIONS = '/sys/bus/pci/devices';
+const MAX_NOTES = 8;
+
+/** What a reader found. */
+export interface Found {
+	functions: FoundFunction[];
+	kind: string;
+	cpu: CpuModel | null;
+	/** Functions are missing that the machine has. */
+	partial?: boolean;
+	notes?: string[];
+}
+
+function nameOf(path: string): string {
+	return basename(path).replace(/\.(txt|lspci|log|json|xml)$/, '') || path;
+}
+
+/** Build from what a reader found. */
+export function fromFound(found: Found, file: string, options: SourceOptions): SourceMachine {
+	const notes = [...(found.notes ?? [])];
+	const dropped: string[] = [];
+	const cpu = options.cpu ?? found.cpu;
+	const assembleOptions: AssembleOptions = {
+		name: nameOf(file),
+		partial: found.partial === true,
+		dropped: (why) => dropped.push(why),
+		...(cpu === null ? {} : { cpu }),
+	};
+	const description = assemble(found.functions, file, assembleOptions);
+	notes.push(...dropped.slice(0, MAX_NOTES));
+	if (dropped.length > MAX_NOTES)
+		notes.push(`and ${dropped.length - MAX_NOTES} more BARs are left out`);
+	return { description, kind: found.kind, cpuTold: cpu !== null, notes };
+}
+
+function readText(path: string): NamedText {
+	try {
+		return { text: readFileSync(path, 'utf8'), file: path };
+	} catch (error) {
+		const { code } = error as { code?: string };
+		throw new TopologyError(
+			path,
+			1,
+			`a topology file that can be read (${code ?? 'error'})`,
+		);
+	}
+}
+
+function lspciKind(inputs: readonly NamedText[]): string {
+	const text = inputs.some((input) => /^[\s>]*Control:/m.test(input.text));
+	const bytes = inputs.some((input) => /^[\s>]*00: [0-9a-f]{2} /im.test(input.text));
+	if (text && bytes) return 'lspci -vvv text and -xxxx bytes';
+	return bytes ? 'lspci -xxxx bytes' : 'lspci -vvv text';
+}
+
+/**
+ * Read a machine from text.
+ *
+ * @param inputs - one text of any kind, or several of lspci about one machine
+ * @param options - what the person adds
+ * @throws TopologyError naming line and expectation
+ */
+export function parseSource(
+	inputs: readonly NamedText[],
+	options: SourceOptions = {},
+): SourceMachine {
+	const [first] = inputs as readonly [NamedText, ...NamedText[]];
+	for (const input of inputs) {
+		const begin = input.text.trimStart()[0] ?? '';
+		if (inputs.length > 1 && '{[<'.includes(begin) && begin !== '') {
+			throw new TopologyError(
+				input.file,
+				1,
+				'lspci output: only text and bytes of lspci can be taken together',
+			);
+		}
+	}
+	const begin = first.text.trimStart()[0];
+	if (begin === '{') {
+		const description = parseJsonTopology(first.text, first.file);
+		const { cpu } = options;
+		return {
+			description: cpu === undefined ? description : { ...description, cpu },
+			kind: 'topology JSON',
+			cpuTold: true,
+			notes: [],
+		};
+	}
+	const found: Found = {
+		functions: readLspci(...inputs),
+		kind: lspciKind(inputs),
+		cpu: null,
+	};
+	return fromFound(found, first.file, options);
+}
+
+function isFolder(path: string): boolean {
+	try {
+		return statSync(path).isDirectory();
+	} catch {
+		return false;
+	}
+}
+
+/**
+ * Read a machine.
+ *
+ * @param paths - files or a folder; none: the machine at hand
+ * @param options - what the person adds
+ * @throws TopologyError naming file, line and expectation
+ */
+export function readSource(paths: readonly string[], options: SourceOptions = {}): SourceMachine {
+	const own = paths.length === 0;
+	const [path = OWN_FUNCTIONS] = paths;
+	if (own || (paths.length === 1 && isFolder(path))) {
+		const { functions, cpu } = readSysfs(path);
+		return fromFound({ functions, cpu, kind: 'sysfs' }, own ? 'here' : path, options);
+	}
+	return parseSource(paths.map(readText), options);
+}
