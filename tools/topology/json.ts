@@ -16,9 +16,34 @@ import { TopologyError } from './error.ts';
  * @throws TopologyError naming line and expectation
  */
 export function parseJsonTopology(text: string, file: string): MachineDescription {
-	let value: unknown;
+	const value = readJson(text, file);
+	const problem = validateDescription(value);
+	if (problem === null) return fillWindows(value as MachineDescription);
+	const offset = new Locator(text).find(problem.path);
+	const place = problem.path.length === 0 ? '' : ` (at ${formatPath(problem.path)})`;
+	throw new TopologyError(file, lineAt(text, offset), problem.expected + place);
+}
+
+/**
+ * The line of a value in a JSON text that is known to be well formed.
+ *
+ * @param text - the text
+ * @param path - keys from the top
+ */
+export function lineOfPath(text: string, path: readonly (string | number)[]): number {
+	return lineAt(text, new Locator(text).find(path));
+}
+
+/**
+ * Read JSON, whatever it holds.
+ *
+ * @param text - the file
+ * @param file - its name, for messages
+ * @throws TopologyError at the line where it is no JSON
+ */
+export function readJson(text: string, file: string): unknown {
 	try {
-		value = JSON.parse(text);
+		return JSON.parse(text);
 	} catch (error) {
 		const at = syntaxErrorOffset(text, error as Error);
 		const what =
@@ -27,11 +52,6 @@ export function parseJsonTopology(text: string, file: string): MachineDescriptio
 				: 'valid JSON';
 		throw new TopologyError(file, lineAt(text, at), what);
 	}
-	const problem = validateDescription(value);
-	if (problem === null) return fillWindows(value as MachineDescription);
-	const offset = new Locator(text).find(problem.path);
-	const place = problem.path.length === 0 ? '' : ` (at ${formatPath(problem.path)})`;
-	throw new TopologyError(file, lineAt(text, offset), problem.expected + place);
 }
 
 function formatPath(path: readonly (string | number)[]): string {

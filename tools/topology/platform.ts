@@ -46,7 +46,9 @@ const CLASS_HOST_BRIDGE = 0x0600;
 export function guessCpu(
 	functions: readonly { vendor: number; device: number; class: number }[],
 ): CpuModel {
-	const hosts = functions.filter((fn) => fn.class >> 8 === CLASS_HOST_BRIDGE);
+	// Some sources leave host bridges out: then any bridge will do.
+	const named = functions.filter((fn) => fn.class >> 8 === CLASS_HOST_BRIDGE);
+	const hosts = named.length > 0 ? named : functions.filter((fn) => fn.class >> 16 === 0x06);
 	const has = (vendor: number) => hosts.filter((fn) => fn.vendor === vendor);
 	if (has(VENDOR_HYGON).length > 0) return { vendor: 'hygon', family: 0x18, model: 0 };
 	const amd = has(VENDOR_AMD);

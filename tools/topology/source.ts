@@ -11,9 +11,13 @@ import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts
 import { type AssembleOptions, assemble } from './assemble.ts';
 import { TopologyError } from './error.ts';
 import type { FoundFunction } from './functions.ts';
+import { readHwloc } from './hwloc.ts';
 import { parseJsonTopology } from './json.ts';
 import { type NamedText, readLspci } from './lspci-text.ts';
+import { readNccl } from './nccl.ts';
+import { readRdmaTopo } from './rdma-topo.ts';
 import { readSysfs } from './sysfs.ts';
+import { readXml } from './xml.ts';
 
 /** A machine, and what is to be said of it. */
 export interface SourceMachine {
@@ -120,12 +124,50 @@ export function parseSource(
 			notes: [],
 		};
 	}
-	const found: Found = {
-		functions: readLspci(...inputs),
-		kind: lspciKind(inputs),
-		cpu: null,
-	};
-	return fromFound(found, first.file, options);
+	return fromFound(findFunctions(inputs, begin), first.file, options);
+}
+
+/** The reader that fits how a text begins. */
+function findFunctions(inputs: readonly NamedText[], begin: string | undefined): Found {
+	const [{ text, file }] = inputs as readonly [NamedText, ...NamedText[]];
+	if (begin === '[') {
+		return {
+			functions: readRdmaTopo(text, file),
+			kind: 'rdma_topo dump',
+			cpu: null,
+			partial: true,
+			notes: ['A dump leaves host bridges out, and knows no BARs.'],
+		};
+	}
+	if (begin === '<') return findXml(text, file);
+	return { functions: readLspci(...inputs), kind: lspciKind(inputs), cpu: null };
+}
+
+function findXml(text: string, file: string): Found {
+	const root = readXml(text, file);
+	if (root.name === 'topology') {
+		const { functions, cpu, notes } = readHwloc(root, file);
+		notes.unshift(
+			'lstopo knows no ACS, no PCIe types and no BARs, and leaves functions out.',
+		);
+		return { functions, cpu, notes, kind: 'lstopo XML (hwloc)', partial: true };
+	}
+	if (root.name === 'system') {
+		return {
+			...readNccl(root, file),
+			kind: 'NCCL topology XML',
+			partial: true,
+			notes: [
+				'NCCL knows no ACS, no host bridges and no ports: one host bridge is taken for each CPU, and',
+				'ports and bus numbers are made up, so distances are too. Its own addresses stand behind the names.',
+			],
+		};
+	}
+	throw new TopologyError(
+		file,
+		root.line,
+		`an element "topology" (lstopo) or "system" (NCCL), not "${root.name}"`,
+	);
 }
 
 function isFolder(path: string): boolean {
