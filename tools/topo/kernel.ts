@@ -7,9 +7,11 @@
  * left out, because the words were read after a boot already and verdicts do not depend on it.
  */
 import type { MachineDescription } from '../../arch/sim/description.ts';
+import { pci_enable_acs } from '../../drivers/pci/acs.ts';
 import { pci_find_host_bridge } from '../../drivers/pci/host-bridge.ts';
 import { calc_map_type_and_dist } from '../../drivers/pci/p2pdma/distance.ts';
-import { findPciDev } from '../../drivers/pci/search.ts';
+import { pci_setup } from '../../drivers/pci/pci.ts';
+import { findPciDev, pciBus } from '../../drivers/pci/search.ts';
 import { type pci_dev, pci_upstream_bridge } from '../../include/linux/pci.ts';
 import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
@@ -50,20 +52,25 @@ function reachOf(provider: pci_dev, client: pci_dev, type: number): Reach {
 	return same ? 'host' : 'across';
 }
 
+/** A machine and the kernel on it. */
+export interface Scenario {
+	readonly machine: MachineDescription;
+	readonly kernel: ProfileName;
+	/** What follows `pci=` on the kernel's command line: disable_acs_redir=, config_acs=. */
+	readonly pci: readonly string[];
+}
+
 /**
  * Work on a machine whose kernel is booted, and shut it down.
  *
- * @param description - the machine
- * @param kernel - the release
+ * @param scenario - machine and kernel
  * @param work - called in the world
  */
-export function withKernel<T>(
-	description: MachineDescription,
-	kernel: ProfileName,
-	work: () => T,
-): T {
-	boot({ ...description, iommu: null }, kernel);
+export function withKernel<T>({ machine, kernel, pci }: Scenario, work: () => T): T {
+	boot({ ...machine, iommu: null }, kernel);
 	try {
+		for (const words of pci) pci_setup(words);
+		if (pci.length > 0) for (const dev of pciBus().devices) pci_enable_acs(dev);
 		return work();
 	} finally {
 		shutdown();
@@ -97,18 +104,16 @@ export function askPair(provider: pci_dev, client: pci_dev): Answer {
 /**
  * Ask a kernel about pairs.
  *
- * @param description - the machine
- * @param kernel - the release
+ * @param scenario - machine and kernel
  * @param providers - addresses; the rows
  * @param clients - addresses; the columns
  */
 export function askKernel(
-	description: MachineDescription,
-	kernel: ProfileName,
+	scenario: Scenario,
 	providers: readonly string[],
 	clients: readonly string[],
 ): Answer[][] {
-	return withKernel(description, kernel, () => {
+	return withKernel(scenario, () => {
 		const columns = clients.map(bootedFunction);
 		return providers.map((bdf) => {
 			const provider = bootedFunction(bdf);

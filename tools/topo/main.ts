@@ -7,13 +7,17 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
-import { defaultProfile, type ProfileName, profiles } from '../../include/sim/feature.ts';
+import { defaultProfile, type ProfileName } from '../../include/sim/feature.ts';
 import { formatTopology, parseCpu, TopologyError } from '../topology/index.ts';
 import { readSource, type SourceMachine } from '../topology/source.ts';
 import { ClassicMap } from './classic.ts';
+import type { Scenario } from './kernel.ts';
 import { classicLines, nameLines, verdictLines } from './matrix.ts';
-import { type Named, nameAll, SelectError, select, selectUsual } from './select.ts';
+import { kernelNamed, releaseNames } from './release.ts';
+import { type Named, nameAll, SelectError, select, selectOne, selectUsual } from './select.ts';
 import { unknownsOf, type Verdict, verdicts } from './unknown.ts';
+import { changed, changedPairs, whatIfLines } from './what_if.ts';
+import { whyLines } from './why.ts';
 
 const usage = `usage: kproto topo [OPTION...] [SOURCE...]
 
@@ -25,7 +29,11 @@ of rdma_topo, lstopo XML, NCCL topology XML, topology JSON; without a SOURCE: th
                    a class (0302), an address (3b:00.0, 3b:), a name (GPU0); several with commas
   --to FILTER      clients, the columns
   --cpu CPU        the CPU, which lspci does not tell: intel:6, amd:0x19, other, ...
-  --kernel NAME    the release: ${Object.keys(profiles).join(', ')}
+  --kernel NAME    the release: ${releaseNames.join(', ')}
+  --why A B        explain one pair: may B access the memory of A, by which path, and why
+  --what-if CHANGE show only what a change changes: "acs off 0000:01:00.0", "acs on all",
+                   "acs 0x05 3b:00.0", "cpu amd:0x19", "kernel v6.12", "pci=disable_acs_redir=...";
+                   several are made together
   --json           everything as JSON
   --save FILE      write the machine as topology JSON
   -h, --help       this text
@@ -36,6 +44,7 @@ const options = {
 	to: { type: 'string' },
 	cpu: { type: 'string' },
 	kernel: { type: 'string' },
+	'what-if': { type: 'string', multiple: true },
 	json: { type: 'boolean' },
 	save: { type: 'string' },
 	help: { type: 'boolean', short: 'h' },
@@ -54,36 +63,36 @@ function cpuFrom(text: string): CpuModel {
 }
 
 function kernelFrom(text: string): ProfileName {
-	const name = Object.keys(profiles).find((one) => one === text || one === `v${text}`);
-	if (name === undefined)
+	const name = kernelNamed(text);
+	if (name === null)
 		throw new UsageError(
-			`--kernel ${text}: expected one of ${Object.keys(profiles).join(', ')}`,
+			`--kernel ${text}: expected one of ${releaseNames.join(', ')}`,
 		);
-	return name as ProfileName;
+	return name;
 }
 
 /** What was asked, and the answers. */
 interface Question {
 	readonly source: SourceMachine;
-	readonly kernel: ProfileName;
+	readonly scenario: Scenario;
+	/** All functions. */
+	readonly all: readonly Named[];
 	readonly rows: readonly Named[];
 	readonly columns: readonly Named[];
 	readonly verdicts: readonly (readonly Verdict[])[];
 }
 
+function judge(scenario: Scenario, rows: readonly Named[], columns: readonly Named[]): Verdict[][] {
+	const addresses = (list: readonly Named[]) => list.map(({ bdf }) => bdf);
+	return verdicts(scenario, addresses(rows), addresses(columns));
+}
+
 function ask(source: SourceMachine, kernel: ProfileName, values: Values): Question {
-	const { description } = source;
-	const all = nameAll(description);
+	const scenario: Scenario = { machine: source.description, kernel, pci: [] };
+	const all = nameAll(source.description);
 	const rows = values.from === undefined ? selectUsual(all) : select(all, values.from);
 	const columns = values.to === undefined ? selectUsual(all) : select(all, values.to);
-	const [providers, clients] = [rows, columns].map((list) => list.map(({ bdf }) => bdf));
-	return {
-		source,
-		kernel,
-		rows,
-		columns,
-		verdicts: verdicts(description, kernel, providers ?? [], clients ?? []),
-	};
+	return { source, scenario, all, rows, columns, verdicts: judge(scenario, rows, columns) };
 }
 
 function plural(n: number, one: string, many = `${one}s`): string {
@@ -113,14 +122,14 @@ function headLines({ description: d, kind, cpuTold, notes }: SourceMachine): str
 	return [...lines, ...notes];
 }
 
-function jsonOf({ source, kernel, rows, columns, verdicts: answers }: Question): unknown {
+function jsonOf({ source, scenario, rows, columns, verdicts: answers }: Question): object {
 	const { description: d, kind, cpuTold, notes } = source;
 	const map = new ClassicMap(d);
 	const plain = ({ name, bdf, what }: Named) => ({ name, bdf, what });
 	return {
 		machine: d.name,
 		source: kind,
-		kernel,
+		kernel: scenario.kernel,
 		cpu: { ...d.cpu, told: cpuTold },
 		unknown: unknownsOf(d),
 		notes,
@@ -136,7 +145,7 @@ function print(lines: readonly string[]): void {
 }
 
 function report(question: Question): void {
-	const { source, kernel, rows, columns, verdicts: answers } = question;
+	const { source, scenario, rows, columns, verdicts: answers } = question;
 	const map = new ClassicMap(source.description);
 	print([
 		...headLines(source),
@@ -145,7 +154,7 @@ function report(question: Question): void {
 		'',
 		...classicLines(map, rows, columns),
 		'',
-		...verdictLines(kernel, answers, rows, columns),
+		...verdictLines(scenario.kernel, answers, rows, columns),
 	]);
 }
 
@@ -158,14 +167,76 @@ function save(file: string, description: MachineDescription): void {
 	}
 }
 
-function run(values: Values, paths: readonly string[]): void {
+/** `--what-if`: the same question after a change. */
+function runWhatIf(question: Question, changes: readonly string[], asJson: boolean): void {
+	const { source, scenario, all, rows, columns, verdicts: before } = question;
+	const after = changes.reduce((at, change) => changed(at, all, change), scenario);
+	const pairs = changedPairs(rows, columns, before, judge(after, rows, columns));
+	if (asJson) {
+		const plain = pairs.map((pair) => ({
+			...pair,
+			provider: pair.provider.bdf,
+			client: pair.client.bdf,
+		}));
+		print([
+			JSON.stringify(
+				{ ...jsonOf(question), whatIf: changes, changed: plain },
+				null,
+				2,
+			),
+		]);
+		return;
+	}
+	const touched = pairs.flatMap(({ provider, client }) => [provider, client]);
+	print([
+		...headLines(source),
+		'',
+		...(touched.length === 0 ? [] : [...nameLines(touched), '']),
+		...whatIfLines(changes, pairs, rows.length * columns.length),
+	]);
+}
+
+/** `--why A B`: the two that follow the option, what is left is the SOURCE. */
+function runWhy(
+	source: SourceMachine,
+	kernel: ProfileName,
+	words: readonly string[],
+	values: Values,
+) {
+	const [a = '', b = ''] = words;
+	const all = nameAll(source.description);
+	let scenario: Scenario = { machine: source.description, kernel, pci: [] };
+	for (const change of values['what-if'] ?? []) scenario = changed(scenario, all, change);
+	const lines = whyLines(scenario, selectOne(all, a), selectOne(all, b), all);
+	if (values.json === true)
+		print([JSON.stringify({ machine: source.description.name, why: lines }, null, 2)]);
+	else print([...headLines(source), '', ...lines]);
+}
+
+function run(values: Values, paths: readonly string[], pair: readonly string[] | null): void {
 	const cpu = values.cpu === undefined ? undefined : cpuFrom(values.cpu);
 	const kernel = values.kernel === undefined ? defaultProfile : kernelFrom(values.kernel);
 	const source = readSource(paths, { cpu });
 	if (values.save !== undefined) save(values.save, source.description);
+	if (pair !== null) {
+		runWhy(source, kernel, pair, values);
+		return;
+	}
 	const question = ask(source, kernel, values);
-	if (values.json === true) print([JSON.stringify(jsonOf(question), null, 2)]);
+	const changes = values['what-if'] ?? [];
+	if (changes.length > 0) runWhatIf(question, changes, values.json === true);
+	else if (values.json === true) print([JSON.stringify(jsonOf(question), null, 2)]);
 	else report(question);
+}
+
+/** Take the two functions that follow `--why` out of the arguments. */
+function takePair(argv: readonly string[]): { args: string[]; pair: string[] | null } {
+	const at = argv.indexOf('--why');
+	if (at < 0) return { args: [...argv], pair: null };
+	const pair = argv.slice(at + 1, at + 3);
+	if (pair.length < 2 || pair.some((word) => word.startsWith('-')))
+		throw new UsageError('--why: expected two functions, as addresses or names');
+	return { args: [...argv.slice(0, at), ...argv.slice(at + 3)], pair };
 }
 
 /**
@@ -176,13 +247,14 @@ function run(values: Values, paths: readonly string[]): void {
  */
 export async function main(argv: string[]): Promise<number> {
 	try {
+		const { args, pair } = takePair(argv);
 		const { values, positionals } = parseArgs({
-			args: argv,
+			args,
 			options,
 			allowPositionals: true,
 		});
 		if (values.help === true) process.stdout.write(usage);
-		else run(values, positionals);
+		else run(values, positionals, pair);
 		return 0;
 	} catch (error) {
 		const parse =

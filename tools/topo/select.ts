@@ -113,7 +113,11 @@ function addressTest(word: string): ((bdf: string) => boolean) | null {
 	};
 }
 
-function wordTest(word: string): ((one: Named) => boolean) | null {
+function wordTest(word: string, all: readonly Named[]): ((one: Named) => boolean) | null {
+	// A name first: ACC1 could be a class as well.
+	const isName = ({ name, device }: Named) =>
+		name.toLowerCase() === word.toLowerCase() || device.label === word;
+	if (all.some(isName)) return isName;
 	const byKind = words[word.toLowerCase()];
 	if (byKind !== undefined) return ({ kind }) => byKind.includes(kind);
 	const byAddress = addressTest(word);
@@ -126,10 +130,7 @@ function wordTest(word: string): ((one: Named) => boolean) | null {
 		const sub = Number.parseInt(word, 16);
 		return ({ device }) => device.class >> 8 === sub;
 	}
-	if (/^[a-z][\w.-]*$/i.test(word))
-		return ({ name, device }) =>
-			name.toLowerCase() === word.toLowerCase() || device.label === word;
-	return null;
+	return /^[a-z][\w.-]*$/i.test(word) ? isName : null;
 }
 
 /**
@@ -142,7 +143,7 @@ function wordTest(word: string): ((one: Named) => boolean) | null {
 export function select(all: readonly Named[], filter: string): Named[] {
 	const tests = filter.split(',').map((part) => {
 		const word = part.trim();
-		const test = wordTest(word);
+		const test = wordTest(word, all);
 		if (test === null)
 			throw new SelectError(
 				`"${word}" is no class, address or name: gpu, nic, nvme, 0302, 3b:00.0, GPU0, all, ...`,

@@ -18,8 +18,7 @@ import {
 	parseBdf,
 } from '../../arch/sim/description.ts';
 import { pci_p2pdma_whitelist, REQ_SAME_HOST_BRIDGE } from '../../drivers/pci/p2pdma/whitelist.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
-import { type Answer, askKernel, type Reach } from './kernel.ts';
+import { type Answer, askKernel, type Reach, type Scenario } from './kernel.ts';
 
 const ACS_CAPABILITY = 0x1f;
 /** What a kernel with an IOMMU sets: source validation, redirects, upstream forwarding. */
@@ -138,23 +137,64 @@ function withoutRootPorts(d: MachineDescription, types: readonly string[]): Mach
 	return { ...d, devices };
 }
 
+/** A machine that a machine may be. */
+export interface Candidate {
+	readonly machine: MachineDescription;
+	/** What was taken for granted, a clause each: `unknown ACS is off`. */
+	readonly assuming: readonly string[];
+}
+
+/** Each of some machines, in each of some ways. */
+function multiply(
+	all: readonly Candidate[],
+	ways: readonly (readonly [string, (d: MachineDescription) => MachineDescription])[],
+): Candidate[] {
+	return all.flatMap(({ machine, assuming }) =>
+		ways.map(([clause, change]) => ({
+			machine: change(machine),
+			assuming: [...assuming, clause],
+		})),
+	);
+}
+
 /**
  * All the machines that a machine may be.
  *
  * @param d - the machine
  * @returns one, `d` itself, where everything is known
  */
-export function candidates(d: MachineDescription): MachineDescription[] {
+export function candidates(d: MachineDescription): Candidate[] {
 	const { acs, types, hosts } = unknownsOf(d);
-	let all = [d];
-	if (hosts.length > 0)
-		all = all.flatMap((one) =>
-			[NOBODY, listed(true), listed(false)].map((ids) =>
-				withSpeakers(one, hosts, ids),
-			),
-		);
-	if (types.length > 0) all = all.flatMap((one) => [one, withoutRootPorts(one, types)]);
-	if (acs.length > 0) all = all.flatMap((one) => [one, withAcs(one, acs)]);
+	let all: Candidate[] = [{ machine: d, assuming: [] }];
+	if (hosts.length > 0) {
+		all = multiply(all, [
+			[
+				'the host bridge is not on the list',
+				(one) => withSpeakers(one, hosts, NOBODY),
+			],
+			[
+				'the host bridge is on the list, within itself',
+				(one) => withSpeakers(one, hosts, listed(true)),
+			],
+			[
+				'the host bridge is on the list',
+				(one) => withSpeakers(one, hosts, listed(false)),
+			],
+		]);
+	}
+	if (types.length > 0) {
+		const ports = types.join(', ');
+		all = multiply(all, [
+			[`${ports} is a root port`, (one) => one],
+			[`${ports} is no root port`, (one) => withoutRootPorts(one, types)],
+		]);
+	}
+	if (acs.length > 0) {
+		all = multiply(all, [
+			['unknown ACS is off', (one) => one],
+			['unknown ACS redirects', (one) => withAcs(one, acs)],
+		]);
+	}
 	return all;
 }
 
@@ -175,18 +215,18 @@ function together(answers: readonly Answer[]): Verdict {
 /**
  * Ask a kernel about pairs of a machine that may not be known in full.
  *
- * @param d - the machine
- * @param kernel - the release
+ * @param scenario - machine and kernel
  * @param providers - addresses; the rows
  * @param clients - addresses; the columns
  */
 export function verdicts(
-	d: MachineDescription,
-	kernel: ProfileName,
+	scenario: Scenario,
 	providers: readonly string[],
 	clients: readonly string[],
 ): Verdict[][] {
-	const asked = candidates(d).map((one) => askKernel(one, kernel, providers, clients));
+	const asked = candidates(scenario.machine).map(({ machine }) =>
+		askKernel({ ...scenario, machine }, providers, clients),
+	);
 	return providers.map((_, p) =>
 		clients.map((__, c) => together(asked.map((answers) => answers[p]?.[c] as Answer))),
 	);

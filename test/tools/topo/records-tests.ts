@@ -134,7 +134,11 @@ TEST_F(record, 'verdicts_are_the_recorded_ones', (_self, { folder, state }) => {
 	const addresses = readRecordedDevices(folder).devs.map(({ bdf }) => bdf);
 	let allowed = 0;
 	for (const { description } of sources) {
-		const answers = verdicts(description, 'v6.12', addresses, addresses);
+		const answers = verdicts(
+			{ machine: description, kernel: 'v6.12', pci: [] },
+			addresses,
+			addresses,
+		);
 		for (const [p, row] of answers.entries()) {
 			for (const [c, { may, hops }] of row.entries()) {
 				EXPECT_EQ(1, may.length);

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Changes to a machine or its kernel, and which pairs they change.
+ *
+ *     acs off 0000:01:00.0        every ACS bit of the function off (or of all: acs off all)
+ *     acs on 0000:01:00.0         what a kernel with an IOMMU sets: SV RR CR UF, as far as it has them
+ *     acs 0x05 0000:01:00.0       that word
+ *     cpu amd:0x19 | kernel v6.12
+ *     pci=disable_acs_redir=0000:01:00.0 | pci=config_acs=…       kernel command line
+ */
+import type { DeviceDescription } from '../../arch/sim/description.ts';
+import { parseCpu } from '../topology/index.ts';
+import type { Scenario } from './kernel.ts';
+import { reachCode, verdictCell } from './matrix.ts';
+import { kernelNamed } from './release.ts';
+import { type Named, SelectError, select } from './select.ts';
+import type { Verdict } from './unknown.ts';
+
+const ACS_STANDARD = 0x1d;
+const ACS_ALL = 0x7f;
+
+function withWord(device: DeviceDescription, what: string): DeviceDescription {
+	const cap = device.acs?.cap ?? ACS_ALL;
+	let control = 0;
+	if (what === 'on') control = cap & ACS_STANDARD;
+	else if (what !== 'off') control = Number(what) & cap & ACS_ALL;
+	return { ...device, acs: { cap, control } };
+}
+
+function changeAcs(scenario: Scenario, all: readonly Named[], what: string, who: string): Scenario {
+	const hasAcs = ({ device }: Named) => device.acs !== null || device.unknown === true;
+	const chosen = select(all, who);
+	const able = new Set(chosen.filter(hasAcs).map(({ bdf }) => bdf));
+	if (able.size === 0)
+		throw new SelectError(
+			chosen.length === 1
+				? `${chosen[0]?.bdf} has no ACS to change`
+				: `none of ${who} has ACS to change`,
+		);
+	const devices = scenario.machine.devices.map((device) =>
+		able.has(device.bdf) ? withWord(device, what) : device,
+	);
+	return { ...scenario, machine: { ...scenario.machine, devices } };
+}
+
+/**
+ * A scenario with one change.
+ *
+ * @param scenario - machine and kernel
+ * @param all - names of all functions
+ * @param change - as above
+ * @throws SelectError where it can't be understood, or changes nothing that is there
+ */
+export function changed(scenario: Scenario, all: readonly Named[], change: string): Scenario {
+	const text = change.trim();
+	if (text.startsWith('pci=')) return { ...scenario, pci: [...scenario.pci, text.slice(4)] };
+	const [verb = '', what = '', ...rest] = text.split(/\s+/);
+	const who = rest.join('');
+	if (verb === 'acs' && /^(?:on|off|0x[0-9a-f]{1,4})$/i.test(what) && who !== '')
+		return changeAcs(scenario, all, what.toLowerCase(), who);
+	if (verb === 'cpu' && who === '') {
+		const cpu = parseCpu(what);
+		if (cpu !== null) return { ...scenario, machine: { ...scenario.machine, cpu } };
+	}
+	if (verb === 'kernel' && who === '') {
+		const kernel = kernelNamed(what);
+		if (kernel !== null) return { ...scenario, kernel };
+	}
+	throw new SelectError(
+		`"${change}" is no change: acs off 0000:01:00.0, acs on all, acs 0x05 0000:01:00.0, cpu amd:0x19, kernel v6.12, pci=disable_acs_redir=...`,
+	);
+}
+
+/** A pair whose verdict a change alters. */
+export interface ChangedPair {
+	readonly provider: Named;
+	readonly client: Named;
+	readonly before: Verdict;
+	readonly after: Verdict;
+}
+
+const same = (a: Verdict, b: Verdict): boolean =>
+	a.hops === b.hops && a.may.length === b.may.length && a.may.every((r, i) => r === b.may[i]);
+
+/**
+ * The pairs that differ.
+ *
+ * @param rows - providers
+ * @param columns - clients
+ * @param before - verdicts by row and column
+ * @param after - the same with the change
+ */
+export function changedPairs(
+	rows: readonly Named[],
+	columns: readonly Named[],
+	before: readonly (readonly Verdict[])[],
+	after: readonly (readonly Verdict[])[],
+): ChangedPair[] {
+	const found: ChangedPair[] = [];
+	for (const [r, provider] of rows.entries())
+		for (const [c, client] of columns.entries()) {
+			const [was, is] = [before[r]?.[c] as Verdict, after[r]?.[c] as Verdict];
+			if (!same(was, is))
+				found.push({ provider, client, before: was, after: is });
+		}
+	return found;
+}
+
+/**
+ * What a change changes, as text.
+ *
+ * @param changes - what was changed
+ * @param pairs - of changedPairs()
+ * @param total - pairs that were asked about
+ */
+export function whatIfLines(
+	changes: readonly string[],
+	pairs: readonly ChangedPair[],
+	total: number,
+): string[] {
+	const head = `With ${changes.join(', ')}: ${pairs.length} of ${total} pairs change`;
+	if (pairs.length === 0) return [`With ${changes.join(', ')}: nothing changes`];
+	const key = (a: Named, b: Named, { before, after }: ChangedPair) =>
+		`${a.bdf} ${b.bdf} ${verdictCell(before)} ${verdictCell(after)}`;
+	const there = new Set(pairs.map((pair) => key(pair.provider, pair.client, pair)));
+	const rows: string[][] = [];
+	for (const pair of pairs) {
+		const { provider, client, before, after } = pair;
+		const both = provider !== client && there.has(key(client, provider, pair));
+		// Shown from its first side.
+		if (both && provider.bdf > client.bdf) continue;
+		const way = both ? '<->' : '<--';
+		rows.push([
+			provider.name,
+			way,
+			client.name,
+			verdictCell(before),
+			verdictCell(after),
+		]);
+	}
+	const titles = ['memory', '', 'client', 'was', 'is'];
+	const widths = titles.map((title, i) =>
+		Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)),
+	);
+	const line = (cells: readonly string[]) =>
+		`  ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd();
+	const codes = `(${Object.values(reachCode).join(', ')}: see the legend of the matrix)`;
+	return [head, '', line(titles), ...rows.map(line), '', `  ${codes}`];
+}
