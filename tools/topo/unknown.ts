@@ -17,6 +17,7 @@ import {
 	type MachineDescription,
 	parseBdf,
 } from '../../arch/sim/description.ts';
+import { rootBusOf } from '../../arch/sim/windows.ts';
 import { pci_p2pdma_whitelist, REQ_SAME_HOST_BRIDGE } from '../../drivers/pci/p2pdma/whitelist.ts';
 import { type Answer, askKernel, type Reach, type Scenario } from './kernel.ts';
 
@@ -70,6 +71,30 @@ export function unknownsOf(d: MachineDescription): Unknowns {
 		if ((parseBdf(first.bdf)?.devfn ?? 0) !== 0) types.push(first.bdf);
 	}
 	return { acs, types, hosts };
+}
+
+/**
+ * The same machine, where nothing is open any more about what two functions have nothing to do with.
+ *
+ * @param d - the machine
+ * @param pair - addresses
+ */
+export function forPair(d: MachineDescription, pair: readonly string[]): MachineDescription {
+	const byBdf = new Map(d.devices.map((device) => [device.bdf, device]));
+	const rootOf = (bdf: string) => {
+		const device = byBdf.get(bdf);
+		return device === undefined ? -1 : rootBusOf(device, byBdf);
+	};
+	const roots = new Set(pair.map(rootOf));
+	const hostBridges = d.hostBridges.map((host) => {
+		const { unknown, ...known } = host;
+		return unknown === true && !roots.has(host.domain * 256 + host.bus) ? known : host;
+	});
+	const devices = d.devices.map((device) => {
+		const { unknown, ...known } = device;
+		return unknown === true && !roots.has(rootBusOf(device, byBdf)) ? known : device;
+	});
+	return { ...d, hostBridges, devices };
 }
 
 /** ids of a row of the list: one that is for one host bridge only, or one for all. */

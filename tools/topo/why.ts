@@ -37,7 +37,7 @@ import {
 	withKernel,
 } from './kernel.ts';
 import type { Named } from './select.ts';
-import { candidates, unknownsOf } from './unknown.ts';
+import { candidates, forPair, unknownsOf } from './unknown.ts';
 
 const typeNames: Readonly<Record<number, string>> = {
 	0: 'endpoint',
@@ -271,7 +271,7 @@ export function whyLines(
 		'',
 	];
 	const said = new Set<Reach>();
-	const possible = candidates(scenario.machine);
+	const possible = candidates(forPair(scenario.machine, [provider.bdf, client.bdf]));
 	for (const { machine, assuming } of possible) {
 		withKernel({ ...scenario, machine }, () => {
 			const [p, c] = [bootedFunction(provider.bdf), bootedFunction(client.bdf)];

@@ -226,8 +226,10 @@ class BusTree {
 	/** The bridge above a function: that of its bus, or else (virtual functions) the nearest around it. */
 	bridgeTo(bdf: string, self?: FoundFunction): FoundFunction | null {
 		const stated = this.byBdf.get(bdf)?.parent;
-		if (stated !== undefined)
-			return stated === null ? null : (this.byBdf.get(stated) ?? null);
+		if (stated === null) return null;
+		const above = stated === undefined ? undefined : this.byBdf.get(stated);
+		// A bridge that a copy lacks is skipped: bus numbers lead to the next.
+		if (above !== undefined) return above;
 		const at = parseBdf(bdf);
 		if (at === null) return null;
 		const direct = this.bridges.get(at.domain * 256 + at.bus);

@@ -220,8 +220,10 @@ function complete({ fn, detailed, bytes, file, end }: Block): FoundFunction {
  * goes up through the buses, so what is behind a port must have come, if anything is.
  */
 function checkEnd(functions: readonly FoundFunction[], text: string, file: string): void {
-	const line = text.trimEnd().split('\n').length;
-	if (!/\n[ \t>]*\r?\n[\s>]*$/.test(text))
+	// A shell's prompt may have been copied with it.
+	const output = text.replace(/(?:\n(?:> ?)*[$#][^\n]*)+\s*$/, '\n');
+	const line = output.trimEnd().split('\n').length;
+	if (!/\n[ \t>]*\r?\n[\s>]*$/.test(output))
 		throw new TopologyError(
 			file,
 			line,

@@ -112,11 +112,13 @@ TEST_F(record, 'text_and_bytes_give_the_recorded_machine', (_self, { folder, sta
 		sources.push([read(folder, bytes), 0xffff, false]);
 	}
 	for (const [source, mask, bars] of sources) {
-		const want = recorded(folder, state, mask, bars);
+		// Firmware may have the kernel begin with another host bridge than the lowest.
+		const want = recorded(folder, state, mask, bars).sort();
 		EXPECT_STREQ(
 			want.join('\n'),
 			source.description.devices
 				.map((device) => seen(device, mask, bars))
+				.sort()
 				.join('\n'),
 		);
 	}

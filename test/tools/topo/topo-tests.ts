@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * Goal: `kproto topo` prints two matrices, filters them, explains a pair, shows what a change changes, saves a
+ * machine; and says in one line what is wrong with a command line or a source. Method: the command is called as
+ * a function, on captures and named machines.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { main as demo } from '../../../tools/demo/main.ts';
+import { readTopology } from '../../../tools/topology/index.ts';
+import {
+	EXPECT_EQ,
+	EXPECT_FALSE,
+	EXPECT_STREQ,
+	EXPECT_TRUE,
+	FIXTURE,
+	FIXTURE_SETUP,
+	FIXTURE_TEARDOWN,
+	TEST_F,
+} from '../../kselftest_harness.ts';
+import { topo } from './command.ts';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const capture = join(root, 'test/golden/p2p/lspci/s100/lspci-D-nn-vvv.txt');
+const standard = join(root, 'tools/machines/standard.json');
+const hgx = join(root, 'tools/machines/hgx-8x8-acs.json');
+
+interface Self {
+	dir: string;
+}
+
+const command = FIXTURE<Self>('command', () => ({ dir: '' }));
+
+FIXTURE_SETUP(command, (self) => {
+	self.dir = mkdtempSync(join(tmpdir(), 'topo-'));
+});
+
+FIXTURE_TEARDOWN(command, ({ dir }) => {
+	rmSync(dir, { recursive: true });
+});
+
+/** The cells of a row of a matrix, by its heading. */
+function cells(out: string, heading: string, row: string): string[] {
+	const lines = out.slice(out.indexOf(heading)).split('\n');
+	const line = lines.find((one) => one.startsWith(`${row} `)) ?? '';
+	return line.split(/ {2,}/).slice(1);
+}
+
+TEST_F(command, 'two_matrices_with_their_legends', async () => {
+	const { code, out, err } = await topo(standard);
+	EXPECT_EQ(0, code);
+	EXPECT_STREQ('', err);
+	EXPECT_TRUE(out.startsWith('standard: '));
+	EXPECT_STREQ('X', cells(out, 'Nearness', 'GPU0')[0] ?? '');
+	EXPECT_STREQ('self', cells(out, 'What Linux v7.3', 'GPU0')[0] ?? '');
+	for (const text of [
+		'PIX    at most one',
+		'SW     turned around',
+		'no     the kernel refuses',
+	])
+		EXPECT_TRUE(out.replace(/ +/g, ' ').includes(text.replace(/ +/g, ' ')));
+	// Only names that stand in the matrix are explained.
+	EXPECT_FALSE(out.includes('A|B'));
+});
+
+TEST_F(command, 'filters_by_class_address_and_name', async () => {
+	const names = async (...args: string[]) => {
+		const { out } = await topo(capture, '--json', ...args);
+		const { from, to } = JSON.parse(out) as Record<'from' | 'to', { name: string }[]>;
+		return [from, to].map((list) => list.map(({ name }) => name).join(' ')).join(' / ');
+	};
+	EXPECT_STREQ(
+		'ACC1 / NIC0 NIC1 NIC2 NIC3 NIC4 NIC5',
+		await names('--from', 'acc1', '--to', 'nic'),
+	);
+	EXPECT_STREQ('NIC4 / ACC0', await names('--from', '0100:0b:05.0', '--to', '0100:01:00.1'));
+	EXPECT_STREQ(
+		'ACC11 ACC12 / ACC1 ACC2 NIC0',
+		await names('--from', '0100:41:', '--to', '0100:04:00'),
+	);
+	EXPECT_STREQ('STOR0 / ACC1 NIC5', await names('--from', '0106', '--to', 'ACC1,NIC5'));
+});
+
+TEST_F(command, 'filters_that_mean_nothing', async () => {
+	for (const [filter, said] of [
+		['gpu', 'no function here is "gpu"'],
+		['0000:77:00.0', 'no function here is "0000:77:00.0"'],
+		[
+			'?',
+			'"?" is no class, address or name: gpu, nic, nvme, 0302, 3b:00.0, GPU0, all, ...',
+		],
+	] as const) {
+		const { code, out, err } = await topo(capture, '--from', filter);
+		EXPECT_EQ(2, code);
+		EXPECT_STREQ('', out);
+		EXPECT_STREQ(`kproto topo: ${said}\n`, err);
+	}
+});
+
+TEST_F(command, 'cpu_and_release_choose_the_rules', async () => {
+	const cell = async (...args: string[]) => {
+		const { out } = await topo(capture, '--from', 'ACC11', '--to', 'NIC2', ...args);
+		return cells(out, 'What Linux', 'ACC11')[0];
+	};
+	EXPECT_STREQ('no', (await cell()) ?? '');
+	EXPECT_STREQ('XHB 8', (await cell('--cpu', 'amd:0x19')) ?? '');
+	// Before Zen the list decides.
+	EXPECT_STREQ('no', (await cell('--cpu', 'amd:0x15')) ?? '');
+	const known = 'tools/machines/dual-xeon.json';
+	const later = readTopology(join(root, known));
+	for (const device of later.devices)
+		if (device.parent === null && device.bdf.endsWith(':00.0'))
+			Object.assign(device, { vendor: 0x8086, device: 0x0b25 });
+	const file = join(mkdtempSync(join(tmpdir(), 'topo-')), 'later.json');
+	writeFileSync(file, JSON.stringify(later));
+	const refused = async (kernel: string) => {
+		const { out } = await topo(file, '--json', '--kernel', kernel);
+		const { verdicts } = JSON.parse(out) as { verdicts: { may: string[] }[][] };
+		return verdicts.flat().some(({ may }) => may.includes('refused'));
+	};
+	EXPECT_TRUE(await refused('v6.12'));
+	EXPECT_FALSE(await refused('7.3'));
+});
+
+TEST_F(command, 'why_goes_hop_by_hop', async () => {
+	const { out } = await topo(capture, '--why', 'ACC1', 'NIC2');
+	for (const line of [
+		'May NIC2 (0100:07:00.2) access the memory of ACC1 (0100:04:00.0)? Linux v7.3:',
+		'from 0100:07:00.2 NIC2 legacy endpoint no ACS',
+		'up 0100:06:01.0 BR11 switch downstream port ACS 0x00: all off',
+		'up 0100:01:00.0 BR6 switch upstream port ACS 0x00: all off both sides meet here',
+		'down 0100:02:01.0 BR8 switch downstream port no ACS',
+		'0100:01:00.0 is above both, and no function up to it redirects: the request turns there.',
+		'Distance 6.',
+	])
+		EXPECT_TRUE(out.replace(/ +/g, ' ').includes(line));
+});
+
+TEST_F(command, 'why_names_the_deciding_rule', async () => {
+	const told = async (...args: string[]) =>
+		(await topo(capture, ...args)).out.replace(/\s+/g, ' ');
+	const refused = await told('--why', 'ACC11', 'NIC2');
+	EXPECT_TRUE(refused.includes('over host bridge 0100:00 to host bridge 0100:40'));
+	EXPECT_TRUE(
+		refused.includes('with REQ_SAME_HOST_BRIDGE: only for two functions below one'),
+	);
+	EXPECT_TRUE(refused.includes('Refused (PCI_P2PDMA_MAP_NOT_SUPPORTED). Distance 8.'));
+	const redirected = await told('--why', 'ACC1', 'NIC2', '--what-if', 'acs on 0100:01:00.0');
+	EXPECT_TRUE(
+		redirected.includes('0100:01:00.0 redirects (ReqRedir, CmpltRedir or EgressCtrl)'),
+	);
+	EXPECT_TRUE(redirected.includes('[8086:2032], which is on the list (Skylake-E).'));
+	// The kernel's own words.
+	EXPECT_TRUE(
+		redirected.includes('add the kernel parameter: pci=disable_acs_redir=0100:01:00.0'),
+	);
+	const amd = await told('--why', 'ACC11', 'NIC2', '--cpu', 'amd:0x17');
+	EXPECT_TRUE(amd.includes('The CPU is AMD of family 0x17 or later'));
+	const nobody = await told('--why', '0000:00:01.0', '0000:00:1f.2');
+	EXPECT_TRUE(nobody.includes("[8086:29c0], which is not on this release's list."));
+});
+
+TEST_F(command, 'what_if_shows_only_what_changes', async () => {
+	const { out } = await topo(
+		hgx,
+		'--what-if',
+		'acs off all',
+		'--from',
+		'GPU0',
+		'--to',
+		'nic',
+	);
+	EXPECT_TRUE(/With acs off all: \d+ of \d+ pairs change/.test(out));
+	const rows = out.split('\n').filter((line) => line.includes('<-'));
+	EXPECT_TRUE(rows.length > 0 && rows.every((line) => /GPU0 +<-- +NIC\d/.test(line)));
+	EXPECT_TRUE(
+		rows.every((line) => /ACS \d+ +SW \d+$/.test(line) || / no +SW \d+$/.test(line)),
+	);
+	const nothing = await topo(capture, '--what-if', 'acs off 0100:01:00.0');
+	EXPECT_TRUE(nothing.out.endsWith('With acs off 0100:01:00.0: nothing changes\n'));
+});
+
+TEST_F(command, 'what_if_takes_kernel_parameters', async () => {
+	const json = async (...args: string[]) => {
+		const { out } = await topo(
+			capture,
+			'--json',
+			'--from',
+			'ACC1',
+			'--to',
+			'NIC2',
+			...args,
+		);
+		return (JSON.parse(out) as { changed: { after: { may: string[] } }[] }).changed;
+	};
+	const on = await json('--what-if', 'acs on 0100:01:00.0');
+	EXPECT_STREQ('redirected', on[0]?.after.may.join() ?? '');
+	const undone = await json(
+		'--what-if',
+		'acs on 0100:01:00.0',
+		'--what-if',
+		'pci=disable_acs_redir=0100:01:00.0',
+	);
+	EXPECT_EQ(0, undone.length);
+	const config = await json('--what-if', 'pci=config_acs=xxx11xx@0100:01:00.0');
+	EXPECT_STREQ('redirected', config[0]?.after.may.join() ?? '');
+});
+
+TEST_F(command, 'what_if_that_makes_no_sense', async () => {
+	for (const [change, said] of [
+		['acs', '"acs" is no change'],
+		['acs off 0100:04:00.0', '0100:04:00.0 has no ACS to change'],
+		['acs off nowhere', 'no function here is "nowhere"'],
+		['kernel v5.0', '"kernel v5.0" is no change'],
+		['cpu via', '"cpu via" is no change'],
+	] as const) {
+		const { code, err } = await topo(capture, '--what-if', change);
+		EXPECT_EQ(2, code);
+		EXPECT_TRUE(err.startsWith(`kproto topo: ${said}`));
+		EXPECT_EQ(1, err.trimEnd().split('\n').length);
+	}
+});
+
+TEST_F(command, 'unknown_acs_is_said_and_answered_by_a_set', async ({ dir }) => {
+	const text = readFileSync(capture, 'utf8').replace(
+		/(\tCapabilities: .*\n(?:\t\t.*\n)*)+/g,
+		'\tCapabilities: <access denied>\n',
+	);
+	const file = join(dir, 'denied.txt');
+	writeFileSync(file, text);
+	const { code, out } = await topo(file);
+	EXPECT_EQ(0, code);
+	EXPECT_TRUE(/ACS words of 0 functions; ACS unknown of \d+/.test(out));
+	EXPECT_TRUE(out.includes('SW|ACS 6'));
+	EXPECT_TRUE(out.includes('A|B   one of these: the source does not tell what decides'));
+	// What does not depend on ACS is one answer.
+	EXPECT_STREQ('HB 6', cells(out, 'What Linux', 'ACC1')[7] ?? '');
+	const why = await topo(file, '--why', 'ACC1', 'NIC2');
+	EXPECT_TRUE(why.out.includes('If unknown ACS is off:'));
+	EXPECT_TRUE(why.out.includes('If unknown ACS redirects:'));
+	const settled = await topo(
+		file,
+		'--what-if',
+		'acs off all',
+		'--from',
+		'ACC1',
+		'--to',
+		'NIC2',
+	);
+	EXPECT_TRUE(/SW\|ACS 6 +SW 6/.test(settled.out));
+});
+
+TEST_F(command, 'saved_machine_is_read_again_and_runs', async ({ dir }) => {
+	const file = join(dir, 'saved.json');
+	const first = await topo(capture, '--json', '--save', file);
+	const again = await topo(file, '--json');
+	const verdicts = (out: string) =>
+		JSON.stringify((JSON.parse(out) as { verdicts: unknown }).verdicts);
+	EXPECT_STREQ(verdicts(first.out), verdicts(again.out));
+	const { write } = process.stdout;
+	process.stdout.write = () => true;
+	try {
+		EXPECT_EQ(
+			0,
+			await demo([
+				'--topology',
+				file,
+				'--no-trace',
+				'--gpu',
+				'0100:04:00.0',
+				'--nic',
+				'0100:07:00.2',
+			]),
+		);
+	} finally {
+		process.stdout.write = write;
+	}
+	const { code, err } = await topo(capture, '--save', join(dir, 'no/such/folder.json'));
+	EXPECT_EQ(2, code);
+	EXPECT_TRUE(err.endsWith("it can't be written (ENOENT)\n"));
+});
+
+TEST_F(command, 'sources_and_command_lines_that_make_no_sense', async ({ dir }) => {
+	mkdirSync(join(dir, 'empty'));
+	for (const args of [
+		[join(dir, 'nothing.txt')],
+		[join(dir, 'empty')],
+		[standard, capture],
+		['--kernel', 'v1'],
+		['--cpu', 'fast'],
+		['--why', 'GPU0'],
+		['--why', 'GPU0', '--json'],
+		[capture, '--why', 'nic', 'ACC1'],
+		['--frobnicate'],
+	]) {
+		const { code, out, err } = await topo(...args);
+		EXPECT_EQ(2, code);
+		EXPECT_STREQ('', out);
+		EXPECT_TRUE(err.startsWith('kproto topo: '));
+		EXPECT_EQ(1, err.trimEnd().split('\n').length);
+	}
+});
+
+TEST_F(command, 'machine_at_hand', async () => {
+	// Whatever it is: matrices, or one line where there is no PCI, or no two functions.
+	const { code, out, err } = await topo();
+	if (code === 0) EXPECT_TRUE(out.startsWith('here: ') && err === '');
+	else EXPECT_TRUE(err.startsWith('kproto topo: ') && err.trimEnd().split('\n').length === 1);
+});
+
+TEST_F(command, 'help', async () => {
+	const { code, out } = await topo('--help');
+	EXPECT_EQ(0, code);
+	EXPECT_TRUE(out.startsWith('usage: kproto topo'));
+});
