@@ -15,6 +15,7 @@ import type { Scenario } from './kernel.ts';
 import { classicLines, nameLines, verdictLines } from './matrix.ts';
 import { kernelNamed, releaseNames } from './release.ts';
 import { type Named, nameAll, SelectError, select, selectOne, selectUsual } from './select.ts';
+import { drawSvg } from './svg.ts';
 import { unknownsOf, type Verdict, verdicts } from './unknown.ts';
 import { changed, changedPairs, whatIfLines } from './what_if.ts';
 import { whyLines } from './why.ts';
@@ -34,6 +35,7 @@ of rdma_topo, lstopo XML, NCCL topology XML, topology JSON; without a SOURCE: th
   --what-if CHANGE show only what a change changes: "acs off 0000:01:00.0", "acs on all",
                    "acs 0x05 3b:00.0", "cpu amd:0x19", "kernel v6.12", "pci=disable_acs_redir=...";
                    several are made together
+  --svg FILE       draw the tree with the paths of the pairs in colours
   --json           everything as JSON
   --save FILE      write the machine as topology JSON
   -h, --help       this text
@@ -45,6 +47,7 @@ const options = {
 	cpu: { type: 'string' },
 	kernel: { type: 'string' },
 	'what-if': { type: 'string', multiple: true },
+	svg: { type: 'string' },
 	json: { type: 'boolean' },
 	save: { type: 'string' },
 	help: { type: 'boolean', short: 'h' },
@@ -158,13 +161,17 @@ function report(question: Question): void {
 	]);
 }
 
-function save(file: string, description: MachineDescription): void {
+function write(option: string, file: string, text: string): void {
 	try {
-		writeFileSync(file, formatTopology(description));
+		writeFileSync(file, text);
 	} catch (error) {
 		const { code } = error as { code?: string };
-		throw new UsageError(`--save ${file}: it can't be written (${code ?? 'error'})`);
+		throw new UsageError(`${option} ${file}: it can't be written (${code ?? 'error'})`);
 	}
+}
+
+function save(file: string, description: MachineDescription): void {
+	write('--save', file, formatTopology(description));
 }
 
 /** `--what-if`: the same question after a change. */
@@ -223,6 +230,14 @@ function run(values: Values, paths: readonly string[], pair: readonly string[] |
 		return;
 	}
 	const question = ask(source, kernel, values);
+	if (values.svg !== undefined) {
+		const { verdicts: answers, rows, columns } = question;
+		write(
+			'--svg',
+			values.svg,
+			drawSvg(source.description, kernel, answers, rows, columns),
+		);
+	}
 	const changes = values['what-if'] ?? [];
 	if (changes.length > 0) runWhatIf(question, changes, values.json === true);
 	else if (values.json === true) print([JSON.stringify(jsonOf(question), null, 2)]);
