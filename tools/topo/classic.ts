@@ -41,12 +41,22 @@ export class ClassicMap {
 	private readonly byBdf: ReadonlyMap<string, DeviceDescription>;
 	private readonly d: MachineDescription;
 	private readonly noNodes: boolean;
+	/** Endpoints of one bus are alike: what was found, by what is above them. */
+	private readonly known = new Map<number, Classic>();
+	private readonly places = new Map<string, number>();
 
 	/** @param d - the machine */
 	constructor(d: MachineDescription) {
 		this.d = d;
 		this.byBdf = new Map(d.devices.map((device) => [device.bdf, device]));
 		this.noNodes = d.hostBridges.every(({ numaNode }) => numaNode === undefined);
+		const numbers = new Map<string, number>();
+		for (const { bdf } of d.devices) {
+			const place = this.place(bdf);
+			const number = numbers.get(place) ?? numbers.size;
+			numbers.set(place, number);
+			this.places.set(bdf, number);
+		}
 	}
 
 	/**
@@ -57,6 +67,21 @@ export class ClassicMap {
 	 */
 	between(a: string, b: string): Classic {
 		if (a === b) return 'X';
+		const [x, y] = [this.places.get(a) ?? 0, this.places.get(b) ?? 0];
+		const key = x * this.places.size + y;
+		const found = this.known.get(key) ?? this.compare(a, b);
+		this.known.set(key, found);
+		return found;
+	}
+
+	/** A bridge's own place, or that of the bus on which an endpoint is. */
+	private place(bdf: string): string {
+		const device = this.byBdf.get(bdf);
+		if (device === undefined || device.header === 1) return bdf;
+		return `on ${device.parent ?? bdf.slice(0, -5)}`;
+	}
+
+	private compare(a: string, b: string): Classic {
 		const [above, beyond] = [this.chain(a), this.chain(b)];
 		const meeting = above.find((bridge) => beyond.includes(bridge)) ?? null;
 		if (meeting === null) return this.acrossRoots(a, b);

@@ -9,10 +9,15 @@
 import type { MachineDescription } from '../../arch/sim/description.ts';
 import { pci_enable_acs } from '../../drivers/pci/acs.ts';
 import { pci_find_host_bridge } from '../../drivers/pci/host-bridge.ts';
+import { pci_bridge_has_acs_redir } from '../../drivers/pci/p2pdma/acs.ts';
 import { calc_map_type_and_dist } from '../../drivers/pci/p2pdma/distance.ts';
 import { pci_setup } from '../../drivers/pci/pci.ts';
 import { findPciDev, pciBus } from '../../drivers/pci/search.ts';
-import { type pci_dev, pci_upstream_bridge } from '../../include/linux/pci.ts';
+import {
+	type pci_dev,
+	type pci_host_bridge,
+	pci_upstream_bridge,
+} from '../../include/linux/pci.ts';
 import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_NOT_SUPPORTED,
@@ -51,6 +56,9 @@ function reachOf(provider: pci_dev, client: pci_dev, type: number): Reach {
 	const same = pci_find_host_bridge(provider.bus) === pci_find_host_bridge(client.bus);
 	return same ? 'host' : 'across';
 }
+
+/** More than there are functions in a machine. */
+const MAX_KINDS = 1 << 24;
 
 /** A machine and the kernel on it. */
 export interface Scenario {
@@ -102,7 +110,28 @@ export function askPair(provider: pci_dev, client: pci_dev): Answer {
 }
 
 /**
- * Ask a kernel about pairs.
+ * Functions that no pair tells apart: endpoints of one bus whose own ACS is alike have the same chain of
+ * bridges above them. Bridges are each of their own kind: others may be below them.
+ */
+class Alike {
+	private readonly kinds = new Map<string, number>();
+	private readonly bridges = new Map<pci_dev | pci_host_bridge, number>();
+
+	/** A number for each kind. */
+	of(pdev: pci_dev): number {
+		const above = pdev.hdr_type === 0 ? pci_upstream_bridge(pdev) : pdev;
+		const place = above ?? pci_find_host_bridge(pdev.bus);
+		const at = this.bridges.get(place) ?? this.bridges.size;
+		this.bridges.set(place, at);
+		const key = `${at} ${pdev.hdr_type} ${pci_bridge_has_acs_redir(pdev)}`;
+		const kind = this.kinds.get(key) ?? this.kinds.size;
+		this.kinds.set(key, kind);
+		return kind;
+	}
+}
+
+/**
+ * Ask a kernel about pairs. Of pairs that can't differ one is asked.
  *
  * @param scenario - machine and kernel
  * @param providers - addresses; the rows
@@ -114,10 +143,25 @@ export function askKernel(
 	clients: readonly string[],
 ): Answer[][] {
 	return withKernel(scenario, () => {
-		const columns = clients.map(bootedFunction);
+		const alike = new Alike();
+		const known = new Map<number, Answer>();
+		const look = (bdf: string) => {
+			const pdev = bootedFunction(bdf);
+			return { pdev, kind: alike.of(pdev) };
+		};
+		const columns = clients.map(look);
 		return providers.map((bdf) => {
-			const provider = bootedFunction(bdf);
-			return columns.map((client) => askPair(provider, client));
+			const { pdev: provider, kind } = look(bdf);
+			return columns.map(({ pdev: client, kind: other }) => {
+				if (provider === client) return askPair(provider, client);
+				const key = kind * MAX_KINDS + other;
+				let answer = known.get(key);
+				if (answer === undefined) {
+					answer = askPair(provider, client);
+					known.set(key, answer);
+				}
+				return answer;
+			});
 		});
 	});
 }

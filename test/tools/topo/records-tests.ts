@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CpuModel, DeviceDescription } from '../../../arch/sim/description.ts';
+import { askKernel, askPair, bootedFunction, withKernel } from '../../../tools/topo/kernel.ts';
 import { verdicts } from '../../../tools/topo/unknown.ts';
 import { captureStates, readRecordedDevices } from '../../../tools/topology/capture.ts';
 import { readSource, type SourceMachine } from '../../../tools/topology/source.ts';
@@ -164,4 +165,16 @@ TEST_F(record, 'verdicts_are_the_recorded_ones', (_self, { folder, state }) => {
 		}
 	}
 	EXPECT_GT(allowed, 0);
+});
+
+TEST_F(record, 'one_of_many_pairs_alike_is_enough_to_ask', (_self, { folder, state }) => {
+	const { description: machine } = read(folder, textOf(state));
+	const scenario = { machine, kernel: 'v7.3', pci: [] } as const;
+	const addresses = machine.devices.map(({ bdf }) => bdf);
+	const together = askKernel(scenario, addresses, addresses);
+	const each = withKernel(scenario, () => {
+		const functions = addresses.map(bootedFunction);
+		return functions.map((p) => functions.map((c) => askPair(p, c)));
+	});
+	EXPECT_STREQ(JSON.stringify(each), JSON.stringify(together));
 });
