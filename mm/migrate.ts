@@ -18,8 +18,14 @@
  * @kernel mm/migrate.c
  */
 import { EAGAIN } from '../include/linux/errno.ts';
-import { linear_page_index } from '../include/linux/mm.ts';
-import type { address_space, folio, mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
+import { linear_page_index, VM_LOCKED } from '../include/linux/mm.ts';
+import type {
+	address_space,
+	folio,
+	mm_struct,
+	page,
+	vm_area_struct,
+} from '../include/linux/mm_types.ts';
 import { nth_page, page_to_pfn } from '../include/linux/mmzone.ts';
 import {
 	folio_nr_pages,
@@ -27,8 +33,11 @@ import {
 	folio_test_anon,
 	folio_test_dirty,
 	is_device_private_page,
+	PageCompound,
 	PG_active,
 	PG_dirty,
+	PG_hwpoison,
+	PG_mlocked,
 	PG_private,
 	PG_referenced,
 	PG_swapbacked,
@@ -40,6 +49,7 @@ import {
 	pmd_present,
 	pte_mkdirty,
 	pte_mkold,
+	pte_mkspecial,
 	pte_mkwrite,
 	pte_none,
 	pte_present,
@@ -67,7 +77,10 @@ import { type bool, type int, outParam, type unsigned_long } from '../include/li
 import { preemptible, type Sim, schedulePoint, touch } from '../include/sim/schedule.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { softleaf_entry_wait_on_locked } from './filemap.ts';
-import { copy_highpage } from './page_alloc.ts';
+import { remove_migration_pmd } from './huge_memory/migrate.ts';
+import { add_mm_counter, mm_counter } from './memory/counter.ts';
+import { my_zero_pfn } from './memory/zero_page.ts';
+import { copy_highpage, isZeroFilled } from './page_alloc.ts';
 import { pmd_lock, pte_offset_map_lock, pte_unmap, set_pte_at } from './pgtable.ts';
 import {
 	folio_add_anon_rmap_pte,
@@ -86,6 +99,8 @@ import { folio_get, folio_put_refs, folio_ref_add } from './swap.ts';
 
 /** remove_migration_ptes(): the caller holds the rmap's semaphore. */
 export const RMP_LOCKED = 1 << 0;
+/** remove_migration_ptes(): a page of a folio that was split maps the zero page if it is zero. */
+export const RMP_USE_SHARED_ZEROPAGE = 1 << 1;
 
 /** The page was moved; what an address space's migrate_folio() returns. */
 export const MIGRATEPAGE_SUCCESS = 0;
@@ -94,6 +109,8 @@ export const MIGRATEPAGE_SUCCESS = 0;
 interface Replacement {
 	readonly src: folio;
 	readonly dst: folio;
+	/** RMP_USE_SHARED_ZEROPAGE. */
+	readonly unusedToZero: boolean;
 }
 
 /** The present entry, or the device-private one, that a migration entry becomes. */
@@ -114,21 +131,38 @@ function restoredPte(dst: folio, n: number, vma: vm_area_struct, old_pte: pte_t)
 	return pte_swp_uffd_wp(old_pte) ? pte_swp_mkuffd_wp(swp) : swp;
 }
 
+/** Maps the zero page where a migration entry stands for a page full of zeros. */
+function* try_to_map_unused_to_zeropage(pvmw: folio_vma_mapped_walk, f: folio, p: page): Sim<bool> {
+	const { vma, address } = pvmw;
+	if (PageCompound(p) || p.flags & (PG_hwpoison | PG_mlocked)) return false;
+	if ((vma.vm_flags & VM_LOCKED) !== 0n || !isZeroFilled(p)) return false;
+	const zero = pte_mkspecial(pfn_pte(my_zero_pfn(address), vma.vm_page_prot));
+	yield* set_pte_at(vma.vm_mm, address, pvmw.pte!, zero);
+	add_mm_counter(vma.vm_mm, mm_counter(f), -1);
+	return true;
+}
+
 /** Maps the new folio in one VMA wherever an entry waits for the old one. */
 function* remove_migration_pte(
 	dst: folio,
 	vma: vm_area_struct,
 	addr: unsigned_long,
-	{ src }: Replacement,
+	{ src, unusedToZero }: Replacement,
 ): Sim<bool> {
 	const end = vma_address_end(vma, dst);
 	const pvmw = new folio_vma_mapped_walk(src, vma, addr, end, PVMW_SYNC | PVMW_MIGRATION);
 	const first = dst.index;
 	while (yield* page_vma_mapped_walk(pvmw)) {
-		const ptep = pvmw.pte!;
+		if (pvmw.pte === null) {
+			yield* remove_migration_pmd(vma, pvmw.address, pvmw.pmd!, dst);
+			continue;
+		}
+		const ptep = pvmw.pte;
 		const old_pte = ptep.value;
 		const n = Number(linear_page_index(vma, pvmw.address) - first);
 		const page = nth_page(dst.page, n);
+		if (unusedToZero && (yield* try_to_map_unused_to_zeropage(pvmw, dst, page)))
+			continue;
 		const pte = restoredPte(dst, n, vma, old_pte);
 		folio_get(dst);
 		if (folio_test_anon(dst)) {
@@ -147,12 +181,13 @@ function* remove_migration_pte(
  *
  * @param src - the folio that the entries name, locked
  * @param dst - what takes its place, locked; `src` itself to give up
- * @param flags - RMP_LOCKED
+ * @param flags - RMP_LOCKED, RMP_USE_SHARED_ZEROPAGE
  * @context Sleeps.
  * @kernel mm/migrate.c
  */
 export function* remove_migration_ptes(src: folio, dst: folio, flags: int): Sim<void> {
-	const rwc = { arg: { src, dst }, rmap_one: remove_migration_pte };
+	const unusedToZero = (flags & RMP_USE_SHARED_ZEROPAGE) !== 0;
+	const rwc = { arg: { src, dst, unusedToZero }, rmap_one: remove_migration_pte };
 	if (flags & RMP_LOCKED) yield* rmap_walk_locked(dst, rwc);
 	else yield* rmap_walk(dst, rwc);
 }

@@ -70,6 +70,8 @@ import {
 } from '../include/linux/swapops.ts';
 import {
 	type bool,
+	HPAGE_PMD_NR,
+	HPAGE_PMD_SIZE,
 	type int,
 	type out,
 	PAGE_MASK,
@@ -82,6 +84,8 @@ import {
 import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
+import { change_huge_pmd } from './huge_memory/change.ts';
+import { __split_huge_pmd } from './huge_memory/split_pmd.ts';
 import { vm_normal_page } from './memory.ts';
 import { calc_vm_prot_bits } from './mmap.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
@@ -101,6 +105,7 @@ import {
 	pgd_none_or_clear_bad,
 	pgd_offset,
 	pmd_offset,
+	pmdIsHuge,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
 	ptep_get,
@@ -230,6 +235,34 @@ function* change_pte_range(
 	return pages;
 }
 
+/** One pmd, huge or not. Returns entries changed; -1: look at it again. */
+function* changePmd(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pmd: TableEntry,
+	addr: bigint,
+	next: bigint,
+	newprot: pgprot_t,
+	cp_flags: unsigned_long,
+): Sim<number> {
+	if (pmdIsHuge(pmd.value)) {
+		if (next - addr !== HPAGE_PMD_SIZE) yield* __split_huge_pmd(vma, pmd, addr, false);
+		else {
+			const tryWritable = (cp_flags & MM_CP_TRY_CHANGE_WRITABLE) !== 0n;
+			const ret = yield* change_huge_pmd(
+				tlb,
+				vma,
+				pmd,
+				addr,
+				newprot,
+				tryWritable,
+			);
+			if (ret !== 0) return ret === HPAGE_PMD_NR ? ret : 0;
+		}
+	}
+	return yield* change_pte_range(tlb, vma, pmd, addr, next, newprot, cp_flags);
+}
+
 function* change_pmd_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
@@ -243,17 +276,8 @@ function* change_pmd_range(
 	let pmd = pmd_offset(pud, addr);
 	for (let at = addr; ; pmd = nextEntry(pmd)) {
 		const next = pmd_addr_end(at, end);
-		// a huge pmd would be changed whole or split here: change_huge_pmd()
 		for (let changed = -1; changed < 0 && !pmd_none(pmd.value); ) {
-			changed = yield* change_pte_range(
-				tlb,
-				vma,
-				pmd,
-				at,
-				next,
-				newprot,
-				cp_flags,
-			);
+			changed = yield* changePmd(tlb, vma, pmd, at, next, newprot, cp_flags);
 			pages += Math.max(changed, 0);
 		}
 		at = next;

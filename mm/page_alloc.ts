@@ -175,6 +175,10 @@ export function prep_compound_page(p: page, order: unsigned_int): void {
 	const base = p.sec.base + p.idx;
 	const size = 1 << order;
 	p.compound = (order << 1) | 1;
+	const f = page_folio(p);
+	f._entire_mapcount = -1;
+	f._large_mapcount = -1;
+	f._mm_ids = null;
 	for (let i = 1; i < size; ) {
 		const section = map.section(base + i)!;
 		const from = (base + i) & (PAGES_PER_SECTION - 1);
@@ -388,6 +392,21 @@ function zeroFrame(pfn: number): void {
  */
 export function clear_highpage(p: page): void {
 	zeroFrame(p.sec.base + p.idx);
+}
+
+/**
+ * Whether all bytes of a page are zero.
+ *
+ * @param p - page of RAM
+ */
+export function isZeroFilled(p: page): boolean {
+	const pfn = p.sec.base + p.idx;
+	touchFrame('memory-read', pfn);
+	return (
+		ram()
+			.peek(pfn)
+			?.u32.every((word) => word === 0) ?? true
+	);
 }
 
 /**

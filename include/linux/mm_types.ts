@@ -107,6 +107,19 @@ export class page {
 }
 
 /**
+ * Who maps a large folio: two address spaces by name, and whether it may be mapped by more than one.
+ *
+ * @kernel include/linux/mm_types.h
+ */
+export class folio_mm_ids {
+	/** The address spaces; null: the slot is free. */
+	mm: [mm_struct | null, mm_struct | null] = [null, null];
+	/** Their mappings, less one. */
+	mapcount: [int, int] = [-1, -1];
+	shared = false;
+}
+
+/**
  * A page or a compound page, named by its head.
  *
  * @kernel include/linux/mm_types.h
@@ -130,6 +143,33 @@ export class folio {
 	}
 	get _refcount(): int {
 		return this.page._refcount;
+	}
+	/** Mappings of all of a large folio by one entry, less one. Kept in the first tail page. */
+	get _entire_mapcount(): int {
+		const { sec, idx } = this.page;
+		return sec.index[2 * (idx + 1)]! - 1;
+	}
+	set _entire_mapcount(v: int) {
+		const { sec, idx } = this.page;
+		sec.index[2 * (idx + 1)] = v + 1;
+	}
+	/** Mappings of a large folio, of all of it or of a page, less one. In the first tail page. */
+	get _large_mapcount(): int {
+		const { sec, idx } = this.page;
+		return sec.index[2 * (idx + 1) + 1]! - 1;
+	}
+	set _large_mapcount(v: int) {
+		const { sec, idx } = this.page;
+		sec.index[2 * (idx + 1) + 1] = v + 1;
+	}
+	/** Which address spaces map a large folio; null: none has yet. In the first tail page. */
+	get _mm_ids(): folio_mm_ids | null {
+		const { sec, idx } = this.page;
+		return (sec.private_?.[idx + 1] as folio_mm_ids | null | undefined) ?? null;
+	}
+	set _mm_ids(v: folio_mm_ids | null) {
+		const { sec, idx } = this.page;
+		if (v !== null || sec.private_ !== null) (sec.private_ ??= [])[idx + 1] = v;
 	}
 	get mapping(): address_space | anon_vma | null {
 		return this.page.mapping;
@@ -290,6 +330,8 @@ export class mm_struct {
 	tlb_flush_pending: int = 0;
 	/** Split page-table locks by PFN of the table. */
 	ptl: Map<number, spinlock_t> = new Map();
+	/** Page tables in reserve for the splitting of huge pmds, by PFN of the pmd table. */
+	pmd_huge_pte: Map<number, number[]> = new Map();
 	/** Page tables allocated, for the leak check. */
 	pgtables: int = 0;
 	owner_comm = '';

@@ -218,6 +218,63 @@ export function pmd_mkhuge(pmd: pmd_t): pmd_t {
 }
 
 /** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkwrite(pmd: pmd_t): pmd_t {
+	return pmd | x86._PAGE_RW;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_wrprotect(pmd: pmd_t): pmd_t {
+	return pmd & ~x86._PAGE_RW & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_dirty(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_DIRTY) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_young(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_ACCESSED) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkdirty(pmd: pmd_t): pmd_t {
+	return pmd | x86._PAGE_DIRTY;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkclean(pmd: pmd_t): pmd_t {
+	return pmd & ~x86._PAGE_DIRTY & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkyoung(pmd: pmd_t): pmd_t {
+	return pmd | x86._PAGE_ACCESSED;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkold(pmd: pmd_t): pmd_t {
+	return pmd & ~x86._PAGE_ACCESSED & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_special(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_SPECIAL) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_mkspecial(pmd: pmd_t): pmd_t {
+	return pmd | x86._PAGE_SPECIAL;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_modify(pmd: pmd_t, prot: pgprot_t): pmd_t {
+	return pte_modify(pmd as bigint, prot) as bigint;
+}
+/**
+ * A leaf that the hardware does not use while it is changed, and that software still knows as one.
+ *
+ * @kernel arch/x86/include/asm/pgtable.h
+ */
+export function pmd_mkinvalid(pmd: pmd_t): pmd_t {
+	return pmd & ~(x86._PAGE_PRESENT | x86._PAGE_PROTNONE) & WORD;
+}
+/** @kernel include/linux/pgtable.h */
+export function pmd_same(a: pmd_t, b: pmd_t): boolean {
+	return a === b;
+}
+
+/** @kernel arch/x86/include/asm/pgtable.h */
 export function pud_none(pud: pud_t): boolean {
 	return (pud & NOT_KNL_ERRATUM) === 0n;
 }

@@ -45,6 +45,7 @@ const DEVICE_READ = 5;
 const DEVICE_EXCLUSIVE_WRITE = 6;
 const DEVICE_EXCLUSIVE_READ = 7;
 
+const PMD_PRESENT = x86._PAGE_PRESENT | x86._PAGE_PROTNONE | x86._PAGE_PSE;
 const TYPE_SHIFT = 58n;
 const OFFSET_MASK = (1n << TYPE_SHIFT) - 1n;
 const PFN_BITS = 40n;
@@ -240,6 +241,19 @@ export function softleaf_to_page(entry: softleaf_t): page {
 /** @kernel include/linux/leafops.h */
 export function softleaf_to_folio(entry: softleaf_t): folio {
 	return page_folio(softleaf_to_page(entry));
+}
+
+/** @kernel include/linux/leafops.h */
+export function pmd_is_migration_entry(pmd: bigint): boolean {
+	return isPmdSoftleaf(pmd) && softleaf_is_migration(softleaf_from_pmd(pmd));
+}
+/** @kernel include/linux/leafops.h */
+export function pmd_is_device_private_entry(pmd: bigint): boolean {
+	return isPmdSoftleaf(pmd) && softleaf_is_device_private(softleaf_from_pmd(pmd));
+}
+/** Whether a pmd is neither none nor present. */
+function isPmdSoftleaf(pmd: bigint): boolean {
+	return pmd !== 0n && (pmd & PMD_PRESENT) === 0n;
 }
 
 /** @kernel arch/x86/include/asm/pgtable.h */

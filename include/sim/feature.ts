@@ -29,6 +29,12 @@ export const features = {
 		'migrate_vma_setup() expects the fault page locked by the caller of migrate_to_ram()',
 	fault_maps_dirty:
 		'a read fault that maps a shared page writable maps it dirty if the page is dirty already',
+	large_folio_mm_ids:
+		'a large folio knows which address spaces map it, so the last one writes to its pages without a copy',
+	huge_zero_wp_thp:
+		'a write to the huge zero page installs a huge page instead of splitting the PMD',
+	ttu_split_pmd_in_walk:
+		'unmapping a huge folio to split it splits its PMD inside the invalidation of the unmapping, not before it',
 	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
 	mremap_several_vmas:
 		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
@@ -76,6 +82,9 @@ const v7_3: readonly FeatureName[] = [
 	'swap_private_trylock',
 	'migrate_fault_page_locked',
 	'fault_maps_dirty',
+	'large_folio_mm_ids',
+	'huge_zero_wp_thp',
+	'ttu_split_pmd_in_walk',
 	'pt_reclaim',
 	'mremap_several_vmas',
 	'guard_pages',

@@ -75,6 +75,7 @@ import {
 } from '../../include/linux/swapops.ts';
 import { type bool, type int, outParam, PAGE_SIZE } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
+import { copy_huge_pmd } from '../huge_memory/copy.ts';
 import { mmap_assert_write_locked } from '../mmap_lock.ts';
 import {
 	mmu_notifier_invalidate_range_end,
@@ -89,6 +90,7 @@ import {
 	pmd_alloc,
 	pmd_none_or_clear_bad,
 	pmd_offset,
+	pmdIsHuge,
 	pte_alloc,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
@@ -301,8 +303,11 @@ function* copy_pmd_range(
 	let src_pmd = pmd_offset(src_pud, addr);
 	for (let at = addr; ; dst_pmd = nextEntry(dst_pmd), src_pmd = nextEntry(src_pmd)) {
 		const next = pmd_addr_end(at, end);
-		// huge entries: copy_huge_pmd() has its place here
-		if (!pmd_none_or_clear_bad(src_pmd)) {
+		const huge = pmdIsHuge(src_pmd.value)
+			? yield* copy_huge_pmd(dst_pmd, src_pmd, at, run.dst, run.src)
+			: -EAGAIN;
+		if (huge === -ENOMEM) return huge;
+		if (huge !== 0 && !pmd_none_or_clear_bad(src_pmd)) {
 			const err = yield* copy_pte_range(run, dst_pmd, src_pmd, at, next);
 			if (err !== 0) return err;
 		}

@@ -4,7 +4,8 @@
  *
  * ```
  *   handle_mm_fault --- hugetlb ...
- *     __handle_mm_fault         makes the tables down to the pmd; huge pages have their place here
+ *     __handle_mm_fault         makes the tables down to the pmd
+ *       handlePmdFault            pmd empty, huge, or not present: mm/huge_memory.ts
  *       handle_pte_fault
  *         entry empty           do_pte_missing: do_anonymous_page | do_fault
  *         not present           do_swap_page
@@ -26,6 +27,7 @@ import {
 	FAULT_FLAG_UNSHARE,
 	FAULT_FLAG_WRITE,
 	VM_FAULT_ERROR,
+	VM_FAULT_FALLBACK,
 	VM_FAULT_MAJOR,
 	VM_FAULT_OOM,
 	VM_FAULT_RETRY,
@@ -36,7 +38,10 @@ import {
 } from '../../include/linux/mm_types.ts';
 import {
 	pmd_none,
+	pmd_present,
 	type pmd_t,
+	pmd_trans_huge,
+	pmd_write,
 	pte_mkdirty,
 	pte_mkyoung,
 	pte_none,
@@ -46,6 +51,10 @@ import {
 import { current } from '../../include/linux/sched.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
+	pmd_is_device_private_entry,
+	pmd_is_migration_entry,
+} from '../../include/linux/swapops.ts';
+import {
 	outParam,
 	PAGE_MASK,
 	type unsigned_int,
@@ -53,7 +62,16 @@ import {
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
+import { feature } from '../../include/sim/world.ts';
 import { spin_lock } from '../../kernel/locking/spinlock.ts';
+import {
+	do_huge_pmd_anonymous_page,
+	do_huge_pmd_device_private,
+	do_huge_pmd_wp_page,
+	faultMayBeHuge,
+	hugeFaultAllowed,
+} from '../huge_memory.ts';
+import { pmd_migration_entry_wait } from '../migrate.ts';
 import { mmap_assert_locked } from '../mmap_lock.ts';
 import {
 	pgd_offset,
@@ -128,6 +146,29 @@ function* handle_pte_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	return 0;
 }
 
+/** The part of a fault at the level of the pmd; VM_FAULT_FALLBACK: the page table has to do. */
+function* handlePmdFault(vmf: vm_fault): Sim<vm_fault_t> {
+	const { vma } = vmf;
+	const pmd = vmf.pmd!;
+	if (pmd_none(pmd.value) && faultMayBeHuge(vma))
+		return yield* do_huge_pmd_anonymous_page(vmf);
+	vmf.orig_pmd = yield* pmdp_get_lockless(pmd);
+	const { orig_pmd } = vmf;
+	if (pmd_none(orig_pmd)) return VM_FAULT_FALLBACK;
+	if (!pmd_present(orig_pmd)) {
+		if (feature('device_private_thp') && pmd_is_device_private_entry(orig_pmd))
+			return yield* do_huge_pmd_device_private(vmf);
+		if (pmd_is_migration_entry(orig_pmd))
+			yield* pmd_migration_entry_wait(vma.vm_mm, pmd);
+		return 0;
+	}
+	if (!pmd_trans_huge(orig_pmd)) return VM_FAULT_FALLBACK;
+	const wants = vmf.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE);
+	if (wants && !pmd_write(orig_pmd)) return yield* do_huge_pmd_wp_page(vmf);
+	yield* hugeFaultAllowed(vmf);
+	return 0;
+}
+
 function* __handle_mm_fault(
 	vma: vm_area_struct,
 	address: unsigned_long,
@@ -143,10 +184,11 @@ function* __handle_mm_fault(
 	});
 	vmf.pud = yield* pud_alloc(mm, pgd_offset(mm, address), address);
 	if (vmf.pud === null) return VM_FAULT_OOM;
-	// a huge pud or pmd would be created or handled here
+	// a huge pud would be created or handled here
 	vmf.pmd = yield* pmd_alloc(mm, vmf.pud, address);
 	if (vmf.pmd === null) return VM_FAULT_OOM;
-	return yield* handle_pte_fault(vmf);
+	const ret = yield* handlePmdFault(vmf);
+	return ret & VM_FAULT_FALLBACK ? yield* handle_pte_fault(vmf) : ret;
 }
 
 /** Refuses flags that make no sense together. Returns the flags to use, or the failure as -bits. */

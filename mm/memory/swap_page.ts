@@ -241,8 +241,10 @@ function* deviceFault(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t> {
 	const ops = page_pgmap(p).ops;
 	BUG_ON(ops?.migrate_to_ram === undefined, 'pagemap without migrate_to_ram()');
 	const ret = yield* ops!.migrate_to_ram!(vmf);
-	if (locks) yield* folio_unlock(f);
-	yield* folio_put(f);
+	// another folio than before, if it was split
+	const after = page_folio(p);
+	if (locks) yield* folio_unlock(after);
+	yield* folio_put(after);
 	return ret;
 }
 

@@ -37,6 +37,7 @@ import {
 import { pte_mkdirty, pte_pfn, pte_write } from '../../include/linux/pgtable.ts';
 import { type bool, PAGE_SIZE, type vm_fault_t } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
+import { feature } from '../../include/sim/world.ts';
 import { folio_trylock, folio_unlock } from '../filemap.ts';
 import {
 	mmu_notifier_invalidate_range_end,
@@ -54,8 +55,10 @@ import {
 import { ptep_clear_flush, ptep_get, set_pte_at } from '../pgtable.ts';
 import {
 	folio_add_new_anon_rmap,
+	folio_large_mapcount,
 	folio_move_anon_rmap,
 	folio_remove_rmap_pte,
+	folioMappedShared,
 	RMAP_EXCLUSIVE,
 } from '../rmap.ts';
 import { folio_add_lru_vma, folio_get, folio_put, lru_add_drain } from '../swap.ts';
@@ -74,10 +77,20 @@ import { wp_page_shared } from './shared.ts';
 import { vm_normal_page } from './vm_normal.ts';
 import { is_zero_pfn } from './zero_page.ts';
 
+/**
+ * Whether all that refers to a large folio are mappings of one address space. 6.12 cannot tell, and
+ * copies page by page.
+ */
+function __wp_can_reuse_large_anon_folio(f: folio): bool {
+	if (!feature('large_folio_mm_ids')) return false;
+	// a folio of which only one page is left is given up
+	if (folio_large_mapcount(f) <= 1 || folioMappedShared(f)) return false;
+	return folio_large_mapcount(f) === folio_ref_count(f);
+}
+
 /** Whether nobody but this entry refers to an anonymous page; then it is ours from now on. */
 function* wp_can_reuse_anon_folio(f: folio, vma: vm_area_struct): Sim<bool> {
-	// a large folio is copied page by page; 7.3 counts its mappings by mm to see whether it must
-	if (folio_test_large(f)) return false;
+	if (folio_test_large(f)) return __wp_can_reuse_large_anon_folio(f);
 	// cheap looks without the lock: 3 allows for the LRU's batch and the swap cache
 	if (folio_ref_count(f) > 3) return false;
 	if (!folio_test_lru(f)) lru_add_drain();

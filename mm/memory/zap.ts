@@ -49,6 +49,7 @@ import {
 	softleaf_to_page,
 } from '../../include/linux/swapops.ts';
 import {
+	HPAGE_PMD_SIZE,
 	type int,
 	outParam,
 	PAGE_SIZE,
@@ -58,6 +59,8 @@ import {
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
+import { zap_huge_pmd } from '../huge_memory/change.ts';
+import { __split_huge_pmd } from '../huge_memory/split_pmd.ts';
 import {
 	__tlb_remove_page,
 	MAX_GATHER_PAGES,
@@ -82,6 +85,7 @@ import {
 	pmd_lock,
 	pmd_none_or_clear_bad,
 	pmd_offset,
+	pmdIsHuge,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
 	pteOffsetMapLockNested,
@@ -294,8 +298,13 @@ function* zap_pmd_range(
 	let pmd = pmd_offset(pud, addr);
 	for (let at = addr; ; pmd = nextEntry(pmd)) {
 		const next = pmd_addr_end(at, end);
-		// huge entries: zap_huge_pmd(), or a split of them, has its place here
-		if (!pmd_none_or_clear_bad(pmd))
+		let gone = false;
+		if (pmdIsHuge(pmd.value)) {
+			if (next - at === HPAGE_PMD_SIZE)
+				gone = yield* zap_huge_pmd(tlb, vma, pmd, at);
+			else yield* __split_huge_pmd(vma, pmd, at, false);
+		}
+		if (!gone && !pmd_none_or_clear_bad(pmd))
 			yield* zap_pte_range(tlb, vma, pmd, at, next, details);
 		at = next;
 		if (at === end) return;

@@ -329,14 +329,17 @@ function* collectHuge(
 	walk: mm_walk,
 ): Sim<int> {
 	const migrate = walk.private as migrate_vma;
+	if (feature('device_private_thp'))
+		return yield* migrate_vma_collect_huge_pmd(
+			pmdp,
+			start,
+			end,
+			walk,
+			faultFolio(migrate.fault_page),
+			migrate_vma_collect_hole,
+		);
 	if (pmd_none(pmdp.value)) return yield* migrate_vma_collect_hole(start, end, -1, walk);
-	if (!feature('device_private_thp')) return yield* splitTransHuge(pmdp, start, end, migrate);
-	const fault_folio = faultFolio(migrate.fault_page);
-	const ret = yield* migrate_vma_collect_huge_pmd(pmdp, start, end, walk, fault_folio);
-	// It became a hole under the lock.
-	return ret === -EAGAIN && pmd_none(pmdp.value)
-		? yield* migrate_vma_collect_hole(start, end, -1, walk)
-		: ret;
+	return yield* splitTransHuge(pmdp, start, end, migrate);
 }
 
 /**
@@ -377,12 +380,14 @@ function* migrate_vma_collect_pmd(
 			yield* pte_unmap_unlock(first, ptl.value);
 			return 0;
 		}
+		const f = page_folio(stop.split);
+		// the entry keeps it alive only as long as it is locked
+		if (f !== c.fault_folio) folio_get(f);
 		yield* pte_unmap_unlock(first, ptl.value);
 		// It stops at a page once, and splits it there.
 		if (stop.addr !== addr) round = 0;
 		addr = stop.addr;
-		const { fault_page } = c.migrate;
-		if (yield* migrate_vma_split_folio(page_folio(stop.split), fault_page)) {
+		if (yield* migrate_vma_split_folio(f, c.migrate.fault_page)) {
 			if (c.unmapped !== 0) yield* flush_tlb_range(c.vma, start, end);
 			return migrate_vma_collect_skip(addr, end, c.migrate);
 		}

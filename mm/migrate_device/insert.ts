@@ -53,7 +53,8 @@ import {
 import { outParam, type unsigned_long } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { type Sim, touch } from '../../include/sim/schedule.ts';
-import { world } from '../../include/sim/world.ts';
+import { feature, world } from '../../include/sim/world.ts';
+import { is_huge_zero_pmd, split_huge_pmd } from '../huge_memory.ts';
 import { is_zero_pfn } from '../memory/zero_page.ts';
 import {
 	pgd_offset,
@@ -77,9 +78,11 @@ function* allocPmd(mm: mm_struct, addr: unsigned_long): Sim<TableEntry | null> {
 }
 
 /** What is needed besides the tables: the anon_vma, and the charge. */
-function* prepare(vma: vm_area_struct, pmdp: TableEntry): Sim<boolean> {
+function* prepare(vma: vm_area_struct, addr: unsigned_long, pmdp: TableEntry): Sim<boolean> {
 	const pmd = pmdp.value;
-	if (!pmd_none(pmd) && (pmd_trans_huge(pmd) || pmd_leaf(pmd) || pmd_devmap(pmd)))
+	if (feature('device_private_thp') && is_huge_zero_pmd(pmd))
+		yield* split_huge_pmd(vma, pmdp, addr);
+	else if (!pmd_none(pmd) && (pmd_trans_huge(pmd) || pmd_leaf(pmd) || pmd_devmap(pmd)))
 		return false;
 	if (yield* pte_alloc(vma.vm_mm, pmdp)) return false;
 	if (yield* anon_vma_prepare(vma)) return false;
@@ -140,7 +143,7 @@ function* insert(
 	pmdp: TableEntry,
 ): Sim<boolean> {
 	const f = page_folio(p);
-	if (!(yield* prepare(vma, pmdp))) return false;
+	if (!(yield* prepare(vma, addr, pmdp))) return false;
 	f.flags |= PG_uptodate;
 	const entry = newEntry(vma, f, p);
 	if (entry === null) return false;
@@ -174,7 +177,8 @@ export function* migrate_vma_insert_page(
 		const pmdp = yield* allocPmd(vma.vm_mm, addr);
 		if (pmdp === null) break abort;
 		if (dst[at]! & MIGRATE_PFN_COMPOUND) {
-			migrate_vma_insert_huge_pmd_page(src, at);
+			if (yield* migrate_vma_insert_huge_pmd_page(migrate, addr, p, at, pmdp))
+				break abort;
 			return;
 		}
 		if (!(yield* insert(vma, addr, p, pmdp))) break abort;

@@ -19,7 +19,6 @@ import {
 	folio_is_device_coherent,
 	folio_is_device_private,
 	folio_is_zone_device,
-	folio_nr_pages,
 	PG_writeback,
 } from '../../include/linux/page-flags.ts';
 import { PAGE_SIZE } from '../../include/linux/types.ts';
@@ -104,9 +103,12 @@ function* matchSizes(w: pages_walk, i: number, f: folio): Sim<number> {
 	const large = (src[i]! & MIGRATE_PFN_COMPOUND) !== 0n;
 	const largeDst = (dst[i]! & MIGRATE_PFN_COMPOUND) !== 0n;
 	if (large && !largeDst) {
-		const nr = folio_nr_pages(f);
-		if (migrate !== null && !(yield* migrate_vma_split_unmapped_folio(migrate, i)))
-			return nr;
+		if (migrate !== null) {
+			const addr = migrate.start + BigInt(i) * PAGE_SIZE;
+			// then only the first of its parts is next
+			if (!(yield* migrate_vma_split_unmapped_folio(migrate, i, addr, f)))
+				return 1;
+		}
 		src[i]! &= ~(MIGRATE_PFN_MIGRATE | MIGRATE_PFN_COMPOUND);
 		return 0;
 	}

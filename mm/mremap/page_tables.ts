@@ -59,6 +59,7 @@ import {
 	pmd_lock,
 	pmd_lockptr,
 	pmd_offset,
+	pmdIsHuge,
 	pte_alloc,
 	pte_offset_map_lock,
 	pte_offset_map_rw_nolock,
@@ -246,6 +247,19 @@ function* move_normal_pmd(
 	return moves;
 }
 
+/** Moves a huge pmd as a whole. */
+function* moveHuge(
+	pmc: pagetable_move_control,
+	old_pmd: TableEntry,
+	new_pmd: TableEntry,
+): Sim<bool> {
+	const { old, old_addr, new_addr, need_rmap_locks } = pmc;
+	if (need_rmap_locks) yield* take_rmap_locks(old);
+	const moved = yield* move_huge_pmd(old, old_addr, new_addr, old_pmd, new_pmd);
+	if (need_rmap_locks) yield* drop_rmap_locks(old);
+	return moved;
+}
+
 /** Gives the table of a pud to another one. */
 function* move_normal_pud(
 	pmc: pagetable_move_control,
@@ -318,7 +332,11 @@ function* movePiece(pmc: pagetable_move_control): Sim<bigint | null> {
 	const new_pmd = yield* alloc_new_pmd(mm, pmc.new_addr);
 	if (new_pmd === null) return null;
 	for (;;) {
-		if (extent === PMD_SIZE && (yield* move_normal_pmd(pmc, old_pmd, new_pmd)))
+		if (pmdIsHuge(old_pmd.value)) {
+			if (extent === PMD_SIZE && (yield* moveHuge(pmc, old_pmd, new_pmd)))
+				return extent;
+			yield* split_huge_pmd(pmc.old, old_pmd, pmc.old_addr);
+		} else if (extent === PMD_SIZE && (yield* move_normal_pmd(pmc, old_pmd, new_pmd)))
 			return extent;
 		if (pmd_none(old_pmd.value)) return extent;
 		if ((yield* pte_alloc(mm, new_pmd)) !== 0) return null;

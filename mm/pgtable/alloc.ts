@@ -269,6 +269,47 @@ export function* pte_alloc(mm: mm_struct, pmd: TableEntry, _address?: unsigned_l
 	return pmd_none(pmd.value) ? yield* populate(mm, pmd, null) : 0;
 }
 
+/**
+ * Make a pte table that nothing points to yet.
+ *
+ * @param mm - address space that it is counted in
+ * @returns PFN of the table, 0 when there is no memory
+ * @context Sleeps.
+ * @kernel include/asm-generic/pgalloc.h
+ */
+export function* pte_alloc_one(mm: mm_struct): Sim<number> {
+	return yield* allocTable(mm);
+}
+
+/**
+ * Let a pmd point to a pte table.
+ *
+ * @param _mm - address space
+ * @param pmd - the entry
+ * @param pte - PFN of the table
+ * @context The lock of the pmd is held.
+ * @kernel arch/x86/include/asm/pgalloc.h
+ */
+export function* pmd_populate(_mm: mm_struct, pmd: TableEntry, pte: number): Sim<void> {
+	if (preemptible()) yield schedulePoint('pte-write', pmd.table, 'entries', pmd.index, 1);
+	pmd.value = (BigInt(pte) << 12n) | _PAGE_TABLE;
+}
+
+/**
+ * The pmd entry of an address, whatever is in it.
+ *
+ * @param mm - address space
+ * @param address - the address
+ * @returns null when the tables above it are not there
+ * @kernel mm/rmap.c
+ */
+export function mm_find_pmd(mm: mm_struct, address: unsigned_long): TableEntry | null {
+	const pgd = pgd_offset(mm, address);
+	if (pgd_none(pgd.value)) return null;
+	const pud = pud_offset(pgd, address);
+	return pud_none_or_clear_bad(pud) ? null : pmd_offset(pud, address);
+}
+
 function lockOf(mm: mm_struct, pfn: number): spinlock_t {
 	let lock = mm.ptl.get(pfn);
 	if (lock === undefined) {

@@ -8,15 +8,22 @@
  */
 import type { mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import {
+	pmd_mkinvalid,
 	type pmd_t,
+	pmd_wrprotect,
 	pte_present,
 	type pte_t,
 	pte_wrprotect,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
-import type { bool, unsigned_int, unsigned_long } from '../../include/linux/types.ts';
+import {
+	type bool,
+	HPAGE_PMD_SIZE,
+	type unsigned_int,
+	type unsigned_long,
+} from '../../include/linux/types.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
-import { flush_tlb_page } from '../tlb.ts';
+import { flush_tlb_page, flush_tlb_range } from '../tlb.ts';
 
 /** Announces the change of one entry. */
 function* writePoint(entry: TableEntry): Sim<void> {
@@ -115,6 +122,115 @@ export function* pmdp_huge_get_and_clear(
 	const was = pmdp.value;
 	pmdp.value = 0n;
 	return was;
+}
+
+/**
+ * Empty a huge pmd and flush it out of the TLBs.
+ *
+ * @param vma - its VMA
+ * @param address - its address
+ * @param pmdp - the entry
+ * @returns what it was
+ * @context The table's lock is held.
+ * @kernel mm/pgtable-generic.c
+ */
+export function* pmdp_huge_clear_flush(
+	vma: vm_area_struct,
+	address: unsigned_long,
+	pmdp: TableEntry,
+): Sim<pmd_t> {
+	const pmd = yield* pmdp_huge_get_and_clear(vma.vm_mm, address, pmdp);
+	yield* flush_tlb_range(vma, address, address + HPAGE_PMD_SIZE);
+	return pmd;
+}
+
+/**
+ * Make a huge pmd one that the hardware does not use, and flush it out of the TLBs: no access and
+ * no A or D bit comes any more.
+ *
+ * @param vma - its VMA
+ * @param address - its address
+ * @param pmdp - the entry, present
+ * @returns what it was
+ * @context The table's lock is held.
+ * @kernel mm/pgtable-generic.c
+ */
+export function* pmdp_invalidate(
+	vma: vm_area_struct,
+	address: unsigned_long,
+	pmdp: TableEntry,
+): Sim<pmd_t> {
+	yield* writePoint(pmdp);
+	const was = pmdp.value;
+	pmdp.value = pmd_mkinvalid(was);
+	yield* flush_tlb_range(vma, address, address + HPAGE_PMD_SIZE);
+	return was;
+}
+
+/**
+ * pmdp_invalidate() of a change whose flush comes later; on x86 A and D bits are safe all the same.
+ *
+ * @param _vma - its VMA
+ * @param _address - its address
+ * @param pmdp - the entry, present
+ * @returns what it was
+ * @context The table's lock is held.
+ * @kernel arch/x86/mm/pgtable.c
+ */
+export function* pmdp_invalidate_ad(
+	_vma: vm_area_struct,
+	_address: unsigned_long,
+	pmdp: TableEntry,
+): Sim<pmd_t> {
+	yield* writePoint(pmdp);
+	const was = pmdp.value;
+	pmdp.value = pmd_mkinvalid(was);
+	return was;
+}
+
+/**
+ * Take the write bit of a huge pmd away, in one step.
+ *
+ * @param _mm - address space
+ * @param _addr - its address
+ * @param pmdp - the entry
+ * @context The table's lock is held.
+ * @kernel arch/x86/include/asm/pgtable.h
+ */
+export function* pmdp_set_wrprotect(
+	_mm: mm_struct,
+	_addr: unsigned_long,
+	pmdp: TableEntry,
+): Sim<void> {
+	yield* writePoint(pmdp);
+	pmdp.value = pmd_wrprotect(pmdp.value);
+}
+
+/**
+ * Give a huge pmd more rights after a fault.
+ *
+ * @param _vma - its VMA
+ * @param _address - its address
+ * @param pmdp - the entry
+ * @param entry - what it becomes: more accessed, dirty or writable than it is
+ * @param dirty - the fault was a write
+ * @returns whether it was something else before
+ * @context The table's lock is held. No flush: the hardware walks again when a right is missing.
+ * @kernel arch/x86/mm/pgtable.c
+ */
+export function* pmdp_set_access_flags(
+	_vma: vm_area_struct,
+	_address: unsigned_long,
+	pmdp: TableEntry,
+	entry: pmd_t,
+	dirty: unsigned_int | bool,
+): Sim<bool> {
+	const changed = pmdp.value !== entry;
+	if (changed && dirty) {
+		yield* writePoint(pmdp);
+		pmdp.value = entry;
+	}
+	return changed;
 }
 
 /**

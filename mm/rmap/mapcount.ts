@@ -3,11 +3,11 @@
  * Counting the page-table entries that map a page, and whom an anonymous page belongs to.
  *
  * Guarantee: `_mapcount + 1` of a page is the number of ptes that map it, device-private entries
- * included. A page with AnonExclusive is mapped by one process only, which may write to it; a fork
- * or a migration that would share it clears the mark first. Duty: the page-table lock of the entry
- * is held; each mapping has a reference of the folio, which these functions do not touch.
- *
- * Only pages are counted, one by one; a count of whole huge mappings has its place here later.
+ * included; `_entire_mapcount + 1` of a large folio that of pmds. A page with AnonExclusive is
+ * mapped by one process only, which may write to it; a fork or a migration that would share it
+ * clears the mark first. A folio mapped by a pmd has the mark on its first page, for all of it.
+ * Duty: the page-table lock of the entry is held; each mapping has a reference of the folio, which
+ * these functions do not touch.
  */
 import { BUG_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { EBUSY } from '../../include/linux/errno.ts';
@@ -23,6 +23,7 @@ import {
 	ClearPageAnonExclusive,
 	folio_is_device_private,
 	folio_nr_pages,
+	folio_order,
 	folio_ref_count,
 	folio_test_anon,
 	folio_test_large,
@@ -30,10 +31,21 @@ import {
 	PG_swapbacked,
 	SetPageAnonExclusive,
 } from '../../include/linux/page-flags.ts';
-import type { bool, int, unsigned_long } from '../../include/linux/types.ts';
+import {
+	type bool,
+	HPAGE_PMD_ORDER,
+	type int,
+	type unsigned_long,
+} from '../../include/linux/types.ts';
 import { preemptible, type Sim, schedulePoint, touch } from '../../include/sim/schedule.ts';
 import { dump_page } from '../debug.ts';
 import { mlock_vma_folio, munlock_vma_folio } from '../mlock_folio.ts';
+import {
+	folio_add_large_mapcount,
+	folio_large_mapcount,
+	folio_set_large_mapcount,
+	folio_sub_large_mapcount,
+} from './large_mapcount.ts';
 
 /** No special rmap handling. */
 export const RMAP_NONE = 0;
@@ -64,10 +76,7 @@ function bugOnFolio(condition: boolean, f: folio, message: string): void {
  */
 export function folio_mapcount(f: folio): int {
 	touch('read', f.page, '_mapcount');
-	if (!folio_test_large(f)) return f.page._mapcount + 1;
-	let mapped = 0;
-	for (let i = 0; i < folio_nr_pages(f); i++) mapped += nth_page(f.page, i)._mapcount + 1;
-	return mapped;
+	return folio_test_large(f) ? folio_large_mapcount(f) : f.page._mapcount + 1;
 }
 
 /**
@@ -153,11 +162,18 @@ export function* folio_add_new_anon_rmap(
 	);
 	f.flags |= PG_swapbacked;
 	__folio_set_anon(f, vma, address, flags === RMAP_EXCLUSIVE);
+	if (folio_order(f) >= HPAGE_PMD_ORDER) {
+		f._entire_mapcount = 0;
+		folio_set_large_mapcount(f, 1, vma);
+		if (flags === RMAP_EXCLUSIVE) SetPageAnonExclusive(f.page);
+		return;
+	}
 	for (let i = 0; i < nr; i++) {
 		const p = nth_page(f.page, i);
 		p._mapcount = 0;
 		if (flags === RMAP_EXCLUSIVE) SetPageAnonExclusive(p);
 	}
+	if (nr > 1) folio_set_large_mapcount(f, nr, vma);
 }
 
 /**
@@ -182,6 +198,7 @@ export function* folio_add_anon_rmap_pte(
 	WARN_ON_ONCE(!folio_test_anon(f), 'anonymous rmap of a folio that is not');
 	__page_check_anon_rmap(f, p, vma, address);
 	p._mapcount++;
+	if (folio_test_large(f)) folio_add_large_mapcount(f, 1, vma);
 	if (flags === RMAP_EXCLUSIVE) SetPageAnonExclusive(p);
 	bugOnFolio(
 		p._mapcount > 0 && PageAnonExclusive(p),
@@ -189,6 +206,64 @@ export function* folio_add_anon_rmap_pte(
 		'exclusive page is mapped more than once',
 	);
 	mlock_vma_folio(f, vma);
+}
+
+/**
+ * Count a mapping of every page of an anonymous folio by a pte of its own: its pmd is being split.
+ *
+ * @param f - its folio, mapped at `address`
+ * @param vma - where it is mapped
+ * @param address - its first address
+ * @param flags - RMAP_EXCLUSIVE: it belongs to this process alone
+ * @context The page-table lock is held.
+ * @deviates the whole folio; C takes a run of its pages
+ * @kernel mm/rmap.c
+ */
+export function* folio_add_anon_rmap_ptes(
+	f: folio,
+	vma: vm_area_struct,
+	address: unsigned_long,
+	flags: rmap_t,
+): Sim<void> {
+	yield* countPoint(f.page);
+	__page_check_anon_rmap(f, f.page, vma, address);
+	const nr = folio_nr_pages(f);
+	for (let i = 0; i < nr; i++) {
+		const p = nth_page(f.page, i);
+		p._mapcount++;
+		if (flags === RMAP_EXCLUSIVE) SetPageAnonExclusive(p);
+	}
+	folio_add_large_mapcount(f, nr, vma);
+}
+
+/**
+ * Count one more mapping of all of an anonymous folio by a pmd.
+ *
+ * @param f - its folio
+ * @param vma - where it is mapped
+ * @param address - its first address
+ * @param flags - RMAP_EXCLUSIVE: it belongs to this process alone
+ * @context The page-table lock is held.
+ * @deviates without the page, which is the folio's first
+ * @kernel mm/rmap.c
+ */
+export function* folio_add_anon_rmap_pmd(
+	f: folio,
+	vma: vm_area_struct,
+	address: unsigned_long,
+	flags: rmap_t,
+): Sim<void> {
+	yield* countPoint(f.page);
+	WARN_ON_ONCE(!folio_test_anon(f), 'anonymous rmap of a folio that is not');
+	__page_check_anon_rmap(f, f.page, vma, address);
+	f._entire_mapcount++;
+	folio_add_large_mapcount(f, 1, vma);
+	if (flags === RMAP_EXCLUSIVE) SetPageAnonExclusive(f.page);
+	bugOnFolio(
+		f._entire_mapcount > 0 && PageAnonExclusive(f.page),
+		f,
+		'exclusive folio is mapped more than once',
+	);
 }
 
 /**
@@ -205,20 +280,22 @@ export function* folio_add_file_rmap_pte(f: folio, p: page, vma: vm_area_struct)
 	WARN_ON_ONCE(folio_test_anon(f), 'file rmap of an anonymous folio');
 	p._mapcount++;
 	mlock_vma_folio(f, vma);
+	if (folio_test_large(f)) folio_add_large_mapcount(f, 1, vma);
 }
 
 /**
  * Count a mapping of a page that a fork copies, for a page of the page cache.
  *
- * @param _f - its folio
+ * @param f - its folio
  * @param p - the page
- * @param _dst_vma - the child's VMA
+ * @param dst_vma - the child's VMA
  * @context The page-table locks are held.
  * @kernel include/linux/rmap.h
  */
-export function* folio_dup_file_rmap_pte(_f: folio, p: page, _dst_vma: vm_area_struct): Sim<void> {
+export function* folio_dup_file_rmap_pte(f: folio, p: page, dst_vma: vm_area_struct): Sim<void> {
 	yield* countPoint(p);
 	p._mapcount++;
+	if (folio_test_large(f)) folio_add_large_mapcount(f, 1, dst_vma);
 }
 
 /**
@@ -226,7 +303,7 @@ export function* folio_dup_file_rmap_pte(_f: folio, p: page, _dst_vma: vm_area_s
  *
  * @param f - its folio
  * @param p - the page
- * @param _dst_vma - the child's VMA
+ * @param dst_vma - the child's VMA
  * @param src_vma - the parent's VMA
  * @retval 0 one more mapping is counted
  * @retval -EBUSY it may be pinned: copy it
@@ -236,16 +313,47 @@ export function* folio_dup_file_rmap_pte(_f: folio, p: page, _dst_vma: vm_area_s
 export function* folio_try_dup_anon_rmap_pte(
 	f: folio,
 	p: page,
-	_dst_vma: vm_area_struct,
+	dst_vma: vm_area_struct,
 	src_vma: vm_area_struct,
 ): Sim<int> {
 	yield* countPoint(p);
 	WARN_ON_ONCE(!folio_test_anon(f), 'anonymous rmap of a folio that is not');
-	// nobody can pin what no CPU can address
-	const maybe_pinned = !folio_is_device_private(f) && folio_needs_cow_for_dma(src_vma, f);
-	if (maybe_pinned && PageAnonExclusive(p)) return -EBUSY;
+	if (mustStayExclusive(f, p, src_vma)) return -EBUSY;
 	ClearPageAnonExclusive(p);
 	p._mapcount++;
+	if (folio_test_large(f)) folio_add_large_mapcount(f, 1, dst_vma);
+	return 0;
+}
+
+/** Whether an exclusive page cannot be shared; nobody can pin what no CPU can address. */
+function mustStayExclusive(f: folio, p: page, src_vma: vm_area_struct): bool {
+	const maybe_pinned = !folio_is_device_private(f) && folio_needs_cow_for_dma(src_vma, f);
+	return maybe_pinned && PageAnonExclusive(p);
+}
+
+/**
+ * Share an anonymous folio that a pmd maps with a child: it is exclusive no longer.
+ *
+ * @param f - the folio
+ * @param dst_vma - the child's VMA
+ * @param src_vma - the parent's VMA
+ * @retval 0 one more mapping is counted
+ * @retval -EBUSY it may be pinned: split it, and copy pages
+ * @context The page-table locks are held.
+ * @deviates without the page, which is the folio's first
+ * @kernel include/linux/rmap.h
+ */
+export function* folio_try_dup_anon_rmap_pmd(
+	f: folio,
+	dst_vma: vm_area_struct,
+	src_vma: vm_area_struct,
+): Sim<int> {
+	yield* countPoint(f.page);
+	WARN_ON_ONCE(!folio_test_anon(f), 'anonymous rmap of a folio that is not');
+	if (mustStayExclusive(f, f.page, src_vma)) return -EBUSY;
+	ClearPageAnonExclusive(f.page);
+	f._entire_mapcount++;
+	folio_add_large_mapcount(f, 1, dst_vma);
 	return 0;
 }
 
@@ -268,6 +376,20 @@ export function folio_try_share_anon_rmap_pte(f: folio, p: page): int {
 }
 
 /**
+ * Take the mark of exclusive ownership off a folio whose pmd was invalidated and flushed.
+ *
+ * @param f - the folio, exclusive
+ * @retval 0 it may be shared now
+ * @retval -EBUSY it may be pinned and stays exclusive
+ * @context The page-table lock is held.
+ * @deviates without the page, which is the folio's first
+ * @kernel include/linux/rmap.h
+ */
+export function folio_try_share_anon_rmap_pmd(f: folio): int {
+	return folio_try_share_anon_rmap_pte(f, f.page);
+}
+
+/**
  * Count one mapping of a page less.
  *
  * @param f - its folio
@@ -281,6 +403,23 @@ export function* folio_remove_rmap_pte(f: folio, p: page, vma: vm_area_struct): 
 	bugOnFolio(p._mapcount < 0, f, 'mapping of a page is removed that has none');
 	p._mapcount--;
 	munlock_vma_folio(f, vma);
+	if (folio_test_large(f)) folio_sub_large_mapcount(f, 1, vma);
+}
+
+/**
+ * Count one mapping of a folio by a pmd less.
+ *
+ * @param f - the folio
+ * @param vma - where it was mapped
+ * @context The page-table lock is held.
+ * @deviates without the page, which is the folio's first
+ * @kernel mm/rmap.c
+ */
+export function* folio_remove_rmap_pmd(f: folio, vma: vm_area_struct): Sim<void> {
+	yield* countPoint(f.page);
+	bugOnFolio(f._entire_mapcount < 0, f, 'mapping of a folio is removed that has none');
+	f._entire_mapcount--;
+	folio_sub_large_mapcount(f, 1, vma);
 }
 
 /**

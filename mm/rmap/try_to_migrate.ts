@@ -53,6 +53,9 @@ import {
 } from '../../include/linux/swapops.ts';
 import type { bool, unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
+import { feature } from '../../include/sim/world.ts';
+import { set_pmd_migration_entry } from '../huge_memory/migrate.ts';
+import { split_huge_pmd_address, split_huge_pmd_locked } from '../huge_memory/split_pmd.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
@@ -67,6 +70,7 @@ import {
 	PVMW_SYNC,
 	page_vma_mapped_walk,
 	page_vma_mapped_walk_done,
+	page_vma_mapped_walk_restart,
 	rmap_walk,
 	rmap_walk_locked,
 	vma_address_end,
@@ -132,12 +136,26 @@ function* migrateEntry(pvmw: folio_vma_mapped_walk): Sim<bool> {
 	return true;
 }
 
+/** A huge pmd: split, so that its ptes are next, or replaced. Returns false if it may be pinned. */
+function* migrateHuge(pvmw: folio_vma_mapped_walk, split: boolean): Sim<bool> {
+	const { vma, address } = pvmw;
+	if (!split) return (yield* set_pmd_migration_entry(vma, address, pvmw.pmd!)) === 0;
+	yield* split_huge_pmd_locked(vma, address, pvmw.pmd!, true);
+	yield* page_vma_mapped_walk_restart(pvmw);
+	return true;
+}
+
 function* try_to_migrate_one(
 	f: folio,
 	vma: vm_area_struct,
 	address: unsigned_long,
 	flags: number,
 ): Sim<bool> {
+	let split = (flags & TTU_SPLIT_HUGE_PMD) !== 0;
+	if (split && !feature('ttu_split_pmd_in_walk')) {
+		yield* split_huge_pmd_address(vma, address, true, f);
+		split = false;
+	}
 	const end = vma_address_end(vma, f);
 	const pvmw = new folio_vma_mapped_walk(
 		f,
@@ -151,7 +169,10 @@ function* try_to_migrate_one(
 	yield* mmu_notifier_invalidate_range_start(range);
 	let ret = true;
 	while (yield* page_vma_mapped_walk(pvmw)) {
-		ret = yield* migrateEntry(pvmw);
+		if (pvmw.pte === null) {
+			ret = yield* migrateHuge(pvmw, split);
+			split = false;
+		} else ret = yield* migrateEntry(pvmw);
 		if (ret) continue;
 		yield* page_vma_mapped_walk_done(pvmw);
 		break;

@@ -19,14 +19,20 @@ import {
 } from '../../include/linux/mm_types.ts';
 import { folio_nr_pages, folio_pfn } from '../../include/linux/page-flags.ts';
 import {
+	pmd_pfn,
+	type pmd_t,
+	pmd_trans_huge,
 	pte_none,
 	pte_pfn,
 	pte_present,
 	type pte_t,
-	type TableEntry,
+	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
+	pmd_is_device_private_entry,
+	pmd_is_migration_entry,
+	softleaf_from_pmd,
 	softleaf_from_pte,
 	softleaf_is_device_exclusive,
 	softleaf_is_device_private,
@@ -37,15 +43,20 @@ import {
 	type bool,
 	outParam,
 	PAGE_SIZE,
+	PMD_MASK,
+	PMD_SIZE,
 	type pgoff_t,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { down_read, up_read } from '../../kernel/locking/rwsem.ts';
+import { spin_unlock } from '../../kernel/locking/spinlock.ts';
 import {
 	pgd_none_or_clear_bad,
 	pgd_offset,
+	pmd_lock,
 	pmd_offset,
+	pmdIsHuge,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
 	pud_none_or_clear_bad,
@@ -71,6 +82,8 @@ export class folio_vma_mapped_walk {
 	/** Behind the last address at which the folio can be. */
 	end: unsigned_long;
 	pte: TableEntry | null = null;
+	/** A huge pmd that was found; then pte is null. */
+	pmd: TableEntry | null = null;
 	ptl: spinlock_t | null = null;
 	flags: number;
 
@@ -116,47 +129,92 @@ function check_pte(pvmw: folio_vma_mapped_walk, pte: pte_t): boolean {
 	return pfn >= first && pfn < first + BigInt(folio_nr_pages(pvmw.folio));
 }
 
-/** The entry of the walk's address, locked; null where no table is. */
-function* mapEntry(pvmw: folio_vma_mapped_walk): Sim<TableEntry | null> {
-	const { vm_mm: mm } = pvmw.vma;
-	const pgd = pgd_offset(mm, pvmw.address);
+/** What a look at one address of a walk found. */
+type Found = 'entry' | 'other' | 'none';
+
+/** Whether a huge pmd maps the folio, or stands for it, as the walk wants it. */
+function check_pmd(pvmw: folio_vma_mapped_walk, pmd: pmd_t): boolean {
+	const first = folio_pfn(pvmw.folio);
+	const wanted = (pfn: bigint) =>
+		pfn >= first && pfn < first + BigInt(folio_nr_pages(pvmw.folio));
+	if (pvmw.flags & PVMW_MIGRATION)
+		return (
+			pmd_is_migration_entry(pmd) &&
+			wanted(softleaf_to_pfn(softleaf_from_pmd(pmd)))
+		);
+	if (pmd_trans_huge(pmd)) return wanted(pmd_pfn(pmd));
+	return pmd_is_device_private_entry(pmd) && wanted(softleaf_to_pfn(softleaf_from_pmd(pmd)));
+}
+
+/** Stands on a huge pmd if it is of the folio. */
+function* mapHuge(pvmw: folio_vma_mapped_walk, pmd: TableEntry): Sim<Found> {
+	const ptl = yield* pmd_lock(pvmw.vma.vm_mm, pmd);
+	if (check_pmd(pvmw, pmd.value)) {
+		pvmw.pmd = pmd;
+		pvmw.ptl = ptl;
+		return 'entry';
+	}
+	yield* spin_unlock(ptl);
+	return 'none';
+}
+
+/** The pmd of the walk's address; null where no table is. */
+function pmdOf(pvmw: folio_vma_mapped_walk): TableEntry | null {
+	const pgd = pgd_offset(pvmw.vma.vm_mm, pvmw.address);
 	if (pgd_none_or_clear_bad(pgd)) return null;
 	const pud = pud_offset(pgd, pvmw.address);
-	if (pud_none_or_clear_bad(pud)) return null;
+	return pud_none_or_clear_bad(pud) ? null : pmd_offset(pud, pvmw.address);
+}
+
+/** Stands on the entry of the walk's address: the huge pmd if it is of the folio, else the pte. */
+function* mapEntry(pvmw: folio_vma_mapped_walk): Sim<Found> {
+	const pmd = pmdOf(pvmw);
+	if (pmd === null) return 'none';
+	if (pmdIsHuge(pmd.value)) return yield* mapHuge(pvmw, pmd);
 	const ptl = outParam<spinlock_t | null>(null);
-	const pte = yield* pte_offset_map_lock(
-		mm,
-		pmd_offset(pud, pvmw.address),
-		pvmw.address,
-		ptl,
-	);
+	pvmw.pte = yield* pte_offset_map_lock(pvmw.vma.vm_mm, pmd, pvmw.address, ptl);
 	pvmw.ptl = ptl.value;
-	return pte;
+	if (pvmw.pte === null) return 'none';
+	return check_pte(pvmw, pvmw.pte.value) ? 'entry' : 'other';
+}
+
+/** Steps to the next entry of the table on which the walk stands; false: it left the table. */
+function* nextInTable(pvmw: folio_vma_mapped_walk): Sim<boolean> {
+	for (;;) {
+		pvmw.address += PAGE_SIZE;
+		if (pvmw.address >= pvmw.end || (pvmw.address & ~PMD_MASK) === 0n) {
+			yield* page_vma_mapped_walk_done(pvmw);
+			return false;
+		}
+		const { table, pfn, index } = pvmw.pte!;
+		pvmw.pte = new TableEntry(table, pfn, index + 1);
+		if (check_pte(pvmw, pvmw.pte.value)) return true;
+	}
 }
 
 /**
  * Go to the next entry of a VMA that maps a folio.
  *
  * @param pvmw - the walk
- * @returns true: pvmw.pte is it, its lock is held; false: there is none, nothing is held
+ * @returns true: pvmw.pte is it, or else pvmw.pmd is and maps all of the folio; its lock is held;
+ *   false: there is none, nothing is held
  * @context Atomic while it stands on an entry.
  * @deviates each entry is looked at under its lock; the kernel skips without it what seems to be
- *   something else, unless PVMW_SYNC. Huge entries have their place here later.
+ *   something else, unless PVMW_SYNC
  * @kernel mm/page_vma_mapped.c
  */
 export function* page_vma_mapped_walk(pvmw: folio_vma_mapped_walk): Sim<bool> {
-	if (pvmw.pte !== null) {
+	// the only entry that a huge page can have was handled
+	if (pvmw.pmd !== null) {
 		yield* page_vma_mapped_walk_done(pvmw);
-		pvmw.address += PAGE_SIZE;
+		return false;
 	}
-	for (; pvmw.address < pvmw.end; pvmw.address += PAGE_SIZE) {
-		const pte = yield* mapEntry(pvmw);
-		if (pte === null) continue;
-		if (check_pte(pvmw, pte.value)) {
-			pvmw.pte = pte;
-			return true;
-		}
-		yield* pte_unmap_unlock(pte, pvmw.ptl);
+	if (pvmw.pte !== null && (yield* nextInTable(pvmw))) return true;
+	while (pvmw.address < pvmw.end) {
+		const found = yield* mapEntry(pvmw);
+		if (found === 'entry') return true;
+		if (found === 'none') pvmw.address = (pvmw.address & PMD_MASK) + PMD_SIZE;
+		else if (yield* nextInTable(pvmw)) return true;
 	}
 	return false;
 }
@@ -169,8 +227,20 @@ export function* page_vma_mapped_walk(pvmw: folio_vma_mapped_walk): Sim<bool> {
  */
 export function* page_vma_mapped_walk_done(pvmw: folio_vma_mapped_walk): Sim<void> {
 	if (pvmw.pte !== null) yield* pte_unmap_unlock(pvmw.pte, pvmw.ptl);
+	else if (pvmw.ptl !== null) yield* spin_unlock(pvmw.ptl);
 	pvmw.pte = null;
+	pvmw.pmd = null;
 	pvmw.ptl = null;
+}
+
+/**
+ * Leave the entry on which a walk stands and look at its address again: it was split.
+ *
+ * @param pvmw - the walk
+ * @kernel include/linux/rmap.h
+ */
+export function* page_vma_mapped_walk_restart(pvmw: folio_vma_mapped_walk): Sim<void> {
+	yield* page_vma_mapped_walk_done(pvmw);
 }
 
 /**

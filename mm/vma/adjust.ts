@@ -22,6 +22,7 @@ import type { Sim } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { fput, get_file } from '../file_table.ts';
 import { vmaIndex } from '../find_vma.ts';
+import { vma_adjust_trans_huge } from '../huge_memory/split_pmd.ts';
 import { mmap_assert_write_locked } from '../mmap_lock.ts';
 import { anon_vma_clone, unlink_anon_vmas } from '../rmap.ts';
 import { unlink_file_vma, vm_area_dup, vm_area_free } from './area.ts';
@@ -107,6 +108,7 @@ export function* __split_vma(vma: vm_area_struct, addr: unsigned_long, new_below
 	if (fresh.vm_file !== null) get_file(fresh.vm_file);
 	fresh.vm_ops?.open?.(fresh);
 	yield* vma_prepare(vma, vma.anon_vma);
+	yield* vma_adjust_trans_huge(vma, vma.vm_start, addr, null);
 	const at = mm.vmas.indexOf(vma);
 	if (new_below) {
 		vma.vm_start = addr;
@@ -200,6 +202,9 @@ function* commit_merge(
 	const { vm_mm: mm } = vma;
 	const anon = vma.anon_vma;
 	yield* vma_prepare(vma, anon);
+	yield* vma_adjust_trans_huge(vma, start, end, null);
+	if (shrunk !== null)
+		yield* vma_adjust_trans_huge(shrunk.vma, shrunk.start, shrunk.end, null);
 	vma.vm_pgoff -= (vma.vm_start - start) >> 12n;
 	vma.vm_start = start;
 	vma.vm_end = end;

@@ -8,8 +8,10 @@
  *   w r       write bit, then z zero page, a anonymous, f page cache, o other, q no struct page,
  *             then x AnonExclusive, d dirty, ! special
  *   m D X s k migration, device-private, device-exclusive, swap, marker; ? else
+ *   T         before the same: one entry for 2 MiB; Z the huge zero page
  * ```
  */
+import { _PAGE_SPECIAL } from '../../include/asm/pgtable_types.ts';
 import {
 	type page,
 	page_folio,
@@ -22,6 +24,9 @@ import { PageAnon, PageAnonExclusive } from '../../include/linux/page-flags.ts';
 import {
 	pgd_none,
 	pmd_none,
+	pmd_present,
+	type pmd_t,
+	pmd_write,
 	pte_dirty,
 	pte_none,
 	pte_pfn,
@@ -44,9 +49,16 @@ import {
 import type { vm_fault_t } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { run } from '../../kernel/sched/core.ts';
+import { is_huge_zero_pmd } from '../../mm/huge_memory.ts';
 import { handle_mm_fault, is_zero_pfn } from '../../mm/memory.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
-import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../mm/pgtable.ts';
+import {
+	pgd_offset,
+	pmd_offset,
+	pmdIsHuge,
+	pte_offset_kernel,
+	pud_offset,
+} from '../../mm/pgtable.ts';
 import { ARENA, PAGE } from './small_machine.ts';
 
 /** Address of a page, counted from the arena. */
@@ -96,7 +108,36 @@ function tokenAt(p: task_struct, page: number): string {
 	const pud = pud_offset(pgd, va);
 	if (pud_none(pud.value)) return 'U';
 	const pmd = pmd_offset(pud, va);
-	return pmd_none(pmd.value) ? 'M' : entryText(pte_offset_kernel(pmd, va).value);
+	if (pmd_none(pmd.value)) return 'M';
+	return pmdIsHuge(pmd.value)
+		? hugeText(pmd.value)
+		: entryText(pte_offset_kernel(pmd, va).value);
+}
+
+/** A huge pmd; the mark of its first page stands for all of it. */
+function hugeText(pmd: pmd_t): string {
+	if (!pmd_present(pmd)) return `T${entryText(pmd as bigint)}`;
+	if (is_huge_zero_pmd(pmd)) return pmd_write(pmd) ? 'TwZ' : 'TrZ';
+	return `T${presentText((pmd & ~_PAGE_SPECIAL) as bigint)}`;
+}
+
+/**
+ * Entries of some pages, runs of equal ones as `token*count`.
+ *
+ * @param p - the process
+ * @param first - first page of the arena
+ * @param count - how many
+ */
+export function runs(p: task_struct, first: number, count: number): string {
+	const out: string[] = [];
+	for (let i = 0; i < count; ) {
+		const token = tokenAt(p, first + i);
+		let n = 1;
+		while (i + n < count && tokenAt(p, first + i + n) === token) n++;
+		out.push(n === 1 ? token : `${token}*${n}`);
+		i += n;
+	}
+	return out.join(' ');
 }
 
 /** Entries of some pages, a word each. */

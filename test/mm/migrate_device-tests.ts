@@ -756,19 +756,22 @@ TEST_F(migrate, 'a_large_folio_that_cannot_be_split_stays', function* (s, { prof
 	yield* s.finish(first);
 });
 
-TEST_F(migrate, 'a_huge_entry_stays', function* (s) {
+TEST_F(migrate, 'a_huge_entry_that_is_not_selected_stays', function* (s) {
 	s.fill(1);
 	const entry = pmdEntry(s.task, s.at);
 	const { value } = entry;
-	const huge = [_PAGE_TABLE | _PAGE_PSE | 0x400_0000n];
+	const present = _PAGE_TABLE | _PAGE_PSE | 0x400_0000n;
+	const isPrivate = softleaf_to_pmd(make_writable_device_private_entry(0x100000n));
+	const migrating = softleaf_to_pmd(make_readable_migration_entry(0x100000n));
+	const cases: [bigint, bigint][] = [[migrating, MIGRATE_VMA_SELECT_SYSTEM]];
 	if (s.profile === 'v7.3')
-		huge.push(
-			softleaf_to_pmd(make_writable_device_private_entry(0x100000n)),
-			softleaf_to_pmd(make_readable_migration_entry(0x100000n)),
+		cases.push(
+			[present, MIGRATE_VMA_SELECT_DEVICE_PRIVATE],
+			[isPrivate, MIGRATE_VMA_SELECT_SYSTEM],
 		);
-	for (const pmd of huge) {
+	for (const [pmd, flags] of cases) {
 		entry.value = pmd;
-		const args = s.args(0, 2);
+		const args = s.args(0, 2, flags);
 		EXPECT_EQ(0, yield* s.setup(args));
 		expectList([0n, 0n, 2n], [...args.src, args.npages]);
 		EXPECT_EQ(pmd, entry.value);

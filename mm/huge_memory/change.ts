@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** Taking huge pmds out of page tables, moving them, and giving them another protection. */
+import {
+	_PAGE_ACCESSED,
+	_PAGE_DIRTY,
+	_PAGE_PRESENT,
+	_PAGE_RW,
+	_PAGE_SPECIAL,
+} from '../../include/asm/pgtable_types.ts';
+import { BUG_ON } from '../../include/linux/bug.ts';
+import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
+import { VM_SHARED, vma_is_anonymous } from '../../include/linux/mm.ts';
+import { MM_ANONPAGES, page_folio, type vm_area_struct } from '../../include/linux/mm_types.ts';
+import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import { folio_test_anon, PageAnonExclusive, PG_dirty } from '../../include/linux/page-flags.ts';
+import {
+	type pgprot_t,
+	pmd_dirty,
+	pmd_mkwrite,
+	pmd_modify,
+	pmd_none,
+	pmd_pfn,
+	pmd_present,
+	pmd_protnone,
+	type pmd_t,
+	pmd_write,
+	type TableEntry,
+} from '../../include/linux/pgtable.ts';
+import {
+	make_readable_device_private_entry,
+	make_readable_exclusive_migration_entry,
+	make_readable_migration_entry,
+	pmd_is_device_private_entry,
+	softleaf_from_pmd,
+	softleaf_is_device_private_write,
+	softleaf_is_migration_write,
+	softleaf_to_folio,
+	softleaf_to_pmd,
+	swp_offset,
+} from '../../include/linux/swapops.ts';
+import {
+	type bool,
+	HPAGE_PMD_NR,
+	HPAGE_PMD_SIZE,
+	type int,
+	type unsigned_long,
+} from '../../include/linux/types.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import { spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
+import { add_mm_counter, mm_counter_file } from '../memory/counter.ts';
+import { __tlb_remove_page, type mmu_gather, tlb_flush_pte_range } from '../mmu_gather.ts';
+import {
+	pmd_lockptr,
+	pmd_trans_huge_lock,
+	pmdp_huge_get_and_clear,
+	pmdp_invalidate_ad,
+	set_pmd_at,
+} from '../pgtable.ts';
+import { folio_remove_rmap_pmd } from '../rmap/mapcount.ts';
+import { folio_put } from '../swap.ts';
+import { flush_tlb_range } from '../tlb.ts';
+import {
+	pgtable_trans_huge_deposit,
+	pgtable_trans_huge_withdraw,
+	zap_deposited_table,
+} from './deposit.ts';
+import { is_huge_zero_pmd } from './zero.ts';
+
+/**
+ * Take a huge pmd out; the reference of a present page is put after the flush.
+ *
+ * @param tlb - the gather
+ * @param vma - its VMA
+ * @param pmd - the entry
+ * @param addr - its first address
+ * @returns whether it was one
+ * @context The mmap lock is held, the notifiers were told.
+ * @kernel mm/huge_memory.c
+ */
+export function* zap_huge_pmd(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pmd: TableEntry,
+	addr: unsigned_long,
+): Sim<bool> {
+	const { vm_mm: mm } = vma;
+	const ptl = yield* pmd_trans_huge_lock(pmd, vma);
+	if (ptl === null) return false;
+	const old = yield* pmdp_huge_get_and_clear(mm, addr, pmd);
+	tlb_flush_pte_range(tlb, addr, HPAGE_PMD_SIZE);
+	const present = pmd_present(old);
+	if (is_huge_zero_pmd(old)) {
+		yield* zap_deposited_table(mm, pmd);
+		yield* spin_unlock(ptl);
+		return true;
+	}
+	const f = present
+		? page_folio(pfn_to_page(pmd_pfn(old)))
+		: softleaf_to_folio(softleaf_from_pmd(old));
+	// not the folio's kind: an entry of one that migrates holds neither mapping nor reference
+	const isPrivate = pmd_is_device_private_entry(old);
+	if (present || isPrivate) yield* folio_remove_rmap_pmd(f, vma);
+	if (folio_test_anon(f)) {
+		add_mm_counter(mm, MM_ANONPAGES, -HPAGE_PMD_NR);
+		yield* zap_deposited_table(mm, pmd);
+	} else {
+		add_mm_counter(mm, mm_counter_file(f), -HPAGE_PMD_NR);
+		if (present && pmd_dirty(old)) f.flags |= PG_dirty;
+	}
+	if (isPrivate) yield* folio_put(f);
+	yield* spin_unlock(ptl);
+	if (present) __tlb_remove_page(tlb, f.page);
+	return true;
+}
+
+/**
+ * Move a huge pmd to an address whose pmd is empty.
+ *
+ * @param vma - VMA of the old address
+ * @param old_addr - where it is, aligned
+ * @param new_addr - where it goes, aligned
+ * @param old_pmd - its entry
+ * @param new_pmd - the other entry
+ * @returns whether it was moved: else it is no huge pmd, or there is a page table where it should go
+ * @context The mmap lock is held for writing, the notifiers were told.
+ * @kernel mm/huge_memory.c
+ */
+export function* move_huge_pmd(
+	vma: vm_area_struct,
+	old_addr: unsigned_long,
+	new_addr: unsigned_long,
+	old_pmd: TableEntry,
+	new_pmd: TableEntry,
+): Sim<bool> {
+	const { vm_mm: mm } = vma;
+	if (!pmd_none(new_pmd.value)) return false;
+	const old_ptl = yield* pmd_trans_huge_lock(old_pmd, vma);
+	if (old_ptl === null) return false;
+	const new_ptl = pmd_lockptr(mm, new_pmd);
+	const other = new_ptl !== old_ptl;
+	if (other) yield* spin_lock_nested(new_ptl, SINGLE_DEPTH_NESTING);
+	const pmd = yield* pmdp_huge_get_and_clear(mm, old_addr, old_pmd);
+	BUG_ON(!pmd_none(new_pmd.value), 'a huge pmd is moved onto an entry');
+	if (other && vma_is_anonymous(vma))
+		pgtable_trans_huge_deposit(mm, new_pmd, pgtable_trans_huge_withdraw(mm, old_pmd));
+	yield* set_pmd_at(mm, new_addr, new_pmd, pmd);
+	if (pmd_present(pmd)) yield* flush_tlb_range(vma, old_addr, old_addr + HPAGE_PMD_SIZE);
+	if (other) yield* spin_unlock(new_ptl);
+	yield* spin_unlock(old_ptl);
+	return true;
+}
+
+/** A migration entry or a device-private one loses its right to write. */
+function* change_non_present_huge_pmd(
+	vma: vm_area_struct,
+	addr: bigint,
+	pmd: TableEntry,
+): Sim<void> {
+	const entry = softleaf_from_pmd(pmd.value);
+	const offset = swp_offset(entry);
+	let after = entry;
+	if (softleaf_is_migration_write(entry))
+		after = folio_test_anon(softleaf_to_folio(entry))
+			? make_readable_exclusive_migration_entry(offset)
+			: make_readable_migration_entry(offset);
+	else if (softleaf_is_device_private_write(entry))
+		after = make_readable_device_private_entry(offset);
+	if (after !== entry) yield* set_pmd_at(vma.vm_mm, addr, pmd, softleaf_to_pmd(after));
+}
+
+/** Whether a huge entry of a writable VMA can be made writable without a fault. */
+function can_change_pmd_writable(vma: vm_area_struct, pmd: pmd_t): boolean {
+	if (pmd_protnone(pmd)) return false;
+	if ((vma.vm_flags & VM_SHARED) !== 0n) return pmd_dirty(pmd);
+	if (is_huge_zero_pmd(pmd)) return false;
+	const p = pfn_to_page(pmd_pfn(pmd));
+	return folio_test_anon(page_folio(p)) && PageAnonExclusive(p);
+}
+
+/** Bits whose loss makes a TLB entry wrong; others that a TLB looks at are compared as a whole. */
+const FLUSH_ON_CLEAR = _PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY;
+const NOT_CACHED = _PAGE_ACCESSED | _PAGE_SPECIAL;
+
+function huge_pmd_needs_flush(before: pmd_t, after: pmd_t): boolean {
+	if ((before & _PAGE_PRESENT) === 0n) return false;
+	const diff = before ^ after;
+	if ((diff & before & FLUSH_ON_CLEAR) !== 0n) return true;
+	return (diff & ~(FLUSH_ON_CLEAR | NOT_CACHED)) !== 0n;
+}
+
+/**
+ * Give a huge pmd the protection of its VMA.
+ *
+ * @param tlb - gathers what must be flushed
+ * @param vma - its VMA
+ * @param pmd - the entry
+ * @param addr - its first address
+ * @param newprot - protection
+ * @param tryWritable - look whether it can be made writable: MM_CP_TRY_CHANGE_WRITABLE
+ * @retval 0 it is no huge pmd any more
+ * @retval 1 nothing to count: an entry that is not present
+ * @retval 512 changed
+ * @context The mmap lock is held for writing, the notifiers were told.
+ * @deviates one flag instead of MM_CP_*: those live in mprotect.ts, which comes here
+ * @kernel mm/huge_memory.c
+ */
+export function* change_huge_pmd(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	pmd: TableEntry,
+	addr: unsigned_long,
+	newprot: pgprot_t,
+	tryWritable: boolean,
+): Sim<int> {
+	const ptl = yield* pmd_trans_huge_lock(pmd, vma);
+	if (ptl === null) return 0;
+	if (!pmd_present(pmd.value)) {
+		yield* change_non_present_huge_pmd(vma, addr, pmd);
+		yield* spin_unlock(ptl);
+		return 1;
+	}
+	// not emptied: whoever looks without the lock must still see a huge pmd
+	const before = yield* pmdp_invalidate_ad(vma, addr, pmd);
+	let after = pmd_modify(before, newprot);
+	if (tryWritable && !pmd_write(after) && can_change_pmd_writable(vma, after))
+		after = pmd_mkwrite(after);
+	yield* set_pmd_at(vma.vm_mm, addr, pmd, after);
+	if (huge_pmd_needs_flush(before, after)) tlb_flush_pte_range(tlb, addr, HPAGE_PMD_SIZE);
+	yield* spin_unlock(ptl);
+	return HPAGE_PMD_NR;
+}
