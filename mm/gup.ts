@@ -17,11 +17,12 @@
  *
  * @kernel mm/gup.c
  */
-import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR } from '../include/linux/errno.ts';
+import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, ENOMEM } from '../include/linux/errno.ts';
 import {
 	FOLL_GET,
 	FOLL_NOFAULT,
 	FOLL_REMOTE,
+	FOLL_SPLIT_PMD,
 	FOLL_TOUCH,
 	FOLL_WRITE,
 	VM_IO,
@@ -48,6 +49,7 @@ import {
 	pmd_pfn,
 	pmd_present,
 	pmd_protnone,
+	pmd_trans_huge,
 	pmd_write,
 	pte_dirty,
 	pte_mkdirty,
@@ -75,6 +77,7 @@ import { retryRound } from '../include/sim/retry.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vma_lookup } from './find_vma.ts';
+import { split_huge_pmd } from './huge_memory.ts';
 import { handle_mm_fault, is_zero_pfn, vm_normal_page, ZERO_PAGE } from './memory.ts';
 import { mmap_assert_locked } from './mmap_lock.ts';
 import { folio_mark_dirty } from './page-writeback.ts';
@@ -84,6 +87,7 @@ import {
 	pmd_lock,
 	pmd_offset,
 	pmdp_get_lockless,
+	pte_alloc,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
 	ptep_get,
@@ -187,6 +191,11 @@ function* follow_pmd_mask(
 	const pmdval = yield* pmdp_get_lockless(pmd);
 	if (pmd_none(pmdval) || !pmd_present(pmdval)) return null;
 	if (!pmd_leaf(pmdval)) return yield* follow_page_pte(vma, address, pmd, flags);
+	if (flags & FOLL_SPLIT_PMD && pmd_trans_huge(pmdval)) {
+		yield* split_huge_pmd(vma, pmd, address);
+		if ((yield* pte_alloc(vma.vm_mm, pmd)) !== 0) return -ENOMEM;
+		return yield* follow_page_pte(vma, address, pmd, flags);
+	}
 	return yield* follow_huge_pmd(vma, address, pmd, flags);
 }
 

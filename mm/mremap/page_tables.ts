@@ -46,6 +46,7 @@ import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { find_vma_intersection } from '../find_vma.ts';
+import { move_huge_pmd, split_huge_pmd } from '../huge_memory.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
