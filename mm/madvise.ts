@@ -42,6 +42,7 @@ import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { faultin_page_range } from './gup/populate.ts';
 import { get_user_pages_remote } from './gup.ts';
+import { madvise_collapse } from './khugepaged.ts';
 import { madvise_free_single_vma } from './madvise/free.ts';
 import { madvise_guard_install, madvise_guard_remove } from './madvise/guard.ts';
 import { zapDontneed } from './memory.ts';
@@ -134,6 +135,8 @@ function* madvise_vma_behavior(
 			return yield* madvise_guard_install(vma, start, end);
 		case MADV_GUARD_REMOVE:
 			return yield* madvise_guard_remove(vma, start, end);
+		case MADV_COLLAPSE:
+			return yield* madvise_collapse(vma, start, end);
 		default: {
 			const flags = hugepage_madvise(vma.vm_flags, behavior);
 			const err = yield* madvise_update_vma(vma, start, end, flags);
@@ -182,6 +185,7 @@ const behaviors: ReadonlyMap<int, 'none' | 'read' | 'write'> = new Map([
 	[MADV_NOHUGEPAGE, 'write'],
 	[MADV_POPULATE_READ, 'read'],
 	[MADV_POPULATE_WRITE, 'read'],
+	[MADV_COLLAPSE, 'read'],
 	[MADV_GUARD_INSTALL, 'read'],
 	[MADV_GUARD_REMOVE, 'read'],
 	[MADV_HWPOISON, 'none'],

@@ -35,6 +35,8 @@ export const features = {
 		'a write to the huge zero page installs a huge page instead of splitting the PMD',
 	ttu_split_pmd_in_walk:
 		'unmapping a huge folio to split it splits its PMD inside the invalidation of the unmapping, not before it',
+	collapse_lenient:
+		'MADV_COLLAPSE also takes pages that are all read-only, and goes on behind memory that was never touched',
 	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
 	mremap_several_vmas:
 		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
@@ -85,6 +87,7 @@ const v7_3: readonly FeatureName[] = [
 	'large_folio_mm_ids',
 	'huge_zero_wp_thp',
 	'ttu_split_pmd_in_walk',
+	'collapse_lenient',
 	'pt_reclaim',
 	'mremap_several_vmas',
 	'guard_pages',
