@@ -53,7 +53,25 @@ function* vma_prepare(vma: vm_area_struct, anon: anon_vma | null): Sim<void> {
 	if (anon !== null) yield* down_write(anon.root.rwsem);
 }
 
-function* vma_complete(vma: vm_area_struct, anon: anon_vma | null): Sim<void> {
+/**
+ * Takes a VMA out of both rmaps and puts it in again: its key changed, and of VMAs with the same key
+ * the one that came last is visited last.
+ */
+function reinsert(vma: vm_area_struct, anon: anon_vma | null): void {
+	const i_mmap = vma.vm_file?.f_mapping?.i_mmap;
+	if (i_mmap?.delete(vma)) i_mmap.add(vma);
+	if (anon === null) return;
+	for (const { chains } of vma.anon_vma_chain) if (chains.delete(vma)) chains.add(vma);
+}
+
+/** `adjusted`: a neighbour whose boundaries moved as well. */
+function* vma_complete(
+	vma: vm_area_struct,
+	anon: anon_vma | null,
+	adjusted: vm_area_struct | null,
+): Sim<void> {
+	reinsert(vma, anon);
+	if (adjusted !== null) reinsert(adjusted, anon);
 	if (anon !== null) yield* up_write(anon.root.rwsem);
 	const mapping = vma.vm_file?.f_mapping;
 	if (mapping) yield* up_write(mapping.i_mmap_rwsem);
@@ -119,7 +137,7 @@ export function* __split_vma(vma: vm_area_struct, addr: unsigned_long, new_below
 		mm.vmas.splice(at + 1, 0, fresh);
 	}
 	fresh.vm_file?.f_mapping?.i_mmap.add(fresh);
-	yield* vma_complete(vma, vma.anon_vma);
+	yield* vma_complete(vma, vma.anon_vma, null);
 	return 0;
 }
 
@@ -213,7 +231,7 @@ function* commit_merge(
 		shrunk.vma.vm_start = shrunk.start;
 		shrunk.vma.vm_end = shrunk.end;
 	}
-	yield* vma_complete(vma, anon);
+	yield* vma_complete(vma, anon, shrunk?.vma ?? null);
 	for (const gone of removed) {
 		mm.vmas.splice(mm.vmas.indexOf(gone), 1);
 		yield* unlink_file_vma(gone);
