@@ -43,6 +43,7 @@ export { FaultAround, faultAround, finish_fault, set_pte_range } from './memory/
 export { insertPfn, remap_pfn_range, vm_insert_page } from './memory/insert.ts';
 export {
 	__folio_lock_or_retry,
+	folio_lock_or_retry,
 	restore_exclusive_pte,
 	try_restore_exclusive_pte,
 } from './memory/swap_page.ts';

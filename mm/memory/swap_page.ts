@@ -117,6 +117,20 @@ export function* __folio_lock_or_retry(f: folio, vmf: vm_fault): Sim<vm_fault_t>
 	return VM_FAULT_RETRY;
 }
 
+/**
+ * Lock a folio for a fault: at once if nobody has it, else as __folio_lock_or_retry().
+ *
+ * @param f - the folio, with a reference
+ * @param vmf - the fault
+ * @retval 0 locked
+ * @retval VM_FAULT_RETRY not locked; the mmap lock was dropped unless FAULT_FLAG_RETRY_NOWAIT
+ * @context Sleeps.
+ * @kernel include/linux/pagemap.h
+ */
+export function* folio_lock_or_retry(f: folio, vmf: vm_fault): Sim<vm_fault_t> {
+	return (yield* folio_trylock(f)) ? 0 : yield* __folio_lock_or_retry(f, vmf);
+}
+
 /** Whether a restored entry may be writable at once: 7.3 decides by the VMA and the page. */
 function can_change_pte_writable(vma: vm_area_struct, p: page): boolean {
 	return (vma.vm_flags & VM_WRITE) !== 0n && PageAnonExclusive(p);
@@ -185,7 +199,7 @@ function* remove_device_exclusive_entry(vmf: vm_fault): Sim<vm_fault_t> {
 	const f = page_folio(p!);
 	// without the lock the entry may be gone and the folio somebody else's: then locking it is all
 	if (!folio_try_get(f)) return 0;
-	const busy = yield* __folio_lock_or_retry(f, vmf);
+	const busy = yield* folio_lock_or_retry(f, vmf);
 	if (busy !== 0) {
 		yield* folio_put(f);
 		return busy;

@@ -75,6 +75,7 @@ import { HPAGE_PMD_NR, PAGE_SIZE, type unsigned_long } from '../../../include/li
 import { feature } from '../../../include/sim/world.ts';
 import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
 import { dmirror_page_to_device } from '../../../lib/test_hmm/device.ts';
+import { is_huge_zero_pfn } from '../../../mm/huge_memory.ts';
 import { is_zero_pfn } from '../../../mm/memory.ts';
 import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../../mm/pgtable.ts';
 import { runLength } from './record.ts';
@@ -110,6 +111,7 @@ function kindOfPage(p: page): string {
 
 /** The letter of what a PFN is. */
 export function kindOfPfn(pfn: bigint): string {
+	if (is_huge_zero_pfn(pfn)) return 'Z';
 	if (is_zero_pfn(pfn)) return 'z';
 	const p = memoryMap().page(Number(pfn));
 	return p === null ? 'q' : kindOfPage(p);
@@ -175,17 +177,13 @@ function leafToken(pmd: TableEntry, at: unsigned_long): string | null {
 		if (!pmd_leaf(value)) return null;
 		const head = pte_pfn(value) as bigint;
 		const kind = kindOfPfn(head);
-		const letter = kind === 'z' || kind === 'o' ? hugeKind(head, kind) : kind;
-		const token = presentToken(value, head, letter);
+		// the recorder tells neither special nor PROT_NONE of a huge entry
+		const token = presentToken(value, head, kind).replace(/[!n]/g, '');
 		// the flag is kept on the head page
 		return `T${index === 0 ? token : token.replace('x', '')}`;
 	}
 	const token = entryToken(value);
 	return `T${index === 0 ? token : token.replace('x', '')}`;
-}
-
-function hugeKind(_pfn: bigint, kind: string): string {
-	return kind === 'z' ? 'Z' : kind;
 }
 
 /** The entry that a walk ends at. */
