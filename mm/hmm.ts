@@ -717,9 +717,12 @@ export function* hmm_vma_handle_absent_pmd(
 			: HMM_PFN_VALID;
 		const cpu_flags = access | hmm_pfn_flags_order(PMD_SHIFT - PAGE_SHIFT);
 
-		// As 7.3.4 does it: counted from the folio's first page, wherever `start` lies in it.
-		if (page_pgmap(p).owner === range.dev_private_owner)
-			return fillWords(range, start, end, softleaf_to_pfn(entry) | cpu_flags, 1n);
+		if (page_pgmap(p).owner === range.dev_private_owner) {
+			let first = softleaf_to_pfn(entry) as bigint;
+			// 7.3.4 counts from the folio's first page, wherever `start` lies in it
+			if (feature('fix_s17')) first += (start & ~PMD_MASK) >> PAGE_SHIFT;
+			return fillWords(range, start, end, first | cpu_flags, 1n);
+		}
 
 		const alias = outParam(0n);
 		const nr = BigInt(folio_nr_pages(page_folio(p)));

@@ -66,6 +66,7 @@ import {
 	FIXTURE_VARIANT,
 	FIXTURE_VARIANT_ADD,
 	SKIP,
+	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { type Answer, at, HmmWorld, PAGE, wordText } from './hmm_world.ts';
@@ -266,6 +267,18 @@ TEST_F(huge, 'own_private_pmd_is_counted_from_its_first_page', ({ w, dev }, { pr
 	if (!isNew(profile)) SKIP('v6.12 has no private entries at PMD level');
 	// a bug of 7.3.4 (S17): page 5 of the entry should be 100005
 	EXPECT_STREQ('VW/9@100000 VW/9@100001', w.call(5, 2, { dev_private_owner: dev }).text);
+});
+
+TEST('own_private_pmd_is_counted_from_the_start_of_the_range_with_fix_s17', () => {
+	const w = new HmmWorld('v7.3', { features: { fix_s17: true } });
+	const dev = new TestDevice();
+	run(dev.probe());
+	w.map(0, 2 * HUGE);
+	privatePmd(w, dev, true);
+	EXPECT_STREQ('VW/9@100005 VW/9@100006', w.call(5, 2, { dev_private_owner: dev }).text);
+	EXPECT_STREQ('VW/9@100000', w.call(0, 1, { dev_private_owner: dev }).text);
+	w.close();
+	run(dev.remove());
 });
 
 TEST_F(huge, 'foreign_private_pmd_is_an_error_word_or_faulted', ({ w, dev }, { profile }) => {
