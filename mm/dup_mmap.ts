@@ -13,6 +13,7 @@ import { EINTR, ENOMEM } from '../include/linux/errno.ts';
 import { VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import type { int } from '../include/linux/types.ts';
+import { __VM_UFFD_FLAGS } from '../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { down_write, up_write } from '../kernel/locking/rwsem.ts';
 import { mm_alloc, mmput } from './exec_mm.ts';
@@ -25,13 +26,16 @@ import {
 } from './mmap_lock.ts';
 import { anon_vma_fork } from './rmap.ts';
 import { flush_tlb_mm } from './tlb.ts';
-import { vm_area_dup, vm_area_free } from './vma.ts';
+import { userfaultfd_set_ctx, vm_area_dup, vm_area_free } from './vma.ts';
 
 /** The child's copy of a VMA, linked to rmaps and in the child's list; null: no memory. */
 function* dupVma(mm: mm_struct, mpnt: vm_area_struct): Sim<vm_area_struct | null> {
 	const tmp = vm_area_dup(mpnt);
 	if (tmp === null) return null;
 	tmp.vm_mm = mm;
+	// the child is not watched: nobody asked for UFFD_FEATURE_EVENT_FORK
+	if (tmp.vm_userfaultfd_ctx !== null)
+		userfaultfd_set_ctx(tmp, null, tmp.vm_flags & ~__VM_UFFD_FLAGS);
 	if ((tmp.vm_flags & VM_WIPEONFORK) !== 0n) tmp.anon_vma = null;
 	else if ((yield* anon_vma_fork(tmp, mpnt)) !== 0) {
 		vm_area_free(tmp);

@@ -74,6 +74,7 @@ import {
 	swp_entry_to_pte,
 } from '../include/linux/swapops.ts';
 import { type bool, type int, outParam, type unsigned_long } from '../include/linux/types.ts';
+import { restoreUffd } from '../include/linux/userfaultfd_k.ts';
 import { preemptible, type Sim, schedulePoint, touch } from '../include/sim/schedule.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { softleaf_entry_wait_on_locked } from './filemap.ts';
@@ -121,6 +122,7 @@ function restoredPte(dst: folio, n: number, vma: vm_area_struct, old_pte: pte_t)
 	if (!softleaf_is_migration_young(entry)) pte = pte_mkold(pte);
 	if (folio_test_dirty(dst) && softleaf_is_migration_dirty(entry)) pte = pte_mkdirty(pte);
 	if (softleaf_is_migration_write(entry)) pte = pte_mkwrite(pte);
+	else pte = restoreUffd(vma, old_pte, pte);
 	if (!is_device_private_page(page)) return pte;
 	const pfn = page_to_pfn(page) as bigint;
 	const swp = swp_entry_to_pte(

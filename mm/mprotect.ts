@@ -16,7 +16,7 @@ import {
 	_PAGE_SPECIAL,
 	_PAGE_UFFD_WP,
 } from '../include/asm/pgtable_types.ts';
-import { BUG_ON, WARN_ON_ONCE } from '../include/linux/bug.ts';
+import { BUG_ON } from '../include/linux/bug.ts';
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
 	PROT_EXEC,
@@ -32,13 +32,15 @@ import {
 } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import { MMU_NOTIFY_PROTECTION_VMA, mmu_notifier_range } from '../include/linux/mmu_notifier.ts';
-import { folio_test_anon, PageAnon, PageAnonExclusive } from '../include/linux/page-flags.ts';
+import { folio_test_anon } from '../include/linux/page-flags.ts';
 import {
+	PAGE_NONE,
 	pgd_addr_end,
 	type pgprot_t,
 	pmd_addr_end,
 	pmd_none,
-	pte_dirty,
+	pte_clear_uffd_wp,
+	pte_mkuffd_wp,
 	pte_mkwrite,
 	pte_modify,
 	pte_none,
@@ -55,14 +57,19 @@ import { current } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import {
 	is_writable_device_exclusive_entry,
+	make_pte_marker_entry,
 	make_readable_device_exclusive_entry,
 	make_readable_device_private_entry,
 	make_readable_exclusive_migration_entry,
 	make_readable_migration_entry,
+	PTE_MARKER_UFFD_WP,
+	pte_swp_clear_uffd_wp,
 	pte_swp_mkuffd_wp,
 	pte_swp_uffd_wp,
 	pte_to_swp_entry,
+	softleaf_from_pte,
 	softleaf_is_device_private_write,
+	softleaf_is_marker,
 	softleaf_is_migration_write,
 	softleaf_to_folio,
 	swp_entry_to_pte,
@@ -81,12 +88,17 @@ import {
 	type unsigned_long,
 	type vm_flags_t,
 } from '../include/linux/types.ts';
+import {
+	pte_is_uffd_wp_marker,
+	userfaultfd_pte_rwp,
+	userfaultfd_wp_use_markers,
+} from '../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { change_huge_pmd } from './huge_memory/change.ts';
 import { __split_huge_pmd } from './huge_memory/split_pmd.ts';
-import { vm_normal_page } from './memory.ts';
+import { can_change_pte_writable } from './memory/change_writable.ts';
 import { calc_vm_prot_bits } from './mmap.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
 import {
@@ -104,45 +116,33 @@ import {
 	nextEntry,
 	pgd_none_or_clear_bad,
 	pgd_offset,
+	pmd_alloc,
 	pmd_offset,
 	pmdIsHuge,
+	pte_alloc,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
 	ptep_get,
 	ptep_modify_prot_commit,
 	ptep_modify_prot_start,
+	pud_alloc,
 	pud_offset,
 	set_pte_at,
 } from './pgtable.ts';
 import { vma_modify_flags, vma_set_page_prot, vma_wants_manual_pte_write_upgrade } from './vma.ts';
 
+export { can_change_pte_writable } from './memory/change_writable.ts';
+
 /** Look at each pte whether it can be made writable. */
 export const MM_CP_TRY_CHANGE_WRITABLE: unsigned_long = 1n << 0n;
-
-/**
- * Whether a pte of a writable VMA can be made writable without a fault.
- *
- * @param vma - its VMA
- * @param addr - its address
- * @param pte - the word, with its new protection
- * @context The table's lock is held.
- * @kernel mm/mprotect.c
- */
-export function can_change_pte_writable(
-	vma: vm_area_struct,
-	addr: unsigned_long,
-	pte: pte_t,
-): bool {
-	if (WARN_ON_ONCE((vma.vm_flags & VM_WRITE) === 0n)) return false;
-	if (pte_protnone(pte) || pte_uffd_wp(pte)) return false;
-	if ((vma.vm_flags & VM_SHARED) === 0n) {
-		// as the write fault would: only a page that nobody else can have
-		const p = vm_normal_page(vma, addr, pte);
-		return p !== null && PageAnon(p) && PageAnonExclusive(p);
-	}
-	// clean: somebody may want to hear of the first write
-	return pte_dirty(pte);
-}
+/** Protect against writes for userfaultfd, and undo that. */
+export const MM_CP_UFFD_WP: unsigned_long = 1n << 2n;
+export const MM_CP_UFFD_WP_RESOLVE: unsigned_long = 1n << 3n;
+/** Protect against all accesses for userfaultfd, and undo that. */
+export const MM_CP_UFFD_RWP: unsigned_long = 1n << 4n;
+export const MM_CP_UFFD_RWP_RESOLVE: unsigned_long = 1n << 5n;
+const UFFD_PROT = MM_CP_UFFD_WP | MM_CP_UFFD_RWP;
+const UFFD_RESOLVE = MM_CP_UFFD_WP_RESOLVE | MM_CP_UFFD_RWP_RESOLVE;
 
 /** Bits whose loss makes a TLB entry wrong; their gain does not: the hardware walks again. */
 const FLUSH_ON_CLEAR = _PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY;
@@ -181,6 +181,7 @@ function withoutWrite(pte: pte_t): pte_t {
 	return after;
 }
 
+/** A present entry; whether it was looked at as one that changes. */
 function* changePresent(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
@@ -188,9 +189,17 @@ function* changePresent(
 	addr: bigint,
 	newprot: pgprot_t,
 	cp_flags: unsigned_long,
-): Sim<void> {
+): Sim<boolean> {
+	const old = ptep_get(pte);
+	// protected already
+	if ((cp_flags & MM_CP_UFFD_RWP) !== 0n && pte_protnone(old) && pte_uffd_wp(old))
+		return false;
 	const before = yield* ptep_modify_prot_start(vma, addr, pte);
 	let after = pte_modify(before, newprot);
+	if ((cp_flags & UFFD_PROT) !== 0n) after = pte_mkuffd_wp(after);
+	else if ((cp_flags & UFFD_RESOLVE) !== 0n) after = pte_clear_uffd_wp(after);
+	// whatever the new protection allows: the access is to be heard of
+	if (userfaultfd_pte_rwp(vma, after)) after = pte_modify(after, PAGE_NONE);
 	if (
 		(cp_flags & MM_CP_TRY_CHANGE_WRITABLE) !== 0n &&
 		!pte_write(after) &&
@@ -199,6 +208,44 @@ function* changePresent(
 		after = pte_mkwrite(after);
 	yield* ptep_modify_prot_commit(vma, addr, pte, before, after);
 	if (pte_needs_flush(before, after)) tlb_flush_pte_range(tlb, addr, PAGE_SIZE);
+	return true;
+}
+
+/** An entry that is not present and not empty; whether it was changed. */
+function* change_softleaf_pte(
+	vma: vm_area_struct,
+	pte: TableEntry,
+	addr: bigint,
+	cp_flags: unsigned_long,
+): Sim<boolean> {
+	const word = ptep_get(pte);
+	let after: pte_t = 0n;
+	if (!softleaf_is_marker(softleaf_from_pte(word))) {
+		after = withoutWrite(word);
+		if ((cp_flags & UFFD_PROT) !== 0n) after = pte_swp_mkuffd_wp(after);
+		else if ((cp_flags & UFFD_RESOLVE) !== 0n) after = pte_swp_clear_uffd_wp(after);
+	} else if (!pte_is_uffd_wp_marker(word) || (cp_flags & UFFD_RESOLVE) === 0n) return false;
+	if (after === word) return false;
+	yield* set_pte_at(vma.vm_mm, addr, pte, after);
+	return true;
+}
+
+/** An empty entry; whether it is marked now as write-protected. */
+function* changeEmpty(
+	vma: vm_area_struct,
+	pte: TableEntry,
+	addr: bigint,
+	cp_flags: unsigned_long,
+): Sim<boolean> {
+	if ((cp_flags & MM_CP_UFFD_WP) === 0n || !userfaultfd_wp_use_markers(vma)) return false;
+	const marker = swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_UFFD_WP));
+	yield* set_pte_at(vma.vm_mm, addr, pte, marker);
+	return true;
+}
+
+/** Whether tables are made where there are none, for markers. */
+function pgtable_populate_needed(vma: vm_area_struct, cp_flags: unsigned_long): boolean {
+	return (cp_flags & MM_CP_UFFD_WP) !== 0n && userfaultfd_wp_use_markers(vma);
 }
 
 /** @returns entries changed; -1: the pmd points to no table any more, look at it again */
@@ -218,16 +265,12 @@ function* change_pte_range(
 	let pte = first;
 	for (let at = addr; ; pte = nextEntry(pte)) {
 		const word = ptep_get(pte);
-		if (pte_present(word)) {
-			yield* changePresent(tlb, vma, pte, at, newprot, cp_flags);
-			pages++;
-		} else if (!pte_none(word)) {
-			const after = withoutWrite(word);
-			if (after !== word) {
-				yield* set_pte_at(vma.vm_mm, at, pte, after);
-				pages++;
-			}
-		}
+		let changed: boolean;
+		if (pte_present(word))
+			changed = yield* changePresent(tlb, vma, pte, at, newprot, cp_flags);
+		else if (pte_none(word)) changed = yield* changeEmpty(vma, pte, at, cp_flags);
+		else changed = yield* change_softleaf_pte(vma, pte, at, cp_flags);
+		if (changed) pages++;
 		at += PAGE_SIZE;
 		if (at === end) break;
 	}
@@ -276,6 +319,11 @@ function* change_pmd_range(
 	let pmd = pmd_offset(pud, addr);
 	for (let at = addr; ; pmd = nextEntry(pmd)) {
 		const next = pmd_addr_end(at, end);
+		if (
+			pgtable_populate_needed(vma, cp_flags) &&
+			(yield* pte_alloc(vma.vm_mm, pmd)) !== 0
+		)
+			return -ENOMEM;
 		for (let changed = -1; changed < 0 && !pmd_none(pmd.value); ) {
 			changed = yield* changePmd(tlb, vma, pmd, at, next, newprot, cp_flags);
 			pages += Math.max(changed, 0);
@@ -299,6 +347,13 @@ function* change_pud_range(
 	let pud = pud_offset(pgd, addr);
 	for (let at = addr; ; pud = nextEntry(pud)) {
 		const next = pud_addr_end(at, end);
+		if (
+			pgtable_populate_needed(vma, cp_flags) &&
+			(yield* pmd_alloc(vma.vm_mm, pud, at)) === null
+		) {
+			pages = -ENOMEM;
+			break;
+		}
 		if (!pud_none(pud.value)) {
 			if (range === null) {
 				range = new mmu_notifier_range();
@@ -312,7 +367,7 @@ function* change_pud_range(
 				);
 				yield* mmu_notifier_invalidate_range_start(range);
 			}
-			pages += yield* change_pmd_range(
+			const changed = yield* change_pmd_range(
 				tlb,
 				vma,
 				pud,
@@ -321,6 +376,8 @@ function* change_pud_range(
 				newprot,
 				cp_flags,
 			);
+			pages = changed < 0 ? changed : pages + changed;
+			if (changed < 0) break;
 		}
 		at = next;
 		if (at === end) break;
@@ -338,7 +395,8 @@ function* change_pud_range(
  * @param end - exclusive
  * @param cp_flags - MM_CP_*
  * @returns entries changed
- * @context Sleeps. The mmap lock is held for writing.
+ * @retval -ENOMEM no memory for tables that markers need
+ * @context Sleeps. The mmap lock is held, for writing unless a userfaultfd protects.
  * @kernel mm/mprotect.c
  */
 export function* change_protection(
@@ -350,19 +408,28 @@ export function* change_protection(
 ): Sim<number> {
 	BUG_ON(start >= end, 'change_protection() of nothing');
 	let pages = 0;
+	const newprot = (cp_flags & MM_CP_UFFD_RWP) !== 0n ? PAGE_NONE : vma.vm_page_prot;
 	let pgd = pgd_offset(vma.vm_mm, start);
 	for (let at = start; ; pgd = nextEntry(pgd)) {
 		const next = pgd_addr_end(at, end);
-		if (!pgd_none_or_clear_bad(pgd))
-			pages += yield* change_pud_range(
+		if (
+			pgtable_populate_needed(vma, cp_flags) &&
+			(yield* pud_alloc(vma.vm_mm, pgd, at)) === null
+		)
+			return -ENOMEM;
+		if (!pgd_none_or_clear_bad(pgd)) {
+			const changed = yield* change_pud_range(
 				tlb,
 				vma,
 				pgd,
 				at,
 				next,
-				vma.vm_page_prot,
+				newprot,
 				cp_flags,
 			);
+			if (changed < 0) return changed;
+			pages += changed;
+		}
 		at = next;
 		if (at === end) return pages;
 	}

@@ -36,6 +36,11 @@ import {
 	PMD_SIZE,
 	type unsigned_long,
 } from '../include/linux/types.ts';
+import {
+	__VM_UFFD_FLAGS,
+	userfaultfd_armed,
+	vma_has_uffd_without_event_remap,
+} from '../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { find_vma_intersection, vma_lookup, vmaIndex } from './find_vma.ts';
@@ -49,6 +54,7 @@ import {
 	do_vmi_munmap,
 	split_vma,
 	sysctl_max_map_count,
+	userfaultfd_set_ctx,
 	vma_merge_new_range,
 } from './vma.ts';
 
@@ -148,7 +154,12 @@ function* copy_vma_and_data(
 	const pmc = new pagetable_move_control(vma, new_vma, addr, new_addr, old_len);
 	pmc.need_rmap_locks = locks.value;
 	const moved = yield* move_page_tables(pmc);
-	if (moved >= old_len) return { err: 0, new_vma };
+	if (moved >= old_len) {
+		// nobody asked for UFFD_FEATURE_EVENT_REMAP: the new place is not watched
+		if (vma_has_uffd_without_event_remap(new_vma))
+			userfaultfd_set_ctx(new_vma, null, new_vma.vm_flags & ~__VM_UFFD_FLAGS);
+		return { err: 0, new_vma };
+	}
 	const revert = new pagetable_move_control(new_vma, vma, new_addr, addr, moved);
 	revert.need_rmap_locks = true;
 	yield* move_page_tables(revert);
@@ -341,6 +352,8 @@ function* remap_move(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | 
 		if (prepared !== 0) return prepared;
 		const invalid = remap_is_valid(part);
 		if (invalid !== 0) return invalid;
+		// its owner would have to be told without the mmap lock
+		if (userfaultfd_armed(vma) && (from > start || vma.vm_end < end)) return -EFAULT;
 		const moved = yield* mremap_to(mm, part);
 		if (typeof moved === 'number') return moved;
 		if (from === start) res = moved;

@@ -23,6 +23,7 @@
 import { BUG_ON } from '../include/linux/bug.ts';
 import { EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import { file, type file_operations, inode } from '../include/linux/fs.ts';
+import { VM_UFFD_MISSING } from '../include/linux/mm.ts';
 import {
 	address_space,
 	type folio,
@@ -42,6 +43,7 @@ import {
 	type vm_fault_t,
 	type vm_flags_t,
 } from '../include/linux/types.ts';
+import { userfaultfd_missing } from '../include/linux/userfaultfd_k.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { fput } from './file_table.ts';
@@ -58,6 +60,7 @@ import {
 	shmemSetSize,
 } from './shmem/cache.ts';
 import { folio_put } from './swap.ts';
+import { handle_userfault } from './userfaultfd/fault.ts';
 
 export {
 	SGP_CACHE,
@@ -66,6 +69,8 @@ export {
 	type sgp_type,
 	shmem_get_folio,
 	shmem_truncate_range,
+	shmemAddZeroed,
+	shmemDropNew,
 	shmemSetSize,
 	truncate_inode_folio,
 } from './shmem/cache.ts';
@@ -81,10 +86,32 @@ function vmf_error(err: int): vm_fault_t {
 function* shmem_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	const i = vmf.vma.vm_file!.f_inode!;
 	const found = outParam<folio | null>(null);
+	if (userfaultfd_missing(vmf.vma)) {
+		// only what is not in the page cache is missing
+		const beyond = vmf.pgoff << 12n >= i.i_size;
+		const err = yield* shmem_get_folio(i, vmf.pgoff, found, SGP_READ);
+		if (err !== 0) return vmf_error(err);
+		if (found.value === null && !beyond)
+			return yield* handle_userfault(vmf, VM_UFFD_MISSING);
+		if (found.value !== null) {
+			yield* folio_unlock(found.value);
+			yield* folio_put(found.value);
+		}
+	}
 	const err = yield* shmem_get_folio(i, vmf.pgoff, found, SGP_CACHE);
 	if (err !== 0) return vmf_error(err);
 	vmf.page = found.value!.page;
 	return VM_FAULT_LOCKED;
+}
+
+/**
+ * Whether a VMA maps memory of a shmem file.
+ *
+ * @param vma - the VMA
+ * @kernel mm/shmem.c
+ */
+export function vma_is_shmem(vma: vm_area_struct): boolean {
+	return vma.vm_ops === shmem_vm_ops || vma.vm_ops === shmem_anon_vm_ops;
 }
 
 /** Mappings of a file. */

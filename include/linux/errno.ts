@@ -2,6 +2,7 @@
 /** The kernel's error numbers, positive as in `include/uapi/asm-generic/errno*.h`; functions return them negated. */
 export const EPERM = 1;
 export const ENOENT = 2;
+export const ESRCH = 3;
 export const EINTR = 4;
 export const EIO = 5;
 export const ENXIO = 6;
@@ -32,6 +33,7 @@ export const EPROBE_DEFER = 517;
 export const errnoNames: Readonly<Record<number, string>> = {
 	1: 'EPERM',
 	2: 'ENOENT',
+	3: 'ESRCH',
 	4: 'EINTR',
 	5: 'EIO',
 	6: 'ENXIO',

@@ -36,6 +36,7 @@ export const VM_SOFTDIRTY: vm_flags_t = 0x8000000n;
 export const VM_MIXEDMAP: vm_flags_t = 0x10000000n;
 export const VM_HUGEPAGE: vm_flags_t = 0x20000000n;
 export const VM_NOHUGEPAGE: vm_flags_t = 0x40000000n;
+export const VM_UFFD_RWP: vm_flags_t = 1n << 43n;
 /** Mappings that the core does not touch page by page. */
 export const VM_SPECIAL: vm_flags_t = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
 export const VM_ACCESS_FLAGS: vm_flags_t = VM_READ | VM_WRITE | VM_EXEC;

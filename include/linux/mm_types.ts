@@ -14,6 +14,7 @@ import type { mem_section } from './mmzone.ts';
 import type { pmd_t, pte_t, pud_t, TableEntry } from './pgtable.ts';
 import { rw_semaphore, spinlock_t } from './spinlock.ts';
 import type { int, pgoff_t, unsigned_int, unsigned_long, vm_fault_t, vm_flags_t } from './types.ts';
+import type { userfaultfd_ctx } from './userfaultfd_k.ts';
 
 /**
  * A page frame.
@@ -289,6 +290,8 @@ export class vm_area_struct {
 	vm_pgoff: pgoff_t = 0n;
 	vm_file: file | null = null;
 	vm_private_data: unknown = null;
+	/** Who resolves its faults. */
+	vm_userfaultfd_ctx: userfaultfd_ctx | null = null;
 
 	/** @param init - designated initialiser */
 	constructor(init: Partial<vm_area_struct> = {}) {

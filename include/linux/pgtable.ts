@@ -124,6 +124,14 @@ export function pte_uffd_wp(pte: pte_t): boolean {
 	return (pte & x86._PAGE_UFFD_WP) !== 0n;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkuffd_wp(pte: pte_t): pte_t {
+	return pte_wrprotect(pte) | x86._PAGE_UFFD_WP;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_clear_uffd_wp(pte: pte_t): pte_t {
+	return pte & ~x86._PAGE_UFFD_WP & WORD;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_pfn(pte: pte_t): pfn_t {
 	return (pte & x86.PTE_PFN_MASK) >> 12n;
 }

@@ -272,3 +272,7 @@ export function pte_swp_uffd_wp(pte: pte_t): boolean {
 export function pte_swp_mkuffd_wp(pte: pte_t): pte_t {
 	return pte | x86._PAGE_SWP_UFFD_WP;
 }
+/** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_swp_clear_uffd_wp(pte: pte_t): pte_t {
+	return pte & ~x86._PAGE_SWP_UFFD_WP & 0xffff_ffff_ffff_ffffn;
+}

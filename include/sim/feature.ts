@@ -41,6 +41,8 @@ export const features = {
 	mremap_several_vmas:
 		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
 	guard_pages: 'madvise() knows GUARD_INSTALL and GUARD_REMOVE',
+	userfaultfd_rwp:
+		'userfaultfd can protect against reads as well, and registering again drops no protection',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
 	dma_map_phys:
 		'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
@@ -93,6 +95,7 @@ const v7_3: readonly FeatureName[] = [
 	'pt_reclaim',
 	'mremap_several_vmas',
 	'guard_pages',
+	'userfaultfd_rwp',
 	'mmu_interval_two_pass',
 	'dma_map_phys',
 	'dma_iova_calls',

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The first touch of anonymous memory. */
-import { VM_SHARED, VM_WRITE } from '../../include/linux/mm.ts';
+import { VM_SHARED, VM_UFFD_MISSING, VM_WRITE } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_WRITE,
 	type folio,
@@ -13,14 +13,17 @@ import {
 	pfn_pte,
 	pte_mkdirty,
 	pte_mkspecial,
+	pte_mkuffd_wp,
 	pte_mkwrite,
 	type pte_t,
 } from '../../include/linux/pgtable.ts';
 import type { vm_fault_t } from '../../include/linux/types.ts';
+import { userfaultfd_missing, vmf_orig_pte_uffd_wp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { pte_alloc, set_pte_at } from '../pgtable.ts';
 import { folio_add_new_anon_rmap, RMAP_EXCLUSIVE } from '../rmap.ts';
 import { folio_add_lru_vma, folio_put } from '../swap.ts';
+import { handle_userfault } from '../userfaultfd/fault.ts';
 import { inc_mm_counter } from './counter.ts';
 import {
 	__folio_mark_uptodate,
@@ -34,7 +37,10 @@ import {
 } from './fault_common.ts';
 import { my_zero_pfn } from './zero_page.ts';
 
-/** Installs what was prepared, if the entry is still empty. Returns whether `f` was used. */
+/** A result that no fault has: user space is to be asked. */
+const NOBODY_KNOWS: vm_fault_t = -1;
+
+/** Installs what was prepared, if the entry is still empty: null; else why not. */
 function* installAnon(vmf: vm_fault, entry: pte_t, f: folio | null): Sim<vm_fault_t | null> {
 	const { vma, address } = vmf;
 	if (!(yield* mapFaultEntry(vmf))) return 0;
@@ -44,13 +50,17 @@ function* installAnon(vmf: vm_fault, entry: pte_t, f: folio | null): Sim<vm_faul
 		yield* unmapFaultEntry(vmf);
 		return ret;
 	}
-	// a missing fault of userfaultfd is handed to user space here
+	if (userfaultfd_missing(vma)) {
+		yield* unmapFaultEntry(vmf);
+		return NOBODY_KNOWS;
+	}
 	if (f !== null) {
 		inc_mm_counter(vma.vm_mm, MM_ANONPAGES);
 		yield* folio_add_new_anon_rmap(f, vma, address, RMAP_EXCLUSIVE);
 		folio_add_lru_vma(f, vma);
 	}
-	yield* set_pte_at(vma.vm_mm, address, vmf.pte!, entry);
+	const made = vmf_orig_pte_uffd_wp(vmf) ? pte_mkuffd_wp(entry) : entry;
+	yield* set_pte_at(vma.vm_mm, address, vmf.pte!, made);
 	yield* unmapFaultEntry(vmf);
 	return null;
 }
@@ -63,6 +73,7 @@ function* installAnon(vmf: vm_fault, entry: pte_t, f: folio | null): Sim<vm_faul
  * @retval 0 handled, or somebody else was faster
  * @retval VM_FAULT_OOM no memory
  * @retval VM_FAULT_SIGBUS a shared mapping without vm_ops, or memory that the OOM reaper emptied
+ * @returns else what handle_userfault() says
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/memory.c
  */
@@ -73,7 +84,9 @@ export function* do_anonymous_page(vmf: vm_fault): Sim<vm_fault_t> {
 	if ((yield* pte_alloc(vma.vm_mm, vmf.pmd!, vmf.address)) !== 0) return VM_FAULT_OOM;
 	if ((vmf.flags & FAULT_FLAG_WRITE) === 0) {
 		const zero = pte_mkspecial(pfn_pte(my_zero_pfn(vmf.address), vma.vm_page_prot));
-		return (yield* installAnon(vmf, zero, null)) ?? 0;
+		const refused = yield* installAnon(vmf, zero, null);
+		if (refused === NOBODY_KNOWS) return yield* handle_userfault(vmf, VM_UFFD_MISSING);
+		return refused ?? 0;
 	}
 	const ret = yield* vmf_anon_prepare(vmf);
 	if (ret !== 0) return ret;
@@ -85,5 +98,5 @@ export function* do_anonymous_page(vmf: vm_fault): Sim<vm_fault_t> {
 	const refused = yield* installAnon(vmf, entry, f);
 	if (refused === null) return 0;
 	yield* folio_put(f);
-	return refused;
+	return refused === NOBODY_KNOWS ? yield* handle_userfault(vmf, VM_UFFD_MISSING) : refused;
 }

@@ -20,13 +20,7 @@
 import { BUG_ON } from '../../include/linux/bug.ts';
 import { EAGAIN, EBUSY, ENOENT, ENOMEM } from '../../include/linux/errno.ts';
 import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
-import {
-	is_cow_mapping,
-	VM_MIXEDMAP,
-	VM_PFNMAP,
-	VM_SHARED,
-	VM_UFFD_WP,
-} from '../../include/linux/mm.ts';
+import { is_cow_mapping, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED } from '../../include/linux/mm.ts';
 import {
 	type folio,
 	MM_ANONPAGES,
@@ -43,9 +37,11 @@ import { folio_test_anon } from '../../include/linux/page-flags.ts';
 import {
 	pgd_addr_end,
 	pmd_addr_end,
+	pte_clear_uffd_wp,
 	pte_mkclean,
 	pte_mkdirty,
 	pte_mkold,
+	pte_modify,
 	pte_present,
 	type pte_t,
 	pte_write,
@@ -60,6 +56,9 @@ import {
 	make_readable_migration_entry,
 	PTE_MARKER_GUARD,
 	PTE_MARKER_POISONED,
+	pte_swp_clear_uffd_wp,
+	pte_swp_mkuffd_wp,
+	pte_swp_uffd_wp,
 	softleaf_from_pte,
 	softleaf_is_device_exclusive,
 	softleaf_is_device_private,
@@ -74,6 +73,7 @@ import {
 	swp_offset,
 } from '../../include/linux/swapops.ts';
 import { type bool, type int, outParam, PAGE_SIZE } from '../../include/linux/types.ts';
+import { userfaultfd_protected, userfaultfd_pte_rwp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { copy_huge_pmd } from '../huge_memory/copy.ts';
 import { mmap_assert_write_locked } from '../mmap_lock.ts';
@@ -174,7 +174,13 @@ function* copy_present_pte(run: CopyRun, at: Twins): Sim<int> {
 			return yield* copy_present_page(run, at, p);
 		} else run.rss[MM_ANONPAGES]!++;
 	}
-	if (run.cow && pte_write(pte)) {
+	const writable = pte_write(pte);
+	if (!userfaultfd_protected(dst)) {
+		// nobody would resolve the child's faults
+		if (userfaultfd_pte_rwp(src, pte)) pte = pte_modify(pte, dst.vm_page_prot);
+		pte = pte_clear_uffd_wp(pte);
+	}
+	if (run.cow && writable) {
 		yield* ptep_set_wrprotect(src.vm_mm, at.addr, at.src);
 		pte = pte_wrprotect(pte);
 	}
@@ -218,9 +224,11 @@ function* copy_nonpresent_pte(run: CopyRun, at: Twins): Sim<int> {
 		pte = swp_entry_to_pte(make_pte_marker_entry(kept));
 	}
 	if (shared !== null) {
-		pte = shared;
+		pte = pte_swp_uffd_wp(at.src.value) ? pte_swp_mkuffd_wp(shared) : shared;
 		yield* set_pte_at(src.vm_mm, at.addr, at.src, pte);
 	}
+	if (!softleaf_is_marker(entry) && !userfaultfd_protected(dst))
+		pte = pte_swp_clear_uffd_wp(pte);
 	yield* set_pte_at(dst.vm_mm, at.addr, at.dst, pte);
 	return 0;
 }
@@ -354,7 +362,7 @@ function* copyTables(run: CopyRun): Sim<int> {
 
 /** Whether faults cannot fill the child's tables in as the parent has them. */
 function vma_needs_copy(dst_vma: vm_area_struct, src_vma: vm_area_struct): bool {
-	if ((dst_vma.vm_flags & VM_UFFD_WP) !== 0n) return true;
+	if (userfaultfd_protected(dst_vma)) return true;
 	if ((src_vma.vm_flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0n) return true;
 	return src_vma.anon_vma !== null;
 }

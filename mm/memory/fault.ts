@@ -9,6 +9,7 @@
  *       handle_pte_fault
  *         entry empty           do_pte_missing: do_anonymous_page | do_fault
  *         not present           do_swap_page
+ *         PROT_NONE             userfaultfd RWP: handle_userfault; NUMA hint: do_numa_page
  *         present               read-only and written to: do_wp_page; else young (and dirty)
  * ```
  */
@@ -17,7 +18,9 @@ import {
 	is_cow_mapping,
 	is_vm_hugetlb_page,
 	linear_page_index,
+	VM_ACCESS_FLAGS,
 	VM_MAYWRITE,
+	VM_UFFD_RWP,
 	VM_WRITE,
 	vma_is_anonymous,
 } from '../../include/linux/mm.ts';
@@ -43,9 +46,12 @@ import {
 	pmd_trans_huge,
 	pmd_write,
 	pte_mkdirty,
+	pte_mkwrite,
 	pte_mkyoung,
+	pte_modify,
 	pte_none,
 	pte_present,
+	pte_protnone,
 	pte_write,
 } from '../../include/linux/pgtable.ts';
 import { current } from '../../include/linux/sched.ts';
@@ -61,6 +67,7 @@ import {
 	type unsigned_long,
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
+import { userfaultfd_pte_rwp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_lock } from '../../kernel/locking/spinlock.ts';
@@ -81,11 +88,16 @@ import {
 	pte_unmap,
 	ptep_get,
 	ptep_get_lockless,
+	ptep_modify_prot_commit,
+	ptep_modify_prot_start,
 	ptep_set_access_flags,
 	pud_alloc,
 } from '../pgtable.ts';
 import { flush_tlb_page } from '../tlb.ts';
+import { handle_userfault } from '../userfaultfd/fault.ts';
+import { vma_wants_manual_pte_write_upgrade } from '../vma/area.ts';
 import { do_anonymous_page } from './anon.ts';
+import { can_change_pte_writable } from './change_writable.ts';
 import { unmapFaultEntry } from './fault_common.ts';
 import { do_fault } from './file.ts';
 import { do_swap_page } from './swap_page.ts';
@@ -121,11 +133,45 @@ function* readEntry(vmf: vm_fault): Sim<boolean> {
 	return true;
 }
 
+function vma_is_accessible(vma: vm_area_struct): boolean {
+	return (vma.vm_flags & VM_ACCESS_FLAGS) !== 0n;
+}
+
+/**
+ * A NUMA-hint entry: PROT_NONE in a VMA that may be accessed, so that the kernel hears who uses the
+ * page. There is one node: the page stays, and the entry gets its protection back.
+ */
+function* do_numa_page(vmf: vm_fault): Sim<vm_fault_t> {
+	const { vma, address } = vmf;
+	const ptep = vmf.pte!;
+	yield* spin_lock(vmf.ptl!);
+	if (ptep_get(ptep) === vmf.orig_pte) {
+		const old = yield* ptep_modify_prot_start(vma, address, ptep);
+		let pte = pte_mkyoung(pte_modify(old, vma.vm_page_prot));
+		if (
+			!pte_write(pte) &&
+			vma_wants_manual_pte_write_upgrade(vma) &&
+			can_change_pte_writable(vma, address, pte)
+		)
+			pte = pte_mkwrite(pte);
+		yield* ptep_modify_prot_commit(vma, address, ptep, old, pte);
+	}
+	yield* unmapFaultEntry(vmf);
+	return 0;
+}
+
 function* handle_pte_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	if (!(yield* readEntry(vmf))) return 0;
 	if (vmf.pte === null) return yield* do_pte_missing(vmf);
-	if (!pte_present(vmf.orig_pte)) return yield* do_swap_page(vmf);
-	// a PROT_NONE entry in a VMA that may be accessed: NUMA hinting has its place here
+	if (!pte_present(vmf.orig_pte)) {
+		const ret = yield* do_swap_page(vmf);
+		return ret ?? (yield* do_pte_missing(vmf));
+	}
+	if (pte_protnone(vmf.orig_pte) && vma_is_accessible(vmf.vma)) {
+		if (!userfaultfd_pte_rwp(vmf.vma, vmf.orig_pte)) return yield* do_numa_page(vmf);
+		yield* pte_unmap(vmf.pte);
+		return yield* handle_userfault(vmf, VM_UFFD_RWP);
+	}
 	yield* spin_lock(vmf.ptl!);
 	let entry = vmf.orig_pte;
 	if (ptep_get(vmf.pte) !== entry) {

@@ -33,11 +33,13 @@ import {
 	pmd_none,
 	pte_index,
 	pte_mkdirty,
+	pte_mkuffd_wp,
 	pte_none,
 	pte_write,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { bool, unsigned_long, vm_fault_t } from '../../include/linux/types.ts';
+import { userfaultfd_wp, vmf_orig_pte_uffd_wp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature, perWorld } from '../../include/sim/world.ts';
 import { folio_lock, folio_unlock } from '../filemap.ts';
@@ -94,6 +96,7 @@ export function* set_pte_range(
 	if (write) entry = maybe_mkwrite(pte_mkdirty(entry), vma);
 	else if (feature('fault_maps_dirty') && pte_write(entry) && folio_test_dirty(f))
 		entry = pte_mkdirty(entry);
+	if (vmf_orig_pte_uffd_wp(vmf)) entry = pte_mkuffd_wp(entry);
 	if (write && (vma.vm_flags & VM_SHARED) === 0n) {
 		yield* folio_add_new_anon_rmap(f, vma, addr, RMAP_EXCLUSIVE);
 		folio_add_lru_vma(f, vma);
@@ -152,6 +155,8 @@ function* __do_fault(vmf: vm_fault): Sim<vm_fault_t> {
 }
 
 function should_fault_around(vmf: vm_fault): bool {
+	// the neighbours may be protected although nothing is mapped there
+	if (userfaultfd_wp(vmf.vma)) return false;
 	return vmf.vma.vm_ops?.map_pages !== undefined && faultAround().bytes > 4096;
 }
 

@@ -33,12 +33,7 @@ import {
 	mmu_notifier_range,
 } from '../../include/linux/mmu_notifier.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
-import {
-	folio_test_anon,
-	folio_test_dirty,
-	PageAnonExclusive,
-	page_pgmap,
-} from '../../include/linux/page-flags.ts';
+import { folio_test_anon, folio_test_dirty, page_pgmap } from '../../include/linux/page-flags.ts';
 import {
 	pfn_pte,
 	pte_mkdirty,
@@ -61,6 +56,7 @@ import {
 	softleaf_to_page,
 } from '../../include/linux/swapops.ts';
 import { PAGE_SIZE, type unsigned_long, type vm_fault_t } from '../../include/linux/types.ts';
+import { restoreUffd, userfaultfd_wp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import {
@@ -82,6 +78,7 @@ import {
 import { pte_unmap, pte_unmap_unlock, ptep_get, set_pte_at } from '../pgtable.ts';
 import { folio_add_anon_rmap_pte, RMAP_NONE } from '../rmap.ts';
 import { folio_get, folio_put, folio_try_get } from '../swap.ts';
+import { can_change_pte_writable } from './change_writable.ts';
 import {
 	fault_flag_allow_retry_first,
 	mapFaultEntry,
@@ -131,11 +128,6 @@ export function* folio_lock_or_retry(f: folio, vmf: vm_fault): Sim<vm_fault_t> {
 	return (yield* folio_trylock(f)) ? 0 : yield* __folio_lock_or_retry(f, vmf);
 }
 
-/** Whether a restored entry may be writable at once: 7.3 decides by the VMA and the page. */
-function can_change_pte_writable(vma: vm_area_struct, p: page): boolean {
-	return (vma.vm_flags & VM_WRITE) !== 0n && PageAnonExclusive(p);
-}
-
 /**
  * Make a device-exclusive entry present again.
  *
@@ -153,10 +145,15 @@ export function* restore_exclusive_pte(
 	address: unsigned_long,
 	ptep: TableEntry,
 ): Sim<void> {
-	const entry = softleaf_from_pte(ptep_get(ptep));
-	let pte = pte_mkold(pfn_pte(page_to_pfn(p), vma.vm_page_prot));
+	const orig_pte = ptep_get(ptep);
+	const entry = softleaf_from_pte(orig_pte);
+	let pte = restoreUffd(vma, orig_pte, pte_mkold(pfn_pte(page_to_pfn(p), vma.vm_page_prot)));
 	if (feature('device_exclusive_single')) {
-		if (can_change_pte_writable(vma, p)) {
+		// by the VMA and the page, whatever the entry was
+		if (
+			(vma.vm_flags & VM_WRITE) !== 0n &&
+			can_change_pte_writable(vma, address, pte)
+		) {
 			if (folio_test_dirty(f)) pte = pte_mkdirty(pte);
 			pte = pte_mkwrite(pte);
 		}
@@ -271,13 +268,13 @@ function* pte_marker_clear(vmf: vm_fault): Sim<vm_fault_t> {
 	return 0;
 }
 
-/** A fault on an entry that only marks its address. */
-function* handle_pte_marker(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t> {
+/** A fault on an entry that only marks its address; null: it is to be handled as an empty one. */
+function* handle_pte_marker(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t | null> {
 	if (softleaf_is_poison_marker(entry)) return VM_FAULT_HWPOISON;
 	if (softleaf_is_guard_marker(entry)) return VM_FAULT_SIGSEGV;
 	if (!softleaf_is_uffd_wp_marker(entry)) return VM_FAULT_SIGBUS;
-	// with userfaultfd: do_pte_missing(), and the new entry is write-protected
-	return yield* pte_marker_clear(vmf);
+	// as if nothing were there; the new entry is write-protected
+	return userfaultfd_wp(vmf.vma) ? null : yield* pte_marker_clear(vmf);
 }
 
 /** Whether the entry is still what it was, and leaves it. */
@@ -299,11 +296,13 @@ function* pte_unmap_same(vmf: vm_fault): Sim<boolean> {
  * @retval VM_FAULT_HWPOISON poisoned memory
  * @retval VM_FAULT_SIGSEGV a guard page
  * @retval VM_FAULT_SIGBUS an entry that nobody knows
+ * @retval null as an empty entry: do_pte_missing()
  * @returns else what the pagemap's migrate_to_ram() says
  * @context Sleeps. The mmap lock is held.
+ * @deviates calls no do_pte_missing(), the caller does
  * @kernel mm/memory.c
  */
-export function* do_swap_page(vmf: vm_fault): Sim<vm_fault_t> {
+export function* do_swap_page(vmf: vm_fault): Sim<vm_fault_t | null> {
 	if (!(yield* pte_unmap_same(vmf))) return 0;
 	const entry = softleaf_from_pte(vmf.orig_pte);
 	if (softleaf_is_migration(entry)) {

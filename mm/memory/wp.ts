@@ -13,7 +13,7 @@
  * ```
  */
 import { BUG_ON } from '../../include/linux/bug.ts';
-import { VM_SHARED } from '../../include/linux/mm.ts';
+import { VM_SHARED, VM_UFFD_WP } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_UNSHARE,
 	type folio,
@@ -36,6 +36,7 @@ import {
 } from '../../include/linux/page-flags.ts';
 import { pte_mkdirty, pte_pfn, pte_write } from '../../include/linux/pgtable.ts';
 import { type bool, PAGE_SIZE, type vm_fault_t } from '../../include/linux/types.ts';
+import { userfaultfd_pte_wp, userfaultfd_wp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { folio_trylock, folio_unlock } from '../filemap.ts';
@@ -62,6 +63,8 @@ import {
 	RMAP_EXCLUSIVE,
 } from '../rmap.ts';
 import { folio_add_lru_vma, folio_get, folio_put, lru_add_drain } from '../swap.ts';
+import { flush_tlb_page, mm_tlb_flush_pending } from '../tlb.ts';
+import { handle_userfault } from '../userfaultfd/fault.ts';
 import { dec_mm_counter, inc_mm_counter, mm_counter_file } from './counter.ts';
 import {
 	__folio_mark_uptodate,
@@ -185,12 +188,22 @@ function* wp_page_copy(vmf: vm_fault): Sim<vm_fault_t> {
  * @param vmf - the fault; its entry is locked on entry and left on return
  * @retval 0 handled, or somebody else was faster
  * @retval VM_FAULT_OOM no memory
- * @returns else what a shared mapping's page_mkwrite() says, or VM_FAULT_COMPLETED
+ * @returns else what a shared mapping's page_mkwrite() or handle_userfault() says, or
+ *   VM_FAULT_COMPLETED
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/memory.c
  */
 export function* do_wp_page(vmf: vm_fault): Sim<vm_fault_t> {
 	const { vma } = vmf;
+	if ((vmf.flags & FAULT_FLAG_UNSHARE) === 0) {
+		if (userfaultfd_pte_wp(vma, ptep_get(vmf.pte!))) {
+			yield* unmapFaultEntry(vmf);
+			return yield* handle_userfault(vmf, VM_UFFD_WP);
+		}
+		// write protection may have been put on without a flush so far
+		if (userfaultfd_wp(vma) && mm_tlb_flush_pending(vma.vm_mm))
+			yield* flush_tlb_page(vma, vmf.address);
+	}
 	vmf.page = vm_normal_page(vma, vmf.address, vmf.orig_pte);
 	const { page: p } = vmf;
 	const f = p === null ? null : page_folio(p);

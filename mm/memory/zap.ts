@@ -31,11 +31,15 @@ import {
 	pte_dirty,
 	pte_present,
 	type pte_t,
+	pte_uffd_wp,
 	pud_addr_end,
 	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
+	make_pte_marker_entry,
+	PTE_MARKER_UFFD_WP,
+	pte_swp_uffd_wp,
 	softleaf_from_pte,
 	softleaf_is_device_exclusive,
 	softleaf_is_device_private,
@@ -47,6 +51,7 @@ import {
 	softleaf_is_uffd_wp_marker,
 	softleaf_to_folio,
 	softleaf_to_page,
+	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import {
 	HPAGE_PMD_SIZE,
@@ -56,6 +61,7 @@ import {
 	PMD_SIZE,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
+import { userfaultfd_wp } from '../../include/linux/userfaultfd_k.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
@@ -150,6 +156,27 @@ class ZapRun {
 	}
 }
 
+/**
+ * Leaves a marker where a write-protected page of a file was: it may come back from the page cache,
+ * and is to be protected then.
+ */
+function* zap_install_uffd_wp_if_needed(
+	run: ZapRun,
+	ptep: TableEntry,
+	was: pte_t,
+	addr: bigint,
+): Sim<void> {
+	const { vma, details } = run;
+	if (vma_is_anonymous(vma) || !userfaultfd_wp(vma) || details?.drop_markers) return;
+	const marked = pte_present(was)
+		? pte_uffd_wp(was)
+		: pte_swp_uffd_wp(was) || softleaf_is_uffd_wp_marker(softleaf_from_pte(was));
+	if (!marked) return;
+	run.skipped = true;
+	const marker = swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_UFFD_WP));
+	yield* set_pte_at(vma.vm_mm, addr, ptep, marker);
+}
+
 function* zap_present_pte(run: ZapRun, ptep: TableEntry, ptent: pte_t, addr: bigint): Sim<void> {
 	const { tlb, vma } = run;
 	const p = vm_normal_page(vma, addr, ptent);
@@ -160,6 +187,7 @@ function* zap_present_pte(run: ZapRun, ptep: TableEntry, ptent: pte_t, addr: big
 	}
 	const pte = yield* ptep_get_and_clear(vma.vm_mm, addr, ptep);
 	tlb_remove_tlb_entry(tlb, ptep, addr);
+	yield* zap_install_uffd_wp_if_needed(run, ptep, pte, addr);
 	if (p === null || f === null) return;
 	run.rss[mm_counter(f)]!--;
 	if (!folio_test_anon(f) && pte_dirty(pte)) {
@@ -210,8 +238,10 @@ function* zapEntry(run: ZapRun, ptent: pte_t): Sim<boolean> {
 }
 
 function* zap_nonpresent_pte(run: ZapRun, ptep: TableEntry, ptent: pte_t, addr: bigint): Sim<void> {
-	if (yield* zapEntry(run, ptent)) yield* set_pte_at(run.vma.vm_mm, addr, ptep, 0n);
-	else run.skipped = true;
+	if (yield* zapEntry(run, ptent)) {
+		yield* set_pte_at(run.vma.vm_mm, addr, ptep, 0n);
+		yield* zap_install_uffd_wp_if_needed(run, ptep, ptent, addr);
+	} else run.skipped = true;
 }
 
 /** Entries of one table under its lock; returns where it stopped because the gather is full. */

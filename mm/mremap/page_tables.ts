@@ -25,12 +25,16 @@ import {
 	pmd_pfn,
 	pmd_present,
 	type pmd_t,
+	pte_clear_uffd_wp,
+	pte_modify,
 	pte_none,
 	pte_present,
+	type pte_t,
 	pud_pfn,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
+import { pte_swp_clear_uffd_wp } from '../../include/linux/swapops.ts';
 import {
 	type bool,
 	outParam,
@@ -41,6 +45,11 @@ import {
 	PUD_SIZE,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
+import {
+	pte_is_uffd_wp_marker,
+	userfaultfd_pte_rwp,
+	vma_has_uffd_without_event_remap,
+} from '../../include/linux/userfaultfd_k.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
@@ -155,13 +164,23 @@ function* drop_rmap_locks(vma: vm_area_struct): Sim<void> {
 	if (mapping) yield* up_write(mapping.i_mmap_rwsem);
 }
 
+/** An entry at its new place, where nobody resolves faults. */
+function withoutUffd(vma: vm_area_struct, pte: pte_t): pte_t {
+	if (pte_is_uffd_wp_marker(pte)) return 0n;
+	if (!pte_present(pte)) return pte_swp_clear_uffd_wp(pte);
+	const open = userfaultfd_pte_rwp(vma, pte) ? pte_modify(pte, vma.vm_page_prot) : pte;
+	return pte_clear_uffd_wp(open);
+}
+
 /** Moves the entries of one piece under both locks; whether something present was among them. */
 function* moveEntries(
-	{ old: { vm_mm: mm }, old_addr, new_addr }: pagetable_move_control,
+	{ old: vma, old_addr, new_addr }: pagetable_move_control,
 	extent: bigint,
 	oldFirst: TableEntry,
 	newFirst: TableEntry,
 ): Sim<bool> {
+	const { vm_mm: mm } = vma;
+	const unwatched = vma_has_uffd_without_event_remap(vma);
 	let present = false;
 	for (let i = 0; BigInt(i) * PAGE_SIZE < extent; i++) {
 		const from = nextEntry(oldFirst, i);
@@ -171,7 +190,8 @@ function* moveEntries(
 		const offset = BigInt(i) * PAGE_SIZE;
 		const pte = yield* ptep_get_and_clear(mm, old_addr + offset, from);
 		if (pte_present(pte)) present = true;
-		yield* set_pte_at(mm, new_addr + offset, to, pte);
+		const moved = unwatched ? withoutUffd(vma, pte) : pte;
+		yield* set_pte_at(mm, new_addr + offset, to, moved);
 	}
 	return present;
 }
@@ -232,6 +252,8 @@ function* move_normal_pmd(
 	const { vm_mm: mm } = pmc.old;
 	if (WARN_ON_ONCE(!pmd_none(new_pmd.value), 'mremap() onto a pmd that is in use'))
 		return false;
+	// each entry is to be looked at
+	if (vma_has_uffd_without_event_remap(pmc.old)) return false;
 	yield* take_rmap_locks(pmc.old);
 	const old_ptl = yield* pmd_lock(mm, old_pmd);
 	const new_ptl = pmd_lockptr(mm, new_pmd);
@@ -268,6 +290,7 @@ function* move_normal_pud(
 	new_pud: TableEntry,
 ): Sim<bool> {
 	if (WARN_ON_ONCE(new_pud.value !== 0n, 'mremap() onto a pud that is in use')) return false;
+	if (vma_has_uffd_without_event_remap(pmc.old)) return false;
 	yield* take_rmap_locks(pmc.old);
 	const ptl = yield* pud_lock(pmc.old.vm_mm, old_pud);
 	yield* relinkTable(old_pud, new_pud, pud_pfn(old_pud.value) as bigint);

@@ -6,13 +6,14 @@
  * filled with zeros by whoever touches it. Truncation unmaps first, then drops folios, then unmaps
  * again: a fault in between may have copied one privately.
  */
-import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import { EEXIST, EFAULT, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import type { inode } from '../../include/linux/fs.ts';
 import { type address_space, type folio, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { PG_dirty, PG_locked, PG_swapbacked, PG_uptodate } from '../../include/linux/page-flags.ts';
 import {
 	__GFP_ZERO,
+	type errno,
 	GFP_HIGHUSER_MOVABLE,
 	type int,
 	type loff_t,
@@ -45,17 +46,19 @@ function* sizePoint(i: inode, access: 'read' | 'write'): Sim<void> {
 	if (preemptible()) yield schedulePoint(access, i, 'i_size');
 }
 
-/** A new folio in the cache, locked, zeroed, with a reference for the caller; null: no memory. */
-function* addFolio(mapping: address_space, index: pgoff_t): Sim<folio | null> {
-	if (shouldFail('shmem_alloc_folio')) return null;
+/**
+ * A new folio in the cache, locked, zeroed, with a reference for the caller; -ENOMEM: no memory;
+ * -EEXIST: there is one.
+ */
+function* shmem_add_to_page_cache(mapping: address_space, index: pgoff_t): Sim<folio | errno> {
+	if (shouldFail('shmem_alloc_folio')) return -ENOMEM;
 	const p = yield* alloc_pages(GFP_HIGHUSER_MOVABLE | __GFP_ZERO, 0);
-	if (p === null) return null;
+	if (p === null) return -ENOMEM;
 	const f = page_folio(p);
 	yield* cachePoint(mapping, 'write');
 	if (mapping.i_pages.has(Number(index))) {
-		// somebody was faster
 		yield* folio_put(f);
-		return yield* filemap_lock_folio(mapping, index);
+		return -EEXIST;
 	}
 	f.flags |= PG_locked | PG_swapbacked | PG_uptodate;
 	f.mapping = mapping;
@@ -64,6 +67,37 @@ function* addFolio(mapping: address_space, index: pgoff_t): Sim<folio | null> {
 	mapping.i_pages.set(Number(index), f);
 	folio_add_lru(f);
 	return f;
+}
+
+/**
+ * Put a new page of zeros into the page cache of a shmem file, for userfaultfd.
+ *
+ * @param i - the inode
+ * @param index - the page
+ * @returns the folio, locked and with a reference
+ * @retval -EFAULT beyond the end of the file
+ * @retval -EEXIST there is one
+ * @retval -ENOMEM no memory, or made to fail at site `shmem_alloc_folio`
+ * @context Sleeps.
+ */
+export function* shmemAddZeroed(i: inode, index: pgoff_t): Sim<folio | errno> {
+	yield* sizePoint(i, 'read');
+	if (index << 12n >= i.i_size) return -EFAULT;
+	return yield* shmem_add_to_page_cache(i.i_mapping, index);
+}
+
+/**
+ * Take a page out of the page cache again that shmemAddZeroed() put there and nobody mapped.
+ *
+ * @param i - the inode
+ * @param f - the folio, locked; the caller's reference stays
+ * @context Sleeps.
+ */
+export function* shmemDropNew(i: inode, f: folio): Sim<void> {
+	yield* cachePoint(i.i_mapping, 'write');
+	i.i_mapping.i_pages.delete(Number(f.index));
+	f.mapping = null;
+	yield* folio_put(f);
 }
 
 /**
@@ -94,8 +128,11 @@ export function* shmem_get_folio(
 		let f = yield* filemap_lock_folio(mapping, index);
 		if (f === null) {
 			if (sgp === SGP_READ) return 0;
-			f = yield* addFolio(mapping, index);
-			if (f === null) return -ENOMEM;
+			const made = yield* shmem_add_to_page_cache(mapping, index);
+			// somebody was faster
+			if (made === -EEXIST) continue;
+			if (typeof made === 'number') return made;
+			f = made;
 		}
 		yield* sizePoint(i, 'read');
 		if (f.mapping === mapping && (sgp === SGP_WRITE || index << 12n < i.i_size)) {

@@ -18,6 +18,7 @@ import type { file } from '../../include/linux/fs.ts';
 import { VM_SPECIAL } from '../../include/linux/mm.ts';
 import type { anon_vma, mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { bool, int, pgoff_t, unsigned_long, vm_flags_t } from '../../include/linux/types.ts';
+import type { userfaultfd_ctx } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { fput, get_file } from '../file_table.ts';
@@ -42,6 +43,8 @@ export interface MergeRange {
 	readonly middle: vm_area_struct | null;
 	/** A new range whose pages come from this VMA: mremap(). */
 	readonly copied_from?: vm_area_struct;
+	/** Who resolves faults of the range; default: who does those of the VMA that it comes from. */
+	readonly uffd?: userfaultfd_ctx | null;
 	/** That VMA stays what it is: the range does not become a part of it. */
 	readonly apart?: bool;
 }
@@ -165,7 +168,12 @@ function can_merge_remove_vma(vma: vm_area_struct): boolean {
 }
 
 function is_mergeable_vma(range: MergeRange, target: vm_area_struct): boolean {
-	return range.flags === target.vm_flags && range.file === target.vm_file;
+	const uffd = range.uffd === undefined ? sourceOf(range)?.vm_userfaultfd_ctx : range.uffd;
+	return (
+		range.flags === target.vm_flags &&
+		range.file === target.vm_file &&
+		(uffd ?? null) === target.vm_userfaultfd_ctx
+	);
 }
 
 function can_vma_merge_left(range: MergeRange, prev: vm_area_struct | null): boolean {
@@ -330,6 +338,30 @@ export function* vma_modify_flags(
 	end: unsigned_long,
 	new_flags: vm_flags_t,
 ): Sim<vm_area_struct | int> {
+	return yield* vma_modify_flags_uffd(vma, start, end, new_flags, vma.vm_userfaultfd_ctx);
+}
+
+/**
+ * Give a part of a VMA other flags and another userfaultfd, as vma_modify_flags() does.
+ *
+ * @param vma - the VMA
+ * @param start - first address, inside
+ * @param end - exclusive
+ * @param new_flags - the flags
+ * @param new_ctx - the userfaultfd, or null
+ * @returns the VMA that is exactly the part, or that the part was merged into
+ * @retval -ENOMEM no memory, or too many VMAs
+ * @context Sleeps. The mmap lock is held for writing.
+ * @deviates neither the iterator nor the VMA in front is passed
+ * @kernel mm/vma.c
+ */
+export function* vma_modify_flags_uffd(
+	vma: vm_area_struct,
+	start: unsigned_long,
+	end: unsigned_long,
+	new_flags: vm_flags_t,
+	new_ctx: userfaultfd_ctx | null,
+): Sim<vm_area_struct | int> {
 	mmap_assert_write_locked(vma.vm_mm);
 	const merged = yield* vma_merge_existing_range({
 		start,
@@ -338,6 +370,7 @@ export function* vma_modify_flags(
 		file: vma.vm_file,
 		pgoff: vma.vm_pgoff + ((start - vma.vm_start) >> 12n),
 		middle: vma,
+		uffd: new_ctx,
 	});
 	if (merged !== null) return merged;
 	if (vma.vm_start < start) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** One VMA: making, copying, linking to its file's rmap, and letting it go. */
-import { VM_SHARED, VM_WRITE } from '../../include/linux/mm.ts';
+import { VM_SHARED, VM_UFFD_WP, VM_WRITE } from '../../include/linux/mm.ts';
 import { type mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { pgprot_t } from '../../include/linux/pgtable.ts';
 import type { bool, vm_flags_t } from '../../include/linux/types.ts';
+import { type userfaultfd_ctx, userfaultfd_wp } from '../../include/linux/userfaultfd_k.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
@@ -95,12 +96,13 @@ export function* remove_vma(vma: vm_area_struct): Sim<void> {
  *
  * @param vma - the VMA
  * @param _vm_page_prot - its protection bits
- * @deviates no soft-dirty or userfaultfd tracking, and no file system that counts dirty pages
+ * @deviates no soft-dirty tracking, and no file system that counts dirty pages
  * @kernel mm/vma.c
  */
 export function vma_wants_writenotify(vma: vm_area_struct, _vm_page_prot: pgprot_t): bool {
 	// private mappings take write faults anyway
 	if ((vma.vm_flags & (VM_WRITE | VM_SHARED)) !== (VM_WRITE | VM_SHARED)) return false;
+	if (userfaultfd_wp(vma)) return true;
 	return vma.vm_ops?.page_mkwrite !== undefined;
 }
 
@@ -114,6 +116,27 @@ export function vma_set_page_prot(vma: vm_area_struct): void {
 	let prot = vm_get_page_prot(vma.vm_flags);
 	if (vma_wants_writenotify(vma, prot)) prot = vm_get_page_prot(vma.vm_flags & ~VM_SHARED);
 	vma.vm_page_prot = prot;
+}
+
+/**
+ * Let a userfaultfd resolve the faults of a VMA, or nobody.
+ *
+ * @param vma - the VMA
+ * @param ctx - the userfaultfd, or null
+ * @param vm_flags - flags of the VMA, with those that say what is watched
+ * @context The mmap lock is held for writing.
+ * @kernel mm/userfaultfd.c
+ */
+export function userfaultfd_set_ctx(
+	vma: vm_area_struct,
+	ctx: userfaultfd_ctx | null,
+	vm_flags: vm_flags_t,
+): void {
+	const changed = ((vma.vm_flags ^ vm_flags) & VM_UFFD_WP) !== 0n;
+	vma.vm_userfaultfd_ctx = ctx;
+	vma.vm_flags = vm_flags;
+	// new entries of shared memory must not be writable while writes are watched
+	if ((vm_flags & VM_SHARED) !== 0n && changed) vma_set_page_prot(vma);
 }
 
 /**
