@@ -75,12 +75,9 @@ export function validate_range(start: u64, len: u64): int {
 	return start >= TASK_SIZE || len > TASK_SIZE - start ? -EINVAL : 0;
 }
 
-/** Whether a mapping can be watched so at all. */
-function vma_can_userfault(vma: vm_area_struct, vm_flags: vm_flags_t): bool {
+/** Whether a mapping can be watched at all. */
+function vma_can_userfault(vma: vm_area_struct): bool {
 	if (!is_vm_hugetlb_page(vma) && (vma.vm_flags & VM_SPECIAL) !== 0n) return false;
-	// nothing would make a page of it accessible again
-	if ((vm_flags & VM_UFFD_RWP) !== 0n && (vma.vm_flags & VM_ACCESS_FLAGS) === 0n)
-		return false;
 	return vma_is_anonymous(vma) || is_vm_hugetlb_page(vma) || vma_is_shmem(vma);
 }
 
@@ -113,7 +110,10 @@ function* eachPart(
 
 /** Whether a VMA may be watched so; 0 or -errno. */
 function mayRegister(ctx: userfaultfd_ctx, vma: vm_area_struct, vm_flags: vm_flags_t): int {
-	if (!vma_can_userfault(vma, vm_flags)) return -EINVAL;
+	if (!vma_can_userfault(vma)) return -EINVAL;
+	// nothing would make a page of it accessible again
+	const accessible = (vma.vm_flags & VM_ACCESS_FLAGS) !== 0n;
+	if ((vm_flags & VM_UFFD_RWP) !== 0n && !accessible) return -EINVAL;
 	if ((vma.vm_flags & VM_MAYWRITE) === 0n) return -EPERM;
 	const owner = vma.vm_userfaultfd_ctx;
 	if (owner !== null && owner !== ctx) return -EBUSY;
@@ -241,7 +241,7 @@ export function* userfaultfd_clear_vma(
 function* unregisterLocked(ctx: userfaultfd_ctx, start: bigint, end: bigint): Sim<int> {
 	const vmas = vmasOf(ctx.mm, start, end);
 	if (vmas.length === 0) return -EINVAL;
-	if (vmas.some((vma) => !vma_can_userfault(vma, vma.vm_flags))) return -EINVAL;
+	if (vmas.some((vma) => !vma_can_userfault(vma))) return -EINVAL;
 	return yield* eachPart(ctx.mm, start, end, function* (vma, from, to): Sim<int> {
 		const owner = vma.vm_userfaultfd_ctx;
 		if (owner === null) return 0;

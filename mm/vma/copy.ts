@@ -3,6 +3,7 @@
 import { vma_is_anonymous } from '../../include/linux/mm.ts';
 import type { vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { bool, out, pgoff_t, unsigned_long } from '../../include/linux/types.ts';
+import { vma_has_uffd_without_event_remap } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { get_file } from '../file_table.ts';
 import { vmaIndex } from '../find_vma.ts';
@@ -63,16 +64,20 @@ export function* copy_vma(
 	const { vm_start } = vma;
 	const untouched = vma_is_anonymous(vma) && vma.anon_vma === null;
 	const offset = untouched ? addr >> 12n : pgoff;
-	const merged = yield* vma_merge_new_range(vma.vm_mm, {
-		start: addr,
-		end: addr + len,
-		flags: vma.vm_flags,
-		file: vma.vm_file,
-		pgoff: offset,
-		middle: null,
-		copied_from: vma,
-		apart: keep_source && untouched,
-	});
+	// at its new place it is not watched, so that it has no equals yet
+	const alone = vma_has_uffd_without_event_remap(vma);
+	const merged = alone
+		? null
+		: yield* vma_merge_new_range(vma.vm_mm, {
+				start: addr,
+				end: addr + len,
+				flags: vma.vm_flags,
+				file: vma.vm_file,
+				pgoff: offset,
+				middle: null,
+				copied_from: vma,
+				apart: keep_source && untouched,
+			});
 	if (merged === null) {
 		need_rmap_locks.value = false;
 		return yield* duplicate(vma, addr, len, offset);
