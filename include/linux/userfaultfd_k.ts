@@ -29,7 +29,11 @@ import { wait_queue_head } from './wait.ts';
 /** The ways in which a VMA can be watched. */
 export const __VM_UFFD_FLAGS: vm_flags_t = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_RWP;
 
-/** A thread that waits for its fault to be resolved. */
+/**
+ * A thread that waits for its fault to be resolved.
+ *
+ * @kernel fs/userfaultfd.c
+ */
 export class userfaultfd_wait_queue {
 	readonly msg: uffd_msg;
 	/** Somebody woke it. */

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * NUMA-hint entries: PROT_NONE where the VMA may be accessed. There is one node, so that the kernel
+ * itself makes none; the tests put them into page tables.
+ */
+import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import {
+	PAGE_NONE,
+	pte_modify,
+	pte_protnone,
+	pte_write,
+	pte_young,
+} from '../../include/linux/pgtable.ts';
+import type { task_struct } from '../../include/linux/sched.ts';
+import { boot } from '../../init/main.ts';
+import { run } from '../../kernel/sched/core.ts';
+import { forkProcess } from '../../mm/fork.ts';
+import {
+	createProcess,
+	exitProcess,
+	userMmap,
+	userMprotect,
+	userRead64,
+	userWrite64,
+} from '../../mm/syscalls.ts';
+import { flush_tlb_mm } from '../../mm/tlb.ts';
+import {
+	EXPECT_EQ,
+	EXPECT_NULL,
+	EXPECT_STREQ,
+	EXPECT_TRUE,
+	FIXTURE,
+	FIXTURE_SETUP,
+	FIXTURE_TEARDOWN,
+	TEST_F,
+} from '../kselftest_harness.ts';
+import { ARENA, InvalidationLog, PAGE, pteOf, ptes, smallMachine } from './small_machine.ts';
+
+const RW = PROT_READ | PROT_WRITE;
+
+const hint = FIXTURE('numa_hint', () => ({ p: null as unknown as task_struct }));
+
+FIXTURE_SETUP(hint, (self) => {
+	boot(smallMachine());
+	self.p = createProcess('numa');
+});
+
+FIXTURE_TEARDOWN(hint, (self) => {
+	exitProcess(self.p);
+});
+
+function at(page: number): bigint {
+	return ARENA + BigInt(page) * PAGE;
+}
+
+/** What change_prot_numa() makes of an entry. */
+function hintAt(p: task_struct, page: number): void {
+	const pte = pteOf(p.mm!, at(page))!;
+	pte.value = pte_modify(pte.value, PAGE_NONE);
+	run(flush_tlb_mm(p.mm!));
+}
+
+function isHint(p: task_struct, page: number): boolean {
+	return pte_protnone(pteOf(p.mm!, at(page))!.value);
+}
+
+TEST_F(hint, 'access_gives_the_entry_its_protection_back', ({ p }) => {
+	userMmap(p, at(0), 2n * PAGE, RW, MAP_PRIVATE);
+	for (let i = 0; i < 2; i++) userWrite64(p, at(i), BigInt(i + 5));
+	const log = new InvalidationLog(p.mm!);
+	hintAt(p, 0);
+	hintAt(p, 1);
+	const faults = p.min_flt;
+	EXPECT_EQ(5n, userRead64(p, at(0)));
+	// exclusive: writable again at once, so that the write needs no second fault
+	EXPECT_STREQ('w', ptes(p.mm!, 0, 1));
+	EXPECT_NULL(userWrite64(p, at(1), 8n));
+	EXPECT_EQ(2n, p.min_flt - faults);
+	EXPECT_TRUE(!isHint(p, 0) && !isHint(p, 1));
+	EXPECT_TRUE(pte_young(pteOf(p.mm!, at(0))!.value));
+	// nobody was told: whoever mirrors the page may go on
+	EXPECT_STREQ('', log.take());
+	log.remove();
+});
+
+TEST_F(hint, 'shared_page_stays_read_only', ({ p }) => {
+	userMmap(p, at(0), PAGE, RW, MAP_PRIVATE);
+	userWrite64(p, at(0), 5n);
+	const child = forkProcess(p) as task_struct;
+	hintAt(p, 0);
+	EXPECT_EQ(5n, userRead64(p, at(0)));
+	EXPECT_STREQ('r', ptes(p.mm!, 0, 1));
+	hintAt(p, 0);
+	// hint first, then the copy
+	const faults = p.min_flt;
+	EXPECT_NULL(userWrite64(p, at(0), 6n));
+	EXPECT_EQ(2n, p.min_flt - faults);
+	EXPECT_EQ(5n, userRead64(child, at(0)));
+	exitProcess(child);
+});
+
+TEST_F(hint, 'file_page_is_writable_as_its_mapping_says', ({ p }) => {
+	userMmap(p, at(0), 2n * PAGE, RW, MAP_SHARED);
+	for (let i = 0; i < 2; i++) userWrite64(p, at(i), 1n);
+	EXPECT_EQ(0, userMprotect(p, at(1), PAGE, PROT_READ));
+	hintAt(p, 0);
+	hintAt(p, 1);
+	EXPECT_EQ(1n, userRead64(p, at(0)));
+	EXPECT_EQ(1n, userRead64(p, at(1)));
+	EXPECT_TRUE(pte_write(pteOf(p.mm!, at(0))!.value));
+	EXPECT_TRUE(!pte_write(pteOf(p.mm!, at(1))!.value));
+});
