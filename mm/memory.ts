@@ -13,7 +13,7 @@
  * | memory/copy.ts | copy_page_range |
  * | memory/zap.ts | unmap_vmas, zap_page_range_single, unmap_page_range |
  * | memory/unmap_mapping.ts | unmap_mapping_range, unmap_mapping_pages, unmap_mapping_folio |
- * | memory/insert.ts | vm_insert_page, remap_pfn_range |
+ * | memory/insert.ts | vm_insert_page, remap_pfn_range, vmf_insert_pfn, vmf_insert_mixed |
  * | memory/vm_normal.ts | vm_normal_page, print_bad_pte |
  * | memory/zero_page.ts | is_zero_pfn, my_zero_pfn, ZERO_PAGE |
  * | memory/counter.ts | add_mm_counter, mm_counter |
@@ -40,7 +40,13 @@ export {
 	maybe_mkwrite,
 } from './memory/fault_common.ts';
 export { FaultAround, faultAround, finish_fault, set_pte_range } from './memory/file.ts';
-export { insertPfn, remap_pfn_range, vm_insert_page } from './memory/insert.ts';
+export {
+	insertPfn,
+	remap_pfn_range,
+	vm_insert_page,
+	vmf_insert_mixed,
+	vmf_insert_pfn,
+} from './memory/insert.ts';
 export {
 	__folio_lock_or_retry,
 	folio_lock_or_retry,

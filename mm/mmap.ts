@@ -42,8 +42,9 @@ import {
 	type vm_flags_t,
 } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
-import { fput, get_file } from './file_table.ts';
+import { get_file } from './file_table.ts';
 import { find_vma_intersection, vmaIndex } from './find_vma.ts';
+import { FIRST_USER_ADDRESS, USER_PGTABLES_CEILING } from './free_pgtables.ts';
 import {
 	mmap_assert_write_locked,
 	mmap_write_lock_killable,
@@ -198,6 +199,24 @@ export function* doMmap(
 	return yield* mapRegion(mm, f, at, length, vm_flags, offset);
 }
 
+/** Takes out what a driver mapped before it failed, and lets the VMA go, which no list has yet. */
+function* unmap_region(mm: mm_struct, vma: vm_area_struct): Sim<void> {
+	const { vm_start, vm_end } = vma;
+	// the driver does not hear of a mapping that it refused
+	vma.vm_ops = {};
+	const at = vmaIndex(mm, vm_start);
+	yield* vms_complete_munmap_vmas(
+		mm,
+		{
+			vmas: [vma],
+			floor: mm.vmas[at - 1]?.vm_end ?? FIRST_USER_ADDRESS,
+			ceiling: mm.vmas[at]?.vm_start ?? USER_PGTABLES_CEILING,
+		},
+		vm_start,
+		vm_end,
+	);
+}
+
 /** Makes the VMA of a mapping that no neighbour takes in. */
 function* newVma(
 	mm: mm_struct,
@@ -220,8 +239,8 @@ function* newVma(
 		err = yield* f.f_op.mmap!(f, vma);
 	} else if ((vm_flags & VM_SHARED) !== 0n) err = yield* shmem_zero_setup(vma);
 	if (err === 0) return vma;
-	if (vma.vm_file !== null) yield* fput(vma.vm_file);
-	vm_area_free(vma);
+	if (f !== null) yield* unmap_region(mm, vma);
+	else vm_area_free(vma);
 	return err;
 }
 

@@ -14,6 +14,9 @@ import {
 	type mm_struct,
 	type page,
 	page_folio,
+	VM_FAULT_NOPAGE,
+	VM_FAULT_OOM,
+	VM_FAULT_SIGBUS,
 	type vm_area_struct,
 } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
@@ -27,7 +30,13 @@ import {
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
-import { type int, outParam, PAGE_SIZE, type unsigned_long } from '../../include/linux/types.ts';
+import {
+	type int,
+	outParam,
+	PAGE_SIZE,
+	type unsigned_long,
+	type vm_fault_t,
+} from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { mmap_assert_write_locked } from '../mmap_lock.ts';
 import {
@@ -122,6 +131,54 @@ export function* insertPfn(vma: vm_area_struct, addr: unsigned_long, pfn: bigint
 	);
 	if (addr < vma.vm_start || addr >= vma.vm_end) return -EFAULT;
 	return yield* insertEntry(vma, addr, pte_mkspecial(pfn_pte(pfn, vma.vm_page_prot)), null);
+}
+
+/** What the insertion of an entry is as the result of a fault; somebody else's entry will do. */
+function faultOf(err: int): vm_fault_t {
+	if (err === 0 || err === -EBUSY) return VM_FAULT_NOPAGE;
+	return err === -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+
+/**
+ * Map a PFN in a fault handler.
+ *
+ * @param vma - VM_PFNMAP or VM_MIXEDMAP mapping
+ * @param addr - the address
+ * @param pfn - what to map; nobody counts it
+ * @retval VM_FAULT_NOPAGE something is mapped there now
+ * @retval VM_FAULT_OOM no memory for tables
+ * @retval VM_FAULT_SIGBUS the address is not in the VMA
+ * @context Sleeps. The mmap lock is held.
+ * @kernel mm/memory.c
+ */
+export function* vmf_insert_pfn(
+	vma: vm_area_struct,
+	addr: unsigned_long,
+	pfn: unsigned_long,
+): Sim<vm_fault_t> {
+	return faultOf(yield* insertPfn(vma, addr, pfn));
+}
+
+/**
+ * Map a PFN that may have no struct page in a mapping of pages.
+ *
+ * @param vma - VM_MIXEDMAP mapping
+ * @param addr - the address
+ * @param pfn - what to map; nobody counts it
+ * @retval VM_FAULT_NOPAGE something is mapped there now
+ * @retval VM_FAULT_OOM no memory for tables
+ * @retval VM_FAULT_SIGBUS the address is not in the VMA, or the VMA is not for it
+ * @context Sleeps. The mmap lock is held.
+ * @kernel mm/memory.c
+ */
+export function* vmf_insert_mixed(
+	vma: vm_area_struct,
+	addr: unsigned_long,
+	pfn: unsigned_long,
+): Sim<vm_fault_t> {
+	if (WARN_ON_ONCE((vma.vm_flags & VM_MIXEDMAP) === 0n, 'vmf_insert_mixed() of PFNs only'))
+		return VM_FAULT_SIGBUS;
+	return faultOf(yield* insertPfn(vma, addr, pfn));
 }
 
 /**
