@@ -134,6 +134,8 @@ export interface MachineDescription {
 	ram: RamDescription[];
 	/** `domains`: strict DMA domains, lazily flushed ones, or identity (pass through). */
 	iommu: null | { kind: 'intel' | 'amd'; domains: 'dma' | 'dma-fq' | 'identity' };
+	/** What a CPU reads where nobody answers; absent: ones, as of a PCI bus. Emulators give zeros. */
+	unclaimedReads?: 'ones' | 'zeros';
 	/** Whether a peer request can cross from one host bridge to another. */
 	crossHostBridge: Passage;
 	hostBridges: HostBridgeDescription[];

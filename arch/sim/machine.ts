@@ -42,6 +42,8 @@ export class Machine {
 	iommu: Iommu | null;
 	cpus: Cpu[];
 	vectors: Vectors;
+	/** Byte that a CPU reads where nobody answers. */
+	unclaimed: number;
 
 	/** @param given - a valid description */
 	constructor(given: MachineDescription) {
@@ -61,6 +63,7 @@ export class Machine {
 		const functions = makeHierarchies(d);
 		this.fabric = new Fabric(functions.hosts, functions.byBdf, this.ram, this.iommu);
 		this.fabric.crossHostBridge = d.crossHostBridge;
+		this.unclaimed = d.unclaimedReads === 'zeros' ? 0 : 0xff;
 		this.cpus = [];
 		for (let id = 0; id < (d.cpus ?? CPUS_DEFAULT); id++)
 			this.cpus.push(new Cpu(this, id));
@@ -70,7 +73,7 @@ export class Machine {
 	 * A physical read by a CPU: RAM, or MMIO through the host bridge that owns the address.
 	 *
 	 * @param phys - first address
-	 * @param into - where to; all ones where nobody answers
+	 * @param into - where to; all ones where nobody answers, or what the description says
 	 */
 	cpuRead(phys: bigint, into: Uint8Array): Completion {
 		this.ram.touch('memory-read', phys, into.length);
@@ -85,7 +88,7 @@ export class Machine {
 			if (!this.ram.read(at, part)) {
 				const completion = this.fabric.cpuRead(at, part);
 				if (completion.status !== 'SC') {
-					into.fill(0xff, done);
+					into.fill(this.unclaimed, done);
 					return completion;
 				}
 			}

@@ -179,7 +179,7 @@ const machineShape = record(
 		hostBridges: listOf(hostShape),
 		devices: listOf(deviceShape),
 	},
-	{ comment: text, cpus: positive },
+	{ comment: text, cpus: positive, unclaimedReads: oneOf('ones', 'zeros') },
 );
 
 /** Parents, bus numbers, cycles. */

@@ -237,3 +237,19 @@ TEST_F(cpu, 'physical_address_of_nothing_reads_as_ones', (self) => {
 	EXPECT_EQ(255, load(self, 0x6000n));
 	EXPECT_NULL(store(self, 0x6000n, 1));
 });
+
+TEST_F(cpu, 'read_that_nobody_answers', () => {
+	for (const [reads, byte] of [
+		[undefined, 0xff],
+		['ones', 0xff],
+		['zeros', 0],
+	] as const) {
+		const machine = makeMachine({
+			...description,
+			...(reads && { unclaimedReads: reads }),
+		});
+		const into = new Uint8Array(2).fill(0x55);
+		EXPECT_STREQ('UR', machine.cpuRead(0xfe00_0000n, into).status);
+		EXPECT_STREQ(`${byte},${byte}`, into.join());
+	}
+});

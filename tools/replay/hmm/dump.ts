@@ -347,9 +347,9 @@ function wordPage(mm: mm_struct, at: unsigned_long, word: bigint, before: bigint
 	const midUnit = ((at >> 12n) & 511n) !== 0n;
 	if (!(word & HMM_PFN_VALID)) {
 		if (pfn === 0n) return '-';
+		if (pfnAt(mm, at) === pfn) return `-=${kindOfPfn(pfn)}`;
 		if (before !== null && midUnit && word === before + 1n) return '-+';
-		const mapped = pfnAt(mm, at);
-		return mapped === pfn ? `-=${kindOfPfn(pfn)}` : `-${pfn.toString(16)}`;
+		return `-${pfn.toString(16)}`;
 	}
 	if (pfn === 0n) return 'i';
 	if (pfn === GARBAGE_PFN && pfnAt(mm, at) !== pfn) return 'g';

@@ -34,8 +34,10 @@ import {
 } from '../../../mm/mmu_notifier.ts';
 import { shmem_file_setup, shmemWrite } from '../../../mm/shmem.ts';
 import { createProcess, exitProcess } from '../../../mm/syscalls.ts';
+import { SpecialMappings } from '../../../test/support/special_mappings.ts';
+import type { UffdMonitor } from '../../../test/support/uffd_monitor.ts';
 import { minorOf, type Window } from './dump.ts';
-import type { Scenario } from './record.ts';
+import type { Answer, Scenario } from './record.ts';
 
 const ARENA = 0x2000_0000_0000n;
 const FILE_PAGES = 24n;
@@ -48,6 +50,7 @@ const oracleMachine: MachineDescription = {
 	cpus: 1,
 	ram: [{ start: '0x0', size: '0xc0000000' }],
 	iommu: null,
+	unclaimedReads: 'zeros',
 	crossHostBridge: 'aborts',
 	hostBridges: [],
 	devices: [],
@@ -113,6 +116,10 @@ export class Oracle {
 	child: task_struct | null = null;
 	readonly file: file;
 	readonly log: InvalidationLog;
+	/** The driver of special mappings, once a scenario has one. */
+	private driver: SpecialMappings | null = null;
+	/** The userfaultfd and who resolves its faults, once it is open. */
+	monitor: UffdMonitor | null = null;
 	/** Open device files by device number. */
 	readonly dmirrors: file[] = [];
 
@@ -159,13 +166,35 @@ export class Oracle {
 		return this.window.base + BigInt(page) * PAGE_SIZE;
 	}
 
+	/** The driver of special mappings. */
+	get special(): SpecialMappings {
+		this.driver ??= new SpecialMappings();
+		return this.driver;
+	}
+
+	/** What happened besides during a step: faults that the monitor heard of, signals. */
+	takeAsides(): Answer {
+		const { monitor, parent, window } = this;
+		const aside: Record<string, unknown> = {};
+		if (monitor !== null && monitor.heard.length > 0) {
+			const page = (at: bigint): number => Number((at - window.base) / PAGE_SIZE);
+			aside['ue'] = monitor.heard.map((m) => [page(m.address), m.flags]);
+			monitor.heard.length = 0;
+		}
+		const signal = parent.siginfo.shift();
+		if (signal !== undefined) aside['as'] = [signal.sig, signal.code];
+		return aside;
+	}
+
 	/** Take everything down; what the kernel has to complain about is returned. */
 	close(): readonly Report[] {
+		this.monitor?.close();
 		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
 		run(mmu_interval_notifier_remove(this.log.sub));
 		if (this.child !== null) exitProcess(this.child);
 		exitProcess(this.parent);
 		run(fput(this.file));
+		this.driver?.close();
 		run(hmm_dmirror_exit());
 		return shutdown();
 	}

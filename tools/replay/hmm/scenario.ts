@@ -79,7 +79,8 @@ class Replay {
 	): void {
 		const { log, parent } = this.oracle;
 		const inv = step[0] === 'rel' ? [...log.seen].sort(inOrder) : log.seen;
-		const all = inv.length === 0 ? got : { ...got, inv };
+		const seen = { ...got, ...this.oracle.takeAsides() };
+		const all = inv.length === 0 ? seen : { ...seen, inv };
 		comparison.fields('', expected, all);
 		if (got['skip'] === undefined) this.space('', parent, expected, comparison);
 	}

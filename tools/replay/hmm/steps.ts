@@ -30,9 +30,11 @@ import {
 	userRead64,
 	userWrite64,
 } from '../../../mm/syscalls.ts';
+import { type SpecialKind, specialKinds } from '../../../test/support/special_mappings.ts';
 import { type Oracle, pageOf } from './oracle.ts';
 import { faultRange, faultsOf } from './range.ts';
 import { type Answer, runLength, type Step } from './record.ts';
+import { watchSteps } from './watch.ts';
 
 /** Values of more pages than this are recorded as runs. */
 const VALUES_UP_TO = 64;
@@ -41,9 +43,14 @@ const VALUES_UP_TO = 64;
 export class UnknownStep extends Error {}
 
 type Num = readonly number[];
-type Handler = (oracle: Oracle, task: task_struct, args: Num) => Answer;
+/** Executes a step with the arguments that the record has. */
+export type Handler = (oracle: Oracle, task: task_struct, args: Num) => Answer;
 
 const bytes = (pages: number): bigint => BigInt(pages) * PAGE_SIZE;
+
+function isSpecial(kind: string): kind is SpecialKind {
+	return (specialKinds as readonly string[]).includes(kind);
+}
 
 function mmapStep(oracle: Oracle, task: task_struct, step: Step): Answer {
 	const [, page, pages, prot, kind, off] = step as unknown as [
@@ -61,6 +68,8 @@ function mmapStep(oracle: Oracle, task: task_struct, step: Step): Answer {
 	if (kind === 'ap' || kind === 'as') got = userMmap(task, at, bytes(pages), prot, flags);
 	else if (kind === 'fp' || kind === 'fs')
 		got = userMmap(task, at, bytes(pages), prot, flags, oracle.file, BigInt(off));
+	else if (isSpecial(kind))
+		got = userMmap(task, at, bytes(pages), prot, MAP_SHARED, oracle.special.file(kind));
 	else throw new UnknownStep(`mmap of kind ${kind}`);
 	return { rc: typeof got === 'number' ? got : 0 };
 }
@@ -168,6 +177,7 @@ function childExitStep(oracle: Oracle): Answer {
 }
 
 const handlers: Readonly<Record<string, Handler>> = {
+	...watchSteps,
 	munmap: (o, t, [p = 0, n = 0]) => ({ rc: userMunmap(t, o.address(p), bytes(n)) }),
 	mprotect: (o, t, [p = 0, n = 0, prot = 0]) => ({
 		rc: userMprotect(t, o.address(p), bytes(n), prot),
