@@ -51,6 +51,7 @@ import {
 	pmd_protnone,
 	pmd_trans_huge,
 	pmd_write,
+	pte_devmap,
 	pte_dirty,
 	pte_mkdirty,
 	pte_mkyoung,
@@ -75,10 +76,12 @@ import {
 } from '../include/linux/types.ts';
 import { retryRound } from '../include/sim/retry.ts';
 import type { Sim } from '../include/sim/schedule.ts';
+import { feature } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vma_lookup } from './find_vma.ts';
 import { split_huge_pmd } from './huge_memory.ts';
 import { handle_mm_fault, is_zero_pfn, vm_normal_page, ZERO_PAGE } from './memory.ts';
+import { get_dev_pagemap, put_dev_pagemap } from './memremap.ts';
 import { mmap_assert_locked } from './mmap_lock.ts';
 import { folio_mark_dirty } from './page-writeback.ts';
 import {
@@ -136,6 +139,14 @@ function* pageOfPte(
 	if (!pte_present(pte) || pte_protnone(pte)) return null;
 	let p = vm_normal_page(vma, address, pte);
 	if (flags & FOLL_WRITE && !pte_write(pte)) return null;
+	// its pagemap keeps a devmap page, which nobody else counts
+	if (p === null && flags & FOLL_GET && feature('devmap_entries') && pte_devmap(pte)) {
+		const pgmap = get_dev_pagemap(pte_pfn(pte), null);
+		if (pgmap === null) return null;
+		const got = yield* grabPage(pfn_to_page(pte_pfn(pte)), flags, pte_dirty(pte));
+		put_dev_pagemap(pgmap);
+		return got;
+	}
 	if (p === null) {
 		if (!is_zero_pfn(pte_pfn(pte)))
 			return yield* follow_pfn_pte(vma, address, ptep, flags);

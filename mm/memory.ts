@@ -41,10 +41,12 @@ export {
 } from './memory/fault_common.ts';
 export { FaultAround, faultAround, finish_fault, set_pte_range } from './memory/file.ts';
 export {
+	insertDevmap,
 	insertPfn,
 	remap_pfn_range,
 	vm_insert_page,
 	vmf_insert_mixed,
+	vmf_insert_page_mkwrite,
 	vmf_insert_pfn,
 } from './memory/insert.ts';
 export {

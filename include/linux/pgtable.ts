@@ -168,6 +168,10 @@ export function pte_mkspecial(pte: pte_t): pte_t {
 	return pte | x86._PAGE_SPECIAL;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_mkdevmap(pte: pte_t): pte_t {
+	return pte | x86._PAGE_SPECIAL | x86._PAGE_DEVMAP;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_modify(pte: pte_t, prot: pgprot_t): pte_t {
 	return (
 		(pte & _PAGE_CHG_MASK) |

@@ -18,19 +18,25 @@ import {
 	VM_FAULT_OOM,
 	VM_FAULT_SIGBUS,
 	type vm_area_struct,
+	type vm_fault,
 } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { folio_test_anon, page_count } from '../../include/linux/page-flags.ts';
 import {
 	pfn_pte,
 	type pgprot_t,
+	pte_mkdevmap,
+	pte_mkdirty,
 	pte_mkspecial,
+	pte_mkyoung,
 	pte_none,
+	pte_pfn,
 	type pte_t,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
+	type bool,
 	type int,
 	outParam,
 	PAGE_SIZE,
@@ -45,12 +51,14 @@ import {
 	pte_alloc,
 	pte_offset_map_lock,
 	pte_unmap_unlock,
+	ptep_set_access_flags,
 	pud_alloc,
 	set_pte_at,
 } from '../pgtable.ts';
 import { folio_add_file_rmap_pte } from '../rmap.ts';
 import { folio_get } from '../swap.ts';
 import { inc_mm_counter, mm_counter_file } from './counter.ts';
+import { maybe_mkwrite } from './fault_common.ts';
 
 /** The locked entry of an address, with the tables that lead to it; null: no memory. */
 function* get_locked_pte(
@@ -64,8 +72,24 @@ function* get_locked_pte(
 	return yield* pte_offset_map_lock(mm, pmd, addr, ptl);
 }
 
-/** Sets an entry that must be empty; -EBUSY if it is not. */
-function* insertEntry(vma: vm_area_struct, addr: bigint, pte: pte_t, p: page | null): Sim<int> {
+/** Makes an entry of a page writable for a write fault; -EFAULT if it is another page's. */
+function* allowWrite(vma: vm_area_struct, addr: bigint, ptep: TableEntry, pte: pte_t): Sim<int> {
+	const old = ptep.value;
+	if (WARN_ON_ONCE(pte_pfn(old) !== pte_pfn(pte), 'insertion over another page'))
+		return -EFAULT;
+	const entry = maybe_mkwrite(pte_mkdirty(pte_mkyoung(old)), vma);
+	yield* ptep_set_access_flags(vma, addr, ptep, entry, 1);
+	return 0;
+}
+
+/** Sets an entry; -EBUSY if it is not empty, unless it is only to become writable. */
+function* insertEntry(
+	vma: vm_area_struct,
+	addr: bigint,
+	pte: pte_t,
+	p: page | null,
+	mkwrite = false,
+): Sim<int> {
 	const ptl = outParam<spinlock_t | null>(null);
 	const ptep = yield* get_locked_pte(vma.vm_mm, addr, ptl);
 	if (ptep === null) return -ENOMEM;
@@ -77,9 +101,10 @@ function* insertEntry(vma: vm_area_struct, addr: bigint, pte: pte_t, p: page | n
 			inc_mm_counter(vma.vm_mm, mm_counter_file(f));
 			yield* folio_add_file_rmap_pte(f, p, vma);
 		}
-		yield* set_pte_at(vma.vm_mm, addr, ptep, pte);
+		const entry = mkwrite ? maybe_mkwrite(pte_mkdirty(pte_mkyoung(pte)), vma) : pte;
+		yield* set_pte_at(vma.vm_mm, addr, ptep, entry);
 		ret = 0;
-	}
+	} else if (mkwrite) ret = yield* allowWrite(vma, addr, ptep, pte);
 	yield* pte_unmap_unlock(ptep, ptl.value);
 	return ret;
 }
@@ -179,6 +204,41 @@ export function* vmf_insert_mixed(
 	if (WARN_ON_ONCE((vma.vm_flags & VM_MIXEDMAP) === 0n, 'vmf_insert_mixed() of PFNs only'))
 		return VM_FAULT_SIGBUS;
 	return faultOf(yield* insertPfn(vma, addr, pfn));
+}
+
+/**
+ * Map a page of a file system's memory (DAX) in a fault handler: with rmap and a reference.
+ *
+ * @param vmf - the fault
+ * @param p - the page, with a reference of the caller's
+ * @param write - for writing: what is mapped already becomes writable
+ * @retval VM_FAULT_NOPAGE the page is mapped there
+ * @retval VM_FAULT_OOM no memory for tables
+ * @retval VM_FAULT_SIGBUS the address is not in the VMA, or another page is mapped there
+ * @context Sleeps. The mmap lock is held.
+ * @kernel mm/memory.c
+ */
+export function* vmf_insert_page_mkwrite(vmf: vm_fault, p: page, write: bool): Sim<vm_fault_t> {
+	const { vma, address } = vmf;
+	if (address < vma.vm_start || address >= vma.vm_end) return VM_FAULT_SIGBUS;
+	const pte = pfn_pte(page_to_pfn(p), vma.vm_page_prot);
+	return faultOf(yield* insertEntry(vma, address, pte, p, write));
+}
+
+/**
+ * Map a page of a file system's memory (DAX) as releases with devmap entries do: nobody counts it.
+ *
+ * @param vmf - the fault
+ * @param pfn - its PFN
+ * @param write - for writing: what is mapped already becomes writable
+ * @returns as vmf_insert_page_mkwrite()
+ * @context Sleeps. The mmap lock is held.
+ */
+export function* insertDevmap(vmf: vm_fault, pfn: unsigned_long, write: bool): Sim<vm_fault_t> {
+	const { vma, address } = vmf;
+	if (address < vma.vm_start || address >= vma.vm_end) return VM_FAULT_SIGBUS;
+	const pte = pte_mkdevmap(pfn_pte(pfn, vma.vm_page_prot));
+	return faultOf(yield* insertEntry(vma, address, pte, null, write));
 }
 
 /**
