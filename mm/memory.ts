@@ -4,7 +4,8 @@
  *
  * | file | functions |
  * | --- | --- |
- * | memory/fault.ts | handle_mm_fault, __handle_mm_fault, handle_pte_fault, do_pte_missing |
+ * | memory/fault.ts | handle_mm_fault, __handle_mm_fault, handle_pte_fault, do_numa_page |
+ * | memory/missing.ts | do_pte_missing |
  * | memory/anon.ts | do_anonymous_page |
  * | memory/file.ts | do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault, fault-around |
  * | memory/shared.ts | do_page_mkwrite, fault_dirty_shared_page, wp_page_shared |

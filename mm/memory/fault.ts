@@ -22,7 +22,6 @@ import {
 	VM_MAYWRITE,
 	VM_UFFD_RWP,
 	VM_WRITE,
-	vma_is_anonymous,
 } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_ORIG_PTE_VALID,
@@ -96,17 +95,11 @@ import {
 import { flush_tlb_page } from '../tlb.ts';
 import { handle_userfault } from '../userfaultfd/fault.ts';
 import { vma_wants_manual_pte_write_upgrade } from '../vma/area.ts';
-import { do_anonymous_page } from './anon.ts';
 import { can_change_pte_writable } from './change_writable.ts';
 import { unmapFaultEntry } from './fault_common.ts';
-import { do_fault } from './file.ts';
+import { do_pte_missing } from './missing.ts';
 import { do_swap_page } from './swap_page.ts';
 import { do_wp_page } from './wp.ts';
-
-/** An entry that is empty. */
-function* do_pte_missing(vmf: vm_fault): Sim<vm_fault_t> {
-	return vma_is_anonymous(vmf.vma) ? yield* do_anonymous_page(vmf) : yield* do_fault(vmf);
-}
 
 /** Reads the entry of the fault without its lock: vmf.pte, mapped; null when it is empty. */
 function* readEntry(vmf: vm_fault): Sim<boolean> {
@@ -163,10 +156,7 @@ function* do_numa_page(vmf: vm_fault): Sim<vm_fault_t> {
 function* handle_pte_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	if (!(yield* readEntry(vmf))) return 0;
 	if (vmf.pte === null) return yield* do_pte_missing(vmf);
-	if (!pte_present(vmf.orig_pte)) {
-		const ret = yield* do_swap_page(vmf);
-		return ret ?? (yield* do_pte_missing(vmf));
-	}
+	if (!pte_present(vmf.orig_pte)) return yield* do_swap_page(vmf);
 	if (pte_protnone(vmf.orig_pte) && vma_is_accessible(vmf.vma)) {
 		if (!userfaultfd_pte_rwp(vmf.vma, vmf.orig_pte)) return yield* do_numa_page(vmf);
 		yield* pte_unmap(vmf.pte);

@@ -85,6 +85,7 @@ import {
 	maybe_mkwrite,
 	unmapFaultEntry,
 } from './fault_common.ts';
+import { do_pte_missing } from './missing.ts';
 import { print_bad_pte } from './vm_normal.ts';
 
 /**
@@ -268,13 +269,13 @@ function* pte_marker_clear(vmf: vm_fault): Sim<vm_fault_t> {
 	return 0;
 }
 
-/** A fault on an entry that only marks its address; null: it is to be handled as an empty one. */
-function* handle_pte_marker(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t | null> {
+/** A fault on an entry that only marks its address. */
+function* handle_pte_marker(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t> {
 	if (softleaf_is_poison_marker(entry)) return VM_FAULT_HWPOISON;
 	if (softleaf_is_guard_marker(entry)) return VM_FAULT_SIGSEGV;
 	if (!softleaf_is_uffd_wp_marker(entry)) return VM_FAULT_SIGBUS;
 	// as if nothing were there; the new entry is write-protected
-	return userfaultfd_wp(vmf.vma) ? null : yield* pte_marker_clear(vmf);
+	return userfaultfd_wp(vmf.vma) ? yield* do_pte_missing(vmf) : yield* pte_marker_clear(vmf);
 }
 
 /** Whether the entry is still what it was, and leaves it. */
@@ -296,13 +297,11 @@ function* pte_unmap_same(vmf: vm_fault): Sim<boolean> {
  * @retval VM_FAULT_HWPOISON poisoned memory
  * @retval VM_FAULT_SIGSEGV a guard page
  * @retval VM_FAULT_SIGBUS an entry that nobody knows
- * @retval null as an empty entry: do_pte_missing()
  * @returns else what the pagemap's migrate_to_ram() says
  * @context Sleeps. The mmap lock is held.
- * @deviates calls no do_pte_missing(), the caller does
  * @kernel mm/memory.c
  */
-export function* do_swap_page(vmf: vm_fault): Sim<vm_fault_t | null> {
+export function* do_swap_page(vmf: vm_fault): Sim<vm_fault_t> {
 	if (!(yield* pte_unmap_same(vmf))) return 0;
 	const entry = softleaf_from_pte(vmf.orig_pte);
 	if (softleaf_is_migration(entry)) {
