@@ -289,7 +289,10 @@ function* changePmd(
 	cp_flags: unsigned_long,
 ): Sim<number> {
 	if (pmdIsHuge(pmd.value)) {
-		if (next - addr !== HPAGE_PMD_SIZE) yield* __split_huge_pmd(vma, pmd, addr, false);
+		// protection by a userfaultfd is kept page by page
+		const uffd = (cp_flags & (UFFD_PROT | UFFD_RESOLVE)) !== 0n;
+		if (next - addr !== HPAGE_PMD_SIZE || uffd)
+			yield* __split_huge_pmd(vma, pmd, addr, false);
 		else {
 			const tryWritable = (cp_flags & MM_CP_TRY_CHANGE_WRITABLE) !== 0n;
 			const ret = yield* change_huge_pmd(

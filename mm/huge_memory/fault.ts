@@ -16,7 +16,7 @@
  */
 import { BUG_ON } from '../../include/linux/bug.ts';
 import { thp_vma_suitable_order } from '../../include/linux/huge_mm.ts';
-import { VM_WRITE } from '../../include/linux/mm.ts';
+import { VM_UFFD_MISSING, VM_WRITE } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_UNSHARE,
 	FAULT_FLAG_VMA_LOCK,
@@ -63,6 +63,7 @@ import {
 	PMD_MASK,
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
+import { userfaultfd_missing } from '../../include/linux/userfaultfd_k.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
@@ -91,6 +92,7 @@ import {
 import { folio_add_new_anon_rmap, folio_move_anon_rmap, RMAP_EXCLUSIVE } from '../rmap/mapcount.ts';
 import { folio_add_lru_vma, folio_get, folio_put } from '../swap.ts';
 import { flush_tlb_range } from '../tlb.ts';
+import { handle_userfault } from '../userfaultfd/fault.ts';
 import { pgtable_trans_huge_deposit } from './deposit.ts';
 import { transparentHugepage } from './policy.ts';
 import { __split_huge_pmd } from './split_pmd.ts';
@@ -179,6 +181,12 @@ function* __do_huge_pmd_anonymous_page(vmf: vm_fault): Sim<vm_fault_t> {
 		yield* folio_put(f);
 		return ret;
 	}
+	if (userfaultfd_missing(vma)) {
+		yield* spin_unlock(vmf.ptl);
+		yield* freeTable(mm, pgtable);
+		yield* folio_put(f);
+		return yield* handle_userfault(vmf, VM_UFFD_MISSING);
+	}
 	pgtable_trans_huge_deposit(mm, vmf.pmd!, pgtable);
 	yield* map_anon_folio_pmd_pf(f, vmf.pmd!, vma, haddr);
 	yield* spin_unlock(vmf.ptl);
@@ -199,15 +207,16 @@ function* mapHugeZero(vmf: vm_fault): Sim<vm_fault_t> {
 	vmf.ptl = yield* pmd_lock(mm, vmf.pmd!);
 	const taken = !pmd_none(vmf.pmd!.value);
 	const ret = taken ? 0 : check_stable_address_space(mm);
-	if (!taken && ret === 0) {
+	const ask = !taken && ret === 0 && userfaultfd_missing(vma);
+	if (!taken && ret === 0 && !ask) {
 		const entry = folio_mk_pmd(zero, vma.vm_page_prot);
 		pgtable_trans_huge_deposit(mm, vmf.pmd!, pgtable);
 		const special = feature('huge_zero_wp_thp') ? pmd_mkspecial(entry) : entry;
 		yield* set_pmd_at(mm, vmf.address & PMD_MASK, vmf.pmd!, special);
 	}
 	yield* spin_unlock(vmf.ptl);
-	if (taken || ret !== 0) yield* freeTable(mm, pgtable);
-	return ret;
+	if (taken || ret !== 0 || ask) yield* freeTable(mm, pgtable);
+	return ask ? yield* handle_userfault(vmf, VM_UFFD_MISSING) : ret;
 }
 
 /**
@@ -219,6 +228,7 @@ function* mapHugeZero(vmf: vm_fault): Sim<vm_fault_t> {
  * @retval VM_FAULT_FALLBACK the VMA does not hold all of the 2 MiB, or no memory for a huge page
  * @retval VM_FAULT_OOM no memory
  * @retval VM_FAULT_SIGBUS memory that the OOM reaper emptied
+ * @returns else what handle_userfault() says
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/huge_memory.c
  */
