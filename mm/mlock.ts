@@ -17,6 +17,7 @@ import {
 	page_folio,
 	type vm_area_struct,
 } from '../include/linux/mm_types.ts';
+import { pfn_to_page } from '../include/linux/mmzone.ts';
 import { folio_is_zone_device, folio_test_large } from '../include/linux/page-flags.ts';
 import {
 	ACTION_AGAIN,
@@ -24,7 +25,7 @@ import {
 	type mm_walk_ops,
 	PGWALK_WRLOCK_VERIFY,
 } from '../include/linux/pagewalk.ts';
-import { pte_present, type TableEntry } from '../include/linux/pgtable.ts';
+import { pmd_pfn, pmd_present, pte_present, type TableEntry } from '../include/linux/pgtable.ts';
 import { current } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import {
@@ -37,18 +38,46 @@ import {
 	type vm_flags_t,
 } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
+import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vmaIndex } from './find_vma.ts';
 import { __mm_populate } from './gup/populate.ts';
+import { is_huge_zero_pmd } from './huge_memory.ts';
 import { vm_normal_page } from './memory.ts';
 import { mlock_folio, munlock_folio } from './mlock_folio.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
 import { walk_page_range } from './pagewalk.ts';
-import { nextEntry, pte_offset_map_lock, pte_unmap_unlock, ptep_get } from './pgtable.ts';
+import {
+	nextEntry,
+	pmd_trans_huge_lock,
+	pmdIsHuge,
+	pte_offset_map_lock,
+	pte_unmap_unlock,
+	ptep_get,
+} from './pgtable.ts';
 import { vma_modify_flags } from './vma.ts';
+
+/** Locks or unlocks a huge page; false: it is none any more. */
+function* mlockHuge(vma: vm_area_struct, pmd: TableEntry): Sim<boolean> {
+	const ptl = yield* pmd_trans_huge_lock(pmd, vma);
+	if (ptl === null) return false;
+	if (pmd_present(pmd.value) && !is_huge_zero_pmd(pmd.value)) {
+		const f = page_folio(pfn_to_page(pmd_pfn(pmd.value)));
+		if (!folio_is_zone_device(f)) {
+			if ((vma.vm_flags & VM_LOCKED) !== 0n) mlock_folio(f);
+			else munlock_folio(f);
+		}
+	}
+	yield* spin_unlock(ptl);
+	return true;
+}
 
 /** Locks or unlocks what the entries of one table map, as the flags of the VMA say now. */
 function* mlock_pte_range(pmd: TableEntry, addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 	const vma = walk.vma!;
+	if (pmdIsHuge(pmd.value)) {
+		if (!(yield* mlockHuge(vma, pmd))) walk.action = ACTION_AGAIN;
+		return 0;
+	}
 	const ptl = outParam<spinlock_t | null>(null);
 	const first = yield* pte_offset_map_lock(walk.mm, pmd, addr, ptl);
 	if (first === null) {

@@ -54,6 +54,7 @@ import {
 } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { find_vma } from './find_vma.ts';
+import { split_huge_pmd } from './huge_memory/split_pmd.ts';
 import { mmap_assert_locked, mmap_assert_write_locked } from './mmap_lock.ts';
 import {
 	nextEntry,
@@ -127,7 +128,7 @@ function* walkPmd(pmd: TableEntry, addr: bigint, next: bigint, walk: mm_walk): S
 		}
 		if (ops.pte_entry === undefined) return 0;
 		if (walk.vma === null && (pmd_leaf(pmd.value) || !pmd_present(pmd.value))) return 0;
-		// a huge pmd of a VMA would be split here: split_huge_pmd()
+		if (walk.vma !== null) yield* split_huge_pmd(walk.vma, pmd, addr);
 		const err = yield* walk_pte_range(pmd, addr, next, walk);
 		if (err !== 0) return err;
 		if ((walk.action as int) !== ACTION_AGAIN) return 0;

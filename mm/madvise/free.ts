@@ -8,11 +8,17 @@
  */
 import { EINVAL } from '../../include/linux/errno.ts';
 import { vma_is_anonymous } from '../../include/linux/mm.ts';
-import { MM_SWAPENTS, page_folio, type vm_area_struct } from '../../include/linux/mm_types.ts';
+import {
+	type folio,
+	MM_SWAPENTS,
+	page_folio,
+	type vm_area_struct,
+} from '../../include/linux/mm_types.ts';
 import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
 import {
 	folio_is_zone_device,
 	folio_nr_pages,
+	folio_pfn,
 	folio_test_dirty,
 	folio_test_large,
 	folio_test_swapcache,
@@ -20,10 +26,12 @@ import {
 } from '../../include/linux/page-flags.ts';
 import { type mm_walk, type mm_walk_ops, PGWALK_RDLOCK } from '../../include/linux/pagewalk.ts';
 import {
+	pmd_trans_huge,
 	pte_dirty,
 	pte_mkclean,
 	pte_mkold,
 	pte_none,
+	pte_pfn,
 	pte_present,
 	pte_young,
 	type TableEntry,
@@ -38,8 +46,10 @@ import {
 import { type int, outParam, PAGE_SIZE } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { folio_trylock, folio_unlock } from '../filemap.ts';
+import { madvise_free_huge_pmd } from '../huge_memory/free.ts';
+import { split_folio } from '../huge_memory/split_folio.ts';
 import { dec_mm_counter } from '../memory/counter.ts';
-import { vm_normal_page } from '../memory.ts';
+import { vm_normal_folio, vm_normal_page } from '../memory.ts';
 import {
 	type mmu_gather,
 	tlb_finish_mmu,
@@ -60,8 +70,8 @@ import {
 	ptep_get_and_clear,
 	set_pte_at,
 } from '../pgtable.ts';
-import { folio_mapcount } from '../rmap.ts';
-import { folio_mark_lazyfree, lru_add_drain } from '../swap.ts';
+import { folio_mapcount, folioMappedShared } from '../rmap.ts';
+import { folio_get, folio_mark_lazyfree, folio_put, lru_add_drain } from '../swap.ts';
 
 /** Entries that hold nothing worth keeping: the next touch makes a new page. */
 function* freeNonPresent(vma: vm_area_struct, addr: bigint, pte: TableEntry): Sim<void> {
@@ -81,7 +91,7 @@ function* freePresent(
 	const word = ptep_get(pte);
 	const p = vm_normal_page(vma, addr, word);
 	const f = p === null ? null : page_folio(p);
-	if (f === null || folio_is_zone_device(f) || folio_test_large(f)) return;
+	if (f === null || folio_is_zone_device(f)) return;
 	if (folio_test_swapcache(f) || folio_test_dirty(f)) {
 		if (!(yield* folio_trylock(f))) return;
 		const ours = folio_mapcount(f) === folio_nr_pages(f) && !folio_test_swapcache(f);
@@ -97,6 +107,58 @@ function* freePresent(
 	folio_mark_lazyfree(f);
 }
 
+/** How many pages of a folio the entries from `pte` on map, one after the other. */
+function batchOf(f: folio, pte: TableEntry, pages: number): number {
+	const first = pte_pfn(ptep_get(pte));
+	let n = 1;
+	for (; n < pages; n++) {
+		const word = ptep_get(nextEntry(pte, n));
+		if (!pte_present(word) || pte_pfn(word) !== first + BigInt(n)) break;
+	}
+	const left = folio_nr_pages(f) - Number(first - folio_pfn(f));
+	return Math.min(n, left);
+}
+
+/** A large folio of which only a part is not needed, locked and with a reference; else null. */
+function* mustSplit(f: folio): Sim<folio | null> {
+	if (folioMappedShared(f) || !(yield* folio_trylock(f))) return null;
+	folio_get(f);
+	return f;
+}
+
+/** Entries of one table under its lock: to the end, or to a folio that is to be split first. */
+function* freeEntries(
+	tlb: mmu_gather,
+	vma: vm_area_struct,
+	first: TableEntry,
+	addr: bigint,
+	end: bigint,
+): Sim<{ readonly at: bigint; readonly split: folio | null }> {
+	let nr = 1;
+	for (let i = 0, at = addr; at !== end; i += nr, at += BigInt(nr) * PAGE_SIZE) {
+		nr = 1;
+		const pte = nextEntry(first, i);
+		const word = ptep_get(pte);
+		if (pte_none(word)) continue;
+		if (!pte_present(word)) {
+			yield* freeNonPresent(vma, at, pte);
+			continue;
+		}
+		const f = vm_normal_folio(vma, at, word);
+		if (f !== null && !folio_is_zone_device(f) && folio_test_large(f)) {
+			const batch = batchOf(f, pte, Number((end - at) / PAGE_SIZE));
+			if (batch < folio_nr_pages(f)) {
+				const split = yield* mustSplit(f);
+				if (split !== null) return { at, split };
+				nr = batch;
+				continue;
+			}
+		}
+		yield* freePresent(tlb, vma, at, pte);
+	}
+	return { at: end, split: null };
+}
+
 function* madvise_free_pte_range(
 	pmd: TableEntry,
 	addr: bigint,
@@ -105,17 +167,21 @@ function* madvise_free_pte_range(
 ): Sim<int> {
 	const tlb = walk.private as mmu_gather;
 	const vma = walk.vma!;
-	const ptl = outParam<spinlock_t | null>(null);
-	const first = yield* pte_offset_map_lock(walk.mm, pmd, addr, ptl);
-	if (first === null) return 0;
-	for (let i = 0, at = addr; at !== end; i++, at += PAGE_SIZE) {
-		const pte = nextEntry(first, i);
-		const word = ptep_get(pte);
-		if (pte_none(word)) continue;
-		if (pte_present(word)) yield* freePresent(tlb, vma, at, pte);
-		else yield* freeNonPresent(vma, at, pte);
+	if (pmd_trans_huge(pmd.value) && (yield* madvise_free_huge_pmd(tlb, vma, pmd, addr, end)))
+		return 0;
+	for (let at = addr; at !== end; ) {
+		const ptl = outParam<spinlock_t | null>(null);
+		const first = yield* pte_offset_map_lock(walk.mm, pmd, at, ptl);
+		if (first === null) return 0;
+		const stop = yield* freeEntries(tlb, vma, first, at, end);
+		yield* pte_unmap_unlock(first, ptl.value);
+		at = stop.at;
+		if (stop.split === null) continue;
+		const failed = (yield* split_folio(stop.split)) !== 0;
+		yield* folio_unlock(stop.split);
+		yield* folio_put(stop.split);
+		if (failed) at += PAGE_SIZE;
 	}
-	yield* pte_unmap_unlock(first, ptl.value);
 	return 0;
 }
 

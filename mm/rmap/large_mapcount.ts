@@ -8,6 +8,7 @@
  * has all that is left.
  */
 import { type folio, folio_mm_ids, type vm_area_struct } from '../../include/linux/mm_types.ts';
+import { folio_nr_pages, folio_test_large } from '../../include/linux/page-flags.ts';
 import type { int } from '../../include/linux/types.ts';
 import { touch } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
@@ -106,11 +107,17 @@ export function folio_entire_mapcount(f: folio): int {
 }
 
 /**
- * Whether a large folio may be mapped by more than one address space.
+ * Whether a folio may be mapped by more than one address space: folio_maybe_mapped_shared(), in 6.12
+ * folio_likely_mapped_shared(), which judges a large folio by its first page.
  *
- * @param f - the large folio
+ * @param f - the folio
  * @kernel include/linux/mm.h
  */
 export function folioMappedShared(f: folio): boolean {
-	return f._mm_ids?.shared ?? true;
+	if (!folio_test_large(f)) return f.page._mapcount > 0;
+	const mapcount = folio_large_mapcount(f);
+	if (mapcount <= 1) return false;
+	if (feature('large_folio_mm_ids')) return f._mm_ids?.shared ?? true;
+	if (folio_entire_mapcount(f) > 0 || mapcount > folio_nr_pages(f)) return true;
+	return f.page._mapcount > 0;
 }

@@ -205,7 +205,8 @@ export function* folio_add_anon_rmap_pte(
 		f,
 		'exclusive page is mapped more than once',
 	);
-	mlock_vma_folio(f, vma);
+	// a part of a large folio is not locked on its own
+	if (!folio_test_large(f)) mlock_vma_folio(f, vma);
 }
 
 /**
@@ -234,6 +235,7 @@ export function* folio_add_anon_rmap_ptes(
 		if (flags === RMAP_EXCLUSIVE) SetPageAnonExclusive(p);
 	}
 	folio_add_large_mapcount(f, nr, vma);
+	mlock_vma_folio(f, vma);
 }
 
 /**
@@ -264,6 +266,7 @@ export function* folio_add_anon_rmap_pmd(
 		f,
 		'exclusive folio is mapped more than once',
 	);
+	mlock_vma_folio(f, vma);
 }
 
 /**
@@ -420,6 +423,7 @@ export function* folio_remove_rmap_pmd(f: folio, vma: vm_area_struct): Sim<void>
 	bugOnFolio(f._entire_mapcount < 0, f, 'mapping of a folio is removed that has none');
 	f._entire_mapcount--;
 	folio_sub_large_mapcount(f, 1, vma);
+	munlock_vma_folio(f, vma);
 }
 
 /**

@@ -17,6 +17,8 @@ import {
 	folio_nr_pages,
 	folio_ref_count,
 	folio_test_large,
+	PG_mlocked,
+	PG_swapbacked,
 } from '../../include/linux/page-flags.ts';
 import { pmd_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
@@ -29,7 +31,7 @@ import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { split_folio } from '../../mm/huge_memory/split_folio.ts';
 import { move_huge_pmd, transparentHugepage } from '../../mm/huge_memory.ts';
-import { MADV_HUGEPAGE, MADV_NOHUGEPAGE } from '../../mm/madvise.ts';
+import { MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from '../../mm/madvise.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
 import { pgd_offset, pmd_alloc, pmd_offset, pud_alloc, pud_offset } from '../../mm/pgtable.ts';
 import { folio_entire_mapcount, folio_mapcount } from '../../mm/rmap.ts';
@@ -38,8 +40,10 @@ import {
 	createProcess,
 	exitProcess,
 	userMadvise,
+	userMlock,
 	userMmap,
 	userMprotect,
+	userMunlock,
 	userMunmap,
 	userRead64,
 	userWrite64,
@@ -353,4 +357,44 @@ TEST_F(thp, 'move_takes_the_deposited_table_along', ({ p }) => {
 	EXPECT_EQ(5n, userRead64(p, at(3)));
 	EXPECT_EQ(0, userMunmap(p, at(0), PAGE));
 	EXPECT_EQ(0, [...mm!.pmd_huge_pte.values()].flat().length);
+});
+
+TEST_F(thp, 'mlock_counts_the_folio_and_its_zeros_stay_pages', ({ p }) => {
+	map(p, 0, HUGE);
+	userWrite64(p, at(0), 1n);
+	const f = folioAt(p, 0);
+	EXPECT_EQ(0, userMlock(p, at(0), BigInt(HUGE) * PAGE));
+	EXPECT_EQ(PG_mlocked, f.flags & PG_mlocked);
+	run(function* () {
+		folio_get(f);
+		yield* folio_lock(f);
+		EXPECT_EQ(0, yield* split_folio(f));
+		yield* folio_unlock(f);
+		yield* folio_put(f);
+	});
+	// the zero page is nobody's to lock
+	EXPECT_STREQ('waxd*512', runs(p, 0, HUGE));
+	EXPECT_EQ(0, userMunlock(p, at(0), BigInt(HUGE) * PAGE));
+	EXPECT_EQ(0, page_folio(pageAt(p, 9)).flags & PG_mlocked);
+});
+
+TEST_F(thp, 'free_of_all_makes_it_clean_and_of_a_part_splits_it', ({ p }) => {
+	map(p, 0, 2 * HUGE);
+	userWrite64(p, at(0), 1n);
+	userWrite64(p, at(600), 2n);
+	EXPECT_EQ(0, userMadvise(p, at(0), BigInt(HUGE) * PAGE, MADV_FREE));
+	EXPECT_STREQ('Twax*512', runs(p, 0, HUGE));
+	EXPECT_EQ(0, folioAt(p, 0).flags & PG_swapbacked);
+	EXPECT_EQ(0, userMadvise(p, at(600), 2n * PAGE, MADV_FREE));
+	EXPECT_STREQ('rz!*88 wax rz!*423', runs(p, HUGE, HUGE));
+	EXPECT_EQ(2n, userRead64(p, at(600)));
+});
+
+TEST_F(thp, 'free_of_a_part_of_a_folio_that_ptes_map_splits_it', ({ p }) => {
+	map(p, 0, HUGE);
+	for (let i = 0; i < HUGE; i++) userWrite64(p, at(i), 1n);
+	EXPECT_EQ(0, userMprotect(p, at(0), 8n * PAGE, PROT_READ));
+	EXPECT_EQ(0, userMadvise(p, at(16), 4n * PAGE, MADV_FREE));
+	EXPECT_STREQ('raxd*8 waxd*8 wax*4 waxd*492', runs(p, 0, HUGE));
+	EXPECT_FALSE(folio_test_large(page_folio(pageAt(p, 40))));
 });
