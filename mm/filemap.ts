@@ -10,7 +10,12 @@
 import { BUG_ON } from '../include/linux/bug.ts';
 import { EINTR } from '../include/linux/errno.ts';
 import type { address_space, folio } from '../include/linux/mm_types.ts';
-import { folio_test_locked, PG_locked } from '../include/linux/page-flags.ts';
+import {
+	folio_test_locked,
+	folio_test_writeback,
+	PG_locked,
+	PG_writeback,
+} from '../include/linux/page-flags.ts';
 import { fatal_signal_pending } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import { type softleaf_t, softleaf_to_folio } from '../include/linux/swapops.ts';
@@ -96,6 +101,19 @@ export function* folio_wait_locked(f: folio): Sim<void> {
 	might_sleep();
 	if (preemptible() || folio_test_locked(f))
 		yield waitPoint('wait', f, () => !folio_test_locked(f));
+}
+
+/**
+ * Say that the write of a folio is over.
+ *
+ * @param f - folio under writeback
+ * @throws KernelOops if it is not
+ * @kernel mm/filemap.c
+ */
+export function* folio_end_writeback(f: folio): Sim<void> {
+	if (preemptible()) yield schedulePoint('wake', f);
+	BUG_ON(!folio_test_writeback(f), 'folio_end_writeback() of a folio not under writeback');
+	f.flags &= ~PG_writeback;
 }
 
 /**

@@ -45,6 +45,7 @@ import { get_user_pages_remote } from './gup.ts';
 import { madvise_collapse } from './khugepaged.ts';
 import { madvise_free_single_vma } from './madvise/free.ts';
 import { madvise_guard_install, madvise_guard_remove } from './madvise/guard.ts';
+import { madvise_pageout } from './madvise/pageout.ts';
 import { zapDontneed } from './memory.ts';
 import { memory_failure } from './memory-failure.ts';
 import {
@@ -131,6 +132,8 @@ function* madvise_vma_behavior(
 		case MADV_DONTNEED:
 		case MADV_FREE:
 			return yield* madvise_dontneed_free(vma, start, end, behavior);
+		case MADV_PAGEOUT:
+			return yield* madvise_pageout(vma, start, end);
 		case MADV_GUARD_INSTALL:
 			return yield* madvise_guard_install(vma, start, end);
 		case MADV_GUARD_REMOVE:
@@ -181,6 +184,7 @@ function* madvise_inject_error(mm: mm_struct, start: bigint, end: bigint): Sim<i
 const behaviors: ReadonlyMap<int, 'none' | 'read' | 'write'> = new Map([
 	[MADV_DONTNEED, 'read'],
 	[MADV_FREE, 'read'],
+	[MADV_PAGEOUT, 'read'],
 	[MADV_HUGEPAGE, 'write'],
 	[MADV_NOHUGEPAGE, 'write'],
 	[MADV_POPULATE_READ, 'read'],

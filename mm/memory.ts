@@ -10,7 +10,9 @@
  * | memory/file.ts | do_fault, do_read_fault, do_cow_fault, do_shared_fault, finish_fault, fault-around |
  * | memory/shared.ts | do_page_mkwrite, fault_dirty_shared_page, wp_page_shared |
  * | memory/wp.ts | do_wp_page, wp_page_copy, wp_can_reuse_anon_folio |
- * | memory/swap_page.ts | do_swap_page, restore_exclusive_pte, __folio_lock_or_retry |
+ * | memory/swap_page.ts | do_swap_page, restore_exclusive_pte |
+ * | memory/swapin.ts | swapInPage: the part of do_swap_page() that swaps in |
+ * | memory/fault_lock.ts | folio_lock_or_retry |
  * | memory/copy.ts | copy_page_range |
  * | memory/zap.ts | unmap_vmas, zap_page_range_single, unmap_page_range |
  * | memory/unmap_mapping.ts | unmap_mapping_range, unmap_mapping_pages, unmap_mapping_folio |
@@ -40,6 +42,7 @@ export {
 	folio_mk_pte,
 	maybe_mkwrite,
 } from './memory/fault_common.ts';
+export { __folio_lock_or_retry, folio_lock_or_retry } from './memory/fault_lock.ts';
 export { FaultAround, faultAround, finish_fault, set_pte_range } from './memory/file.ts';
 export {
 	insertDevmap,
@@ -51,8 +54,6 @@ export {
 	vmf_insert_pfn,
 } from './memory/insert.ts';
 export {
-	__folio_lock_or_retry,
-	folio_lock_or_retry,
 	restore_exclusive_pte,
 	try_restore_exclusive_pte,
 } from './memory/swap_page.ts';

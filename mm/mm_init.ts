@@ -25,6 +25,7 @@ import { liveObjects } from './live.ts';
 import { reportPagemapsLeft } from './memremap.ts';
 import { reportNotifiersLeft } from './mmu_notifier.ts';
 import { theZone } from './page_alloc.ts';
+import { reportSwapLeft } from './swapfile.ts';
 
 /** Leaked pages that one report describes. */
 const PAGES_DESCRIBED = 8;
@@ -108,5 +109,6 @@ export function memShutdownCheck(): int {
 		fileReport('leak', `BUG: ${live.vmas} vm_area_structs still in use at shutdown`);
 		reports++;
 	}
+	reports += reportSwapLeft();
 	return theZone().allocated === 0 ? reports : reports + reportPages(leakedPages());
 }

@@ -9,6 +9,7 @@
  * | rmap/mapcount.ts | folio_add_*_rmap_pte, folio_remove_rmap_pte, folio_try_dup_*, _try_share_*, folio_mapcount |
  * | rmap/walk.ts | rmap_walk, page_vma_mapped_walk, vma_address |
  * | rmap/try_to_migrate.ts | try_to_migrate, folio_mapping |
+ * | rmap/try_to_unmap.ts | try_to_unmap |
  *
  * @kernel mm/rmap.c
  */
@@ -16,4 +17,5 @@ export * from './rmap/anon_vma.ts';
 export * from './rmap/large_mapcount.ts';
 export * from './rmap/mapcount.ts';
 export * from './rmap/try_to_migrate.ts';
+export { try_to_unmap } from './rmap/try_to_unmap.ts';
 export * from './rmap/walk.ts';

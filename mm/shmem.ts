@@ -3,8 +3,8 @@
  * Files in memory: what tmpfs, memfd_create() and shared anonymous mappings are made of.
  *
  * Guarantee: a mapping shows the file's bytes; pages never written to read as zeros; a touch beyond
- * the end is SIGBUS. Mechanism: the folios of the page cache are the file (shmem/cache.ts). There is
- * no swap: what is in the cache stays until truncation or the last close.
+ * the end is SIGBUS. Mechanism: the folios of the page cache are the file (shmem/cache.ts), and those
+ * that were swapped out (shmem/swap.ts); both stay until truncation or the last close.
  * Duty: whoever set a file up puts it with fput(); a mapping has a reference of its own.
  *
  * ```
@@ -16,6 +16,7 @@
  * | file | functions |
  * | --- | --- |
  * | shmem/cache.ts | shmem_get_folio, shmem_truncate_range, shmemSetSize, truncate_inode_folio |
+ * | shmem/swap.ts | shmem_writeout, shmem_swapin_folio, shmem_mapping |
  * | shmem.ts | shmem_fault, shmem_file_setup, shmem_zero_setup, shmemWrite, shmemRead, shmemTruncate |
  *
  * @kernel mm/shmem.c
@@ -59,6 +60,7 @@ import {
 	shmem_truncate_range,
 	shmemSetSize,
 } from './shmem/cache.ts';
+import { shmem_aops } from './shmem/swap.ts';
 import { folio_put } from './swap.ts';
 import { handle_userfault } from './userfaultfd/fault.ts';
 
@@ -74,6 +76,7 @@ export {
 	shmemSetSize,
 	truncate_inode_folio,
 } from './shmem/cache.ts';
+export { shmem_mapping, shmem_writeout } from './shmem/swap.ts';
 
 /** The largest file. */
 const MAX_LFS_FILESIZE = (1n << 63n) - 1n;
@@ -166,6 +169,7 @@ export function* shmem_file_setup(
 	if (size < 0n || size > MAX_LFS_FILESIZE) return -EINVAL;
 	if (shouldFail('shmem_file_setup')) return -ENOMEM;
 	const i = new inode(new address_space());
+	i.i_mapping.a_ops = shmem_aops;
 	i.i_size = size;
 	return new file({ f_inode: i, f_mapping: i.i_mapping, f_op: shmem_file_operations });
 }

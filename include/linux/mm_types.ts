@@ -225,6 +225,8 @@ export function compound_head(p: page): page {
 export class address_space {
 	/** Pages by index. */
 	i_pages: Map<number, folio> = new Map();
+	/** Swap entries by index, of pages that shmem has swapped out. C has them in i_pages, too. */
+	swapped: Map<number, bigint> = new Map();
 	/** VMAs that map it: rmap of file pages. */
 	i_mmap: Set<vm_area_struct> = new Set();
 	i_mmap_rwsem = new rw_semaphore('&mapping->i_mmap_rwsem');

@@ -164,6 +164,10 @@ export function folio_test_swapbacked(f: folio): boolean {
 }
 
 /** @kernel include/linux/page-flags.h */
+export function folio_test_writeback(f: folio): boolean {
+	return (f.flags & PG_writeback) !== 0;
+}
+/** @kernel include/linux/page-flags.h */
 export function folio_test_hugetlb(f: folio): boolean {
 	return (f.flags & PG_hugetlb) !== 0;
 }

@@ -265,6 +265,10 @@ export function pte_swp_exclusive(pte: pte_t): boolean {
 	return (pte & x86._PAGE_SWP_EXCLUSIVE) !== 0n;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
+export function pte_swp_clear_exclusive(pte: pte_t): pte_t {
+	return pte & ~x86._PAGE_SWP_EXCLUSIVE;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_swp_uffd_wp(pte: pte_t): boolean {
 	return (pte & x86._PAGE_SWP_UFFD_WP) !== 0n;
 }

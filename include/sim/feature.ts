@@ -25,6 +25,8 @@ export const features = {
 		'device-exclusive access is made page by page and revoked with MMU_NOTIFY_CLEAR',
 	swap_private_trylock:
 		'the CPU fault on a device-private entry locks the folio, and waits when it is contended',
+	swap_exclusive_by_marker:
+		'a page that is swapped in is exclusive only if its entry says so, and leaves the swap cache after it was mapped',
 	migrate_fault_page_locked:
 		'migrate_vma_setup() expects the fault page locked by the caller of migrate_to_ram()',
 	fault_maps_dirty:
@@ -86,6 +88,7 @@ const v7_3: readonly FeatureName[] = [
 	'device_private_thp',
 	'device_exclusive_single',
 	'swap_private_trylock',
+	'swap_exclusive_by_marker',
 	'migrate_fault_page_locked',
 	'fault_maps_dirty',
 	'large_folio_mm_ids',

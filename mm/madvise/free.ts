@@ -72,12 +72,15 @@ import {
 } from '../pgtable.ts';
 import { folio_mapcount, folioMappedShared } from '../rmap.ts';
 import { folio_get, folio_mark_lazyfree, folio_put, lru_add_drain } from '../swap.ts';
+import { folio_free_swap, free_swap_and_cache } from '../swapfile.ts';
 
 /** Entries that hold nothing worth keeping: the next touch makes a new page. */
 function* freeNonPresent(vma: vm_area_struct, addr: bigint, pte: TableEntry): Sim<void> {
 	const entry = softleaf_from_pte(ptep_get(pte));
-	if (softleaf_is_swap(entry)) dec_mm_counter(vma.vm_mm, MM_SWAPENTS);
-	else if (!softleaf_is_hwpoison(entry) && !softleaf_is_poison_marker(entry)) return;
+	if (softleaf_is_swap(entry)) {
+		dec_mm_counter(vma.vm_mm, MM_SWAPENTS);
+		yield* free_swap_and_cache(entry);
+	} else if (!softleaf_is_hwpoison(entry) && !softleaf_is_poison_marker(entry)) return;
 	yield* set_pte_at(vma.vm_mm, addr, pte, 0n);
 }
 
@@ -94,7 +97,9 @@ function* freePresent(
 	if (f === null || folio_is_zone_device(f)) return;
 	if (folio_test_swapcache(f) || folio_test_dirty(f)) {
 		if (!(yield* folio_trylock(f))) return;
-		const ours = folio_mapcount(f) === folio_nr_pages(f) && !folio_test_swapcache(f);
+		const ours =
+			folio_mapcount(f) === folio_nr_pages(f) &&
+			(!folio_test_swapcache(f) || (yield* folio_free_swap(f)));
 		if (ours) f.flags &= ~PG_dirty;
 		yield* folio_unlock(f);
 		if (!ours) return;

@@ -13,6 +13,7 @@
  *   DEVICE_WRITE                    DEVICE_READ           DEVICE_READ
  *   device-exclusive                present again         as for a present one
  *   MIGRATION_*                     MIGRATION_READ        MIGRATION_READ
+ *   swap                            no longer exclusive   the same, counted
  *   marker                          as it was             poison and guard only
  *   maybe pinned page               as it was             a copy at once
  * ```
@@ -24,6 +25,7 @@ import { is_cow_mapping, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED } from '../../include
 import {
 	type folio,
 	MM_ANONPAGES,
+	MM_SWAPENTS,
 	NR_MM_COUNTERS,
 	type page,
 	page_folio,
@@ -56,7 +58,9 @@ import {
 	make_readable_migration_entry,
 	PTE_MARKER_GUARD,
 	PTE_MARKER_POISONED,
+	pte_swp_clear_exclusive,
 	pte_swp_clear_uffd_wp,
+	pte_swp_exclusive,
 	pte_swp_mkuffd_wp,
 	pte_swp_uffd_wp,
 	softleaf_from_pte,
@@ -66,6 +70,7 @@ import {
 	softleaf_is_marker,
 	softleaf_is_migration,
 	softleaf_is_migration_read,
+	softleaf_is_swap,
 	softleaf_to_folio,
 	softleaf_to_marker,
 	softleaf_to_page,
@@ -108,6 +113,7 @@ import {
 	RMAP_EXCLUSIVE,
 } from '../rmap.ts';
 import { folio_add_lru_vma, folio_get, folio_put } from '../swap.ts';
+import { swap_duplicate } from '../swapfile.ts';
 import { add_mm_rss_vec, mm_counter, mm_counter_file } from './counter.ts';
 import {
 	__folio_mark_uptodate,
@@ -201,7 +207,11 @@ function* copy_nonpresent_pte(run: CopyRun, at: Twins): Sim<int> {
 	const entry = softleaf_from_pte(at.src.value);
 	let pte: pte_t = at.src.value;
 	let shared: pte_t | null = null;
-	if (softleaf_is_migration(entry)) {
+	if (softleaf_is_swap(entry)) {
+		yield* swap_duplicate(entry);
+		run.rss[MM_SWAPENTS]!++;
+		if (pte_swp_exclusive(pte)) shared = pte_swp_clear_exclusive(pte);
+	} else if (softleaf_is_migration(entry)) {
 		run.rss[mm_counter(softleaf_to_folio(entry))]!++;
 		if (cow && !softleaf_is_migration_read(entry))
 			shared = swp_entry_to_pte(make_readable_migration_entry(swp_offset(entry)));

@@ -8,14 +8,12 @@
  *   device-private     the pagemap's migrate_to_ram()
  *   hwpoison           VM_FAULT_HWPOISON
  *   marker             guard: SIGSEGV; poisoned: HWPOISON; uffd-wp: as if the entry were empty
- *   swap               a swap file has its place here later: SIGBUS
+ *   swap               swapin.ts
  * ```
  */
 import { BUG_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { VM_WRITE } from '../../include/linux/mm.ts';
 import {
-	FAULT_FLAG_KILLABLE,
-	FAULT_FLAG_RETRY_NOWAIT,
 	FAULT_FLAG_VMA_LOCK,
 	type folio,
 	type page,
@@ -41,6 +39,7 @@ import {
 	pte_mkwrite,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
+import { swp_swap_info } from '../../include/linux/swap.ts';
 import {
 	is_writable_device_exclusive_entry,
 	softleaf_from_pte,
@@ -51,6 +50,7 @@ import {
 	softleaf_is_marker,
 	softleaf_is_migration,
 	softleaf_is_poison_marker,
+	softleaf_is_swap,
 	softleaf_is_uffd_wp_marker,
 	type softleaf_t,
 	softleaf_to_page,
@@ -59,16 +59,8 @@ import { PAGE_SIZE, type unsigned_long, type vm_fault_t } from '../../include/li
 import { restoreUffd, userfaultfd_wp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
-import {
-	folio_lock,
-	folio_lock_killable,
-	folio_trylock,
-	folio_unlock,
-	folio_wait_locked,
-	softleaf_entry_wait_on_locked,
-} from '../filemap.ts';
+import { folio_trylock, folio_unlock, softleaf_entry_wait_on_locked } from '../filemap.ts';
 import { migration_entry_wait } from '../migrate.ts';
-import { mmap_read_unlock } from '../mmap_lock.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
@@ -79,55 +71,11 @@ import { pte_unmap, pte_unmap_unlock, ptep_get, set_pte_at } from '../pgtable.ts
 import { folio_add_anon_rmap_pte, RMAP_NONE } from '../rmap.ts';
 import { folio_get, folio_put, folio_try_get } from '../swap.ts';
 import { can_change_pte_writable } from './change_writable.ts';
-import {
-	fault_flag_allow_retry_first,
-	mapFaultEntry,
-	maybe_mkwrite,
-	unmapFaultEntry,
-} from './fault_common.ts';
+import { mapFaultEntry, maybe_mkwrite, unmapFaultEntry } from './fault_common.ts';
+import { folio_lock_or_retry } from './fault_lock.ts';
 import { do_pte_missing } from './missing.ts';
+import { swapInPage } from './swapin.ts';
 import { print_bad_pte } from './vm_normal.ts';
-
-/**
- * Lock a folio for a fault, or have the fault come again without the mmap lock.
- *
- * @param f - the folio, with a reference
- * @param vmf - the fault
- * @retval 0 locked
- * @retval VM_FAULT_RETRY not locked; the mmap lock was dropped unless FAULT_FLAG_RETRY_NOWAIT
- * @context Sleeps.
- * @kernel mm/filemap.c
- */
-export function* __folio_lock_or_retry(f: folio, vmf: vm_fault): Sim<vm_fault_t> {
-	const { flags } = vmf;
-	if (fault_flag_allow_retry_first(flags)) {
-		if (flags & FAULT_FLAG_RETRY_NOWAIT) return VM_FAULT_RETRY;
-		yield* mmap_read_unlock(vmf.vma.vm_mm);
-		yield* folio_wait_locked(f);
-		return VM_FAULT_RETRY;
-	}
-	if ((flags & FAULT_FLAG_KILLABLE) === 0) {
-		yield* folio_lock(f);
-		return 0;
-	}
-	if ((yield* folio_lock_killable(f)) === 0) return 0;
-	yield* mmap_read_unlock(vmf.vma.vm_mm);
-	return VM_FAULT_RETRY;
-}
-
-/**
- * Lock a folio for a fault: at once if nobody has it, else as __folio_lock_or_retry().
- *
- * @param f - the folio, with a reference
- * @param vmf - the fault
- * @retval 0 locked
- * @retval VM_FAULT_RETRY not locked; the mmap lock was dropped unless FAULT_FLAG_RETRY_NOWAIT
- * @context Sleeps.
- * @kernel include/linux/pagemap.h
- */
-export function* folio_lock_or_retry(f: folio, vmf: vm_fault): Sim<vm_fault_t> {
-	return (yield* folio_trylock(f)) ? 0 : yield* __folio_lock_or_retry(f, vmf);
-}
 
 /**
  * Make a device-exclusive entry present again.
@@ -297,7 +245,7 @@ function* pte_unmap_same(vmf: vm_fault): Sim<boolean> {
  * @retval VM_FAULT_HWPOISON poisoned memory
  * @retval VM_FAULT_SIGSEGV a guard page
  * @retval VM_FAULT_SIGBUS an entry that nobody knows
- * @returns else what the pagemap's migrate_to_ram() says
+ * @returns else what the pagemap's migrate_to_ram() or swapping in says
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/memory.c
  */
@@ -315,6 +263,8 @@ export function* do_swap_page(vmf: vm_fault): Sim<vm_fault_t> {
 	if (softleaf_is_device_private(entry)) return yield* deviceFault(vmf, entry);
 	if (softleaf_is_hwpoison(entry)) return VM_FAULT_HWPOISON;
 	if (softleaf_is_marker(entry)) return yield* handle_pte_marker(vmf, entry);
+	if (softleaf_is_swap(entry) && swp_swap_info(entry) !== null)
+		return yield* swapInPage(vmf, entry);
 	print_bad_pte(vmf.vma, vmf.address, vmf.orig_pte, null);
 	return VM_FAULT_SIGBUS;
 }

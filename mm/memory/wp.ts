@@ -63,6 +63,7 @@ import {
 	RMAP_EXCLUSIVE,
 } from '../rmap.ts';
 import { folio_add_lru_vma, folio_get, folio_put, lru_add_drain } from '../swap.ts';
+import { folio_free_swap } from '../swapfile.ts';
 import { flush_tlb_page, mm_tlb_flush_pending } from '../tlb.ts';
 import { handle_userfault } from '../userfaultfd/fault.ts';
 import { dec_mm_counter, inc_mm_counter, mm_counter_file } from './counter.ts';
@@ -99,6 +100,7 @@ function* wp_can_reuse_anon_folio(f: folio, vma: vm_area_struct): Sim<bool> {
 	if (!folio_test_lru(f)) lru_add_drain();
 	if (folio_ref_count(f) > 1 + Number(folio_test_swapcache(f))) return false;
 	if (!(yield* folio_trylock(f))) return false;
+	if (folio_test_swapcache(f)) yield* folio_free_swap(f);
 	const ours = folio_ref_count(f) === 1;
 	if (ours) folio_move_anon_rmap(f, vma);
 	yield* folio_unlock(f);

@@ -102,6 +102,7 @@ import {
 } from '../pgtable.ts';
 import { folio_mapcount, folio_remove_rmap_pte } from '../rmap.ts';
 import { folio_put } from '../swap.ts';
+import { free_swap_and_cache } from '../swapfile.ts';
 import { add_mm_rss_vec, mm_counter } from './counter.ts';
 import { print_bad_pte, vm_normal_page } from './vm_normal.ts';
 
@@ -225,6 +226,7 @@ function* zapEntry(run: ZapRun, ptent: pte_t): Sim<boolean> {
 	if (softleaf_is_swap(entry)) {
 		if (!should_zap_cows(details)) return false;
 		rss[MM_SWAPENTS]!--;
+		yield* free_swap_and_cache(entry);
 		return true;
 	}
 	const dropMarkers = details?.drop_markers === true;

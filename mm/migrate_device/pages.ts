@@ -19,6 +19,8 @@ import {
 	folio_is_device_coherent,
 	folio_is_device_private,
 	folio_is_zone_device,
+	folio_nr_pages,
+	folio_test_anon,
 	PG_writeback,
 } from '../../include/linux/page-flags.ts';
 import { PAGE_SIZE } from '../../include/linux/types.ts';
@@ -31,7 +33,9 @@ import {
 	mmu_notifier_invalidate_range_start,
 	mmu_notifier_range_init_owner,
 } from '../mmu_notifier.ts';
+import { folio_mapping } from '../rmap.ts';
 import { folio_add_lru, folio_put } from '../swap.ts';
+import { folio_free_swap } from '../swapfile.ts';
 import { migrate_vma_nr_pages, migrate_vma_split_unmapped_folio } from './huge.ts';
 import { migrate_vma_insert_page } from './insert.ts';
 
@@ -120,11 +124,12 @@ function* matchSizes(w: pages_walk, i: number, f: folio): Sim<number> {
 }
 
 /** Whether a folio may move to where its destination is. */
-function allowed(f: folio, newfolio: folio): boolean {
-	if (folio_is_device_private(newfolio) || folio_is_device_coherent(newfolio))
-		// Only anonymous memory goes to a device; a folio of the swap cache would have to leave it.
-		return !(f.mapping instanceof address_space);
-	return !folio_is_zone_device(newfolio);
+function* allowed(f: folio, newfolio: folio): Sim<boolean> {
+	if (!folio_is_device_private(newfolio) && !folio_is_device_coherent(newfolio))
+		return !folio_is_zone_device(newfolio);
+	// only anonymous memory goes to a device, and leaves the swap cache before
+	if (folio_mapping(f) === null) return true;
+	return folio_test_anon(f) && (yield* folio_free_swap(f));
 }
 
 /** Move the struct page's contents of a source to its destination. */
@@ -133,7 +138,7 @@ function* moveAt(w: pages_walk, i: number, p: page, newpage: page): Sim<number> 
 	const f = page_folio(p);
 	const nr = yield* matchSizes(w, i, f);
 	if (nr === 0) return 1;
-	if (!allowed(f, page_folio(newpage))) {
+	if (!(yield* allowed(f, page_folio(newpage)))) {
 		src[i]! &= ~MIGRATE_PFN_MIGRATE;
 		return nr;
 	}

@@ -7,7 +7,7 @@
  *   1            collect's; of a system page the LRU isolation's in its place
  *   +1           fault page: the CPU fault's
  *   +1           device page: collect's besides the driver's
- *   +1 [+1]      file page: the page cache's, and that of private data
+ *   +1 [+1]      page of a file, or of the swap cache: the cache's, and that of private data
  *   mapcount     mappings that could not be taken away
  *   any more     somebody has pinned it: it goes back
  * ```
@@ -17,7 +17,7 @@ import {
 	MIGRATE_PFN_MIGRATE,
 	migrate_pfn_to_page,
 } from '../../include/linux/migrate.ts';
-import { address_space, type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
+import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import {
 	folio_is_zone_device,
 	folio_nr_pages,
@@ -30,7 +30,7 @@ import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { folio_unlock } from '../filemap.ts';
 import { remove_migration_ptes } from '../migrate.ts';
-import { folio_mapcount, folio_mapped, try_to_migrate } from '../rmap.ts';
+import { folio_mapcount, folio_mapped, folio_mapping, try_to_migrate } from '../rmap.ts';
 import {
 	folio_get,
 	folio_isolate_lru,
@@ -51,7 +51,7 @@ function migrate_vma_check_page(p: page, fault_page: page | null): boolean {
 	const f = page_folio(p);
 	let extra = 1 + (p === fault_page ? 1 : 0);
 	if (folio_is_zone_device(f)) extra++;
-	if (f.mapping instanceof address_space) extra += 1 + (f.flags & PG_private ? 1 : 0);
+	if (folio_mapping(f) !== null) extra += 1 + (f.flags & PG_private ? 1 : 0);
 	return folio_ref_count(f) - extra <= folio_mapcount(f);
 }
 

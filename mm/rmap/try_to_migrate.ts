@@ -27,6 +27,7 @@ import {
 	folio_is_zone_device,
 	folio_pfn,
 	folio_test_anon,
+	folio_test_swapcache,
 	PageAnonExclusive,
 } from '../../include/linux/page-flags.ts';
 import {
@@ -37,6 +38,7 @@ import {
 	pte_write,
 	pte_young,
 } from '../../include/linux/pgtable.ts';
+import { folioSwapEntry, swap_address_space } from '../../include/linux/swap.ts';
 import {
 	make_migration_entry_dirty,
 	make_migration_entry_young,
@@ -204,13 +206,14 @@ export function* try_to_migrate(f: folio, flags: number): Sim<void> {
 }
 
 /**
- * The page cache of a folio.
+ * The page cache of a folio, or the swap cache that it is in.
  *
  * @param f - the folio
- * @returns null for an anonymous folio, which has none while there is no swap
+ * @returns null for an anonymous folio that is not in the swap cache
  * @kernel mm/util.c
  */
 export function folio_mapping(f: folio): address_space | null {
+	if (folio_test_swapcache(f)) return swap_address_space(folioSwapEntry(f));
 	const { mapping } = f;
 	return mapping === null || mapping instanceof anon_vma ? null : mapping;
 }

@@ -3,7 +3,7 @@
  * The page cache of a shmem file: finding and making folios, and truncation.
  *
  * Guarantee: a folio in `i_pages` is up to date and has the cache's reference; a hole has none and is
- * filled with zeros by whoever touches it. Truncation unmaps first, then drops folios, then unmaps
+ * filled with zeros by whoever touches it; what was swapped out (swap.ts) comes back on a touch. Truncation unmaps first, then drops folios, then unmaps
  * again: a fault in between may have copied one privately.
  */
 import { EEXIST, EFAULT, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
@@ -18,6 +18,7 @@ import {
 	type int,
 	type loff_t,
 	type out,
+	outParam,
 	type pgoff_t,
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
@@ -28,6 +29,7 @@ import { alloc_pages, pageFrame, touchFrame } from '../page_alloc.ts';
 import { folio_mark_dirty } from '../page-writeback.ts';
 import { folio_mapped } from '../rmap.ts';
 import { folio_add_lru, folio_get, folio_put } from '../swap.ts';
+import { dropSwapped, shmem_swapin_folio } from './swap.ts';
 
 /** Do not allocate; a hole is no folio. */
 export const SGP_READ = 0;
@@ -56,7 +58,7 @@ function* shmem_add_to_page_cache(mapping: address_space, index: pgoff_t): Sim<f
 	if (p === null) return -ENOMEM;
 	const f = page_folio(p);
 	yield* cachePoint(mapping, 'write');
-	if (mapping.i_pages.has(Number(index))) {
+	if (mapping.i_pages.has(Number(index)) || mapping.swapped.has(Number(index))) {
 		yield* folio_put(f);
 		return -EEXIST;
 	}
@@ -67,6 +69,16 @@ function* shmem_add_to_page_cache(mapping: address_space, index: pgoff_t): Sim<f
 	mapping.i_pages.set(Number(index), f);
 	folio_add_lru(f);
 	return f;
+}
+
+/** An index without a folio: swapped out, or a hole, which null leaves one. -EEXIST: look again. */
+function* absentFolio(i: inode, index: pgoff_t, sgp: sgp_type): Sim<folio | null | errno> {
+	const entry = i.i_mapping.swapped.get(Number(index));
+	if (entry === undefined)
+		return sgp === SGP_READ ? null : yield* shmem_add_to_page_cache(i.i_mapping, index);
+	const back = outParam<folio | null>(null);
+	const err = yield* shmem_swapin_folio(i, index, entry, back);
+	return err === 0 ? back.value : err;
 }
 
 /**
@@ -110,6 +122,7 @@ export function* shmemDropNew(i: inode, f: folio): Sim<void> {
  * @retval 0 foliop is set
  * @retval -EINVAL beyond the end of the file, unless SGP_WRITE
  * @retval -ENOMEM no memory
+ * @retval -EIO it is swapped out, and could not be read
  * @context Sleeps.
  * @deviates no write_end: there are no large folios to choose
  * @kernel mm/shmem.c
@@ -127,11 +140,9 @@ export function* shmem_get_folio(
 		if (sgp <= SGP_CACHE && index << 12n >= i.i_size) return -EINVAL;
 		let f = yield* filemap_lock_folio(mapping, index);
 		if (f === null) {
-			if (sgp === SGP_READ) return 0;
-			const made = yield* shmem_add_to_page_cache(mapping, index);
-			// somebody was faster
+			const made = yield* absentFolio(i, index, sgp);
 			if (made === -EEXIST) continue;
-			if (typeof made === 'number') return made;
+			if (typeof made === 'number' || made === null) return made ?? 0;
 			f = made;
 		}
 		yield* sizePoint(i, 'read');
@@ -181,8 +192,9 @@ export function* shmem_truncate_range(i: inode, lstart: loff_t, lend: loff_t): S
 	const mapping = i.i_mapping;
 	const first = Number((lstart + 4095n) >> 12n);
 	const behind = lend < 0n ? Number.MAX_SAFE_INTEGER : Number((lend + 1n) >> 12n);
-	yield* zeroPart(mapping, lstart, lend);
+	yield* zeroPart(i, lstart, lend);
 	yield* cachePoint(mapping, 'read');
+	yield* dropSwapped(mapping, first, behind);
 	const indices = [...mapping.i_pages.keys()].sort((a, b) => a - b);
 	for (const index of indices) {
 		if (index < first || index >= behind) continue;
@@ -197,10 +209,15 @@ export function* shmem_truncate_range(i: inode, lstart: loff_t, lend: loff_t): S
 }
 
 /** Zeroes what a range covers of the page in which it begins, if it begins inside of one. */
-function* zeroPart(mapping: address_space, lstart: loff_t, lend: loff_t): Sim<void> {
+function* zeroPart(i: inode, lstart: loff_t, lend: loff_t): Sim<void> {
 	const from = Number(lstart & 4095n);
 	if (from === 0) return;
-	const f = yield* filemap_lock_folio(mapping, lstart >> 12n);
+	const found = outParam<folio | null>(null);
+	// a hole stays one; what is swapped out comes back, if some of it is left
+	const swapped = i.i_mapping.swapped.has(Number(lstart >> 12n));
+	if (swapped) yield* shmem_get_folio(i, lstart >> 12n, found, SGP_READ);
+	else found.value = yield* filemap_lock_folio(i.i_mapping, lstart >> 12n);
+	const f = found.value;
 	if (f === null) return;
 	const samePage = lend >= 0n && lend >> 12n === lstart >> 12n;
 	touchFrame('memory-write', Number(page_to_pfn(f.page)));

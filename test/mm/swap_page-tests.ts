@@ -4,6 +4,7 @@
  * Method: the entry is written into the table of a process by hand, with the counts that whoever
  * makes such entries leaves; device-private ones come from a device (mm_world.ts).
  */
+import { Disk } from '../../arch/sim/disk.ts';
 import type { Machine } from '../../arch/sim/machine.ts';
 import {
 	MADV_DONTNEED,
@@ -30,6 +31,7 @@ import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { folio_ref_count, PG_dirty, PG_locked } from '../../include/linux/page-flags.ts';
 import type { pte_t } from '../../include/linux/pgtable.ts';
 import { SIGKILL, TASK_DEAD, type task_struct } from '../../include/linux/sched.ts';
+import { swap_info } from '../../include/linux/swap.ts';
 import {
 	make_hwpoison_entry,
 	make_pte_marker_entry,
@@ -63,6 +65,7 @@ import { alloc_page } from '../../mm/page_alloc.ts';
 import { pgd_offset, pmd_offset, pte_lockptr, pud_offset } from '../../mm/pgtable.ts';
 import { shmem_file_setup, shmemTruncate } from '../../mm/shmem.ts';
 import { folio_put, folio_ref_add } from '../../mm/swap.ts';
+import { swapOn } from '../../mm/swapfile.ts';
 import {
 	createProcess,
 	exitProcess,
@@ -132,6 +135,15 @@ function put(p: task_struct, page: number, entry: swp_entry_t): pte_t {
 	const pte = swp_entry_to_pte(entry);
 	entryAt(p, page).value = pte;
 	return pte;
+}
+
+/** The entry of a slot of a swap device that one page-table entry names. */
+function usedSlot(): swp_entry_t {
+	swapOn(new Disk(16));
+	const si = swap_info()[0]!;
+	si.swap_map[5] = 1;
+	si.inuse_pages++;
+	return swp_entry(0, 5n);
 }
 
 /** Makes a written page device-exclusive, as the release does. */
@@ -388,7 +400,7 @@ TEST_F(leaves, 'dontneed_keeps_guards_and_munmap_takes_all', ({ p, dev }, { prof
 	put(p, 3, make_pte_marker_entry(PTE_MARKER_POISONED));
 	put(p, 4, make_pte_marker_entry(PTE_MARKER_UFFD_WP));
 	put(p, 5, make_hwpoison_entry(0x123n));
-	put(p, 6, swp_entry(0, 5n));
+	put(p, 6, usedSlot());
 	p.mm!.rss_stat[MM_SWAPENTS]!++;
 	EXPECT_STREQ('D X k k k ? s waxd', dump(p, 0, 8));
 	EXPECT_EQ(0, userMadvise(p, at(0), 8n * PAGE, MADV_DONTNEED));
@@ -416,7 +428,7 @@ TEST_F(leaves, 'page_cache_only_unmapping_leaves_what_is_anonymous', ({ p, dev }
 	userWrite64(p, at(16), 1n);
 	userWrite64(p, at(19), 1n);
 	run(toDevice(dev, p.mm!, at(16), 1), { task: p });
-	put(p, 17, swp_entry(0, 5n));
+	put(p, 17, usedSlot());
 	p.mm!.rss_stat[MM_SWAPENTS]!++;
 	put(p, 18, make_hwpoison_entry(0x123n));
 	const moving = pageAt(p, 19);
