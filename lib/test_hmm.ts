@@ -12,6 +12,7 @@
  * | --- | --- |
  * | device.ts | devices, chunks, device pages |
  * | mirror.ts | mirror, notifier, faults, READ, WRITE |
+ * | exclusive.ts | EXCLUSIVE |
  * | snapshot.ts | SNAPSHOT |
  * | migrate.ts | MIGRATE_TO_DEV, MIGRATE_TO_SYS, the CPU's touch, eviction |
  *
@@ -42,6 +43,7 @@ import {
 	dmirror_devmem_free,
 	dmirror_is_private_zone,
 } from './test_hmm/device.ts';
+import { dmirror_exclusive } from './test_hmm/exclusive.ts';
 import {
 	dmirror_device_evict_chunk,
 	dmirror_devmem_fault,
@@ -59,6 +61,7 @@ import {
 import { dmirror_snapshot } from './test_hmm/snapshot.ts';
 import {
 	HMM_DMIRROR_CHECK_EXCLUSIVE,
+	HMM_DMIRROR_EXCLUSIVE,
 	HMM_DMIRROR_FLAGS,
 	HMM_DMIRROR_MIGRATE_TO_DEV,
 	HMM_DMIRROR_MIGRATE_TO_SYS,
@@ -206,6 +209,8 @@ function* dmirror_fops_unlocked_ioctl(filp: file, command: int, arg: object): Si
 			return yield* dmirror_migrate_to_device(self, cmd);
 		case HMM_DMIRROR_MIGRATE_TO_SYS:
 			return yield* dmirror_migrate_to_system(self, cmd);
+		case HMM_DMIRROR_EXCLUSIVE:
+			return yield* dmirror_exclusive(self, cmd);
 		case HMM_DMIRROR_CHECK_EXCLUSIVE:
 			return dmirror_check_atomic(self, cmd);
 		case HMM_DMIRROR_SNAPSHOT:

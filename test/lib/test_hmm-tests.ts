@@ -4,7 +4,7 @@
  * kernel what the kernel's own driver does.
  * Method: ioctls on open devices, data compared wherever the pages are.
  */
-import { EINVAL, ENODEV, ENOENT } from '../../include/linux/errno.ts';
+import { EBUSY, EFAULT, EINVAL, ENODEV, ENOENT, EPERM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
@@ -13,6 +13,8 @@ import type { ProfileName } from '../../include/sim/feature.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../lib/test_hmm.ts';
 import {
+	HMM_DMIRROR_CHECK_EXCLUSIVE,
+	HMM_DMIRROR_EXCLUSIVE,
 	HMM_DMIRROR_FLAGS,
 	HMM_DMIRROR_MIGRATE_TO_DEV,
 	HMM_DMIRROR_MIGRATE_TO_SYS,
@@ -159,6 +161,25 @@ TEST_F(dev, 'an_allocation_that_is_to_fail_leaves_its_page', (self, { profile })
 	// the first page is neither migrated nor in the mirror
 	EXPECT_EQ(profile === 'v7.3' ? -ENOENT : 0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
 	EXPECT_EQ('256,257,258,259', self.read().join());
+});
+
+TEST_F(dev, 'exclusive_pages_are_the_devices_until_a_touch', (self, { profile }) => {
+	const buffer = new Uint8Array(PAGES * PAGE);
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_EXCLUSIVE, 0, PAGES, buffer));
+	for (let i = 0; i < PAGES; i++) EXPECT_EQ(BigInt(0x100 + i), first(buffer, i));
+	EXPECT_EQ(-EPERM, self.ioctl(HMM_DMIRROR_CHECK_EXCLUSIVE));
+	// a write of the CPU takes one page back
+	userWrite64(self.task, self.address, 1n);
+	EXPECT_EQ(0, self.ioctl(HMM_DMIRROR_CHECK_EXCLUSIVE, 0, 1));
+	EXPECT_EQ(-EPERM, self.ioctl(HMM_DMIRROR_CHECK_EXCLUSIVE, 1, 3));
+	EXPECT_EQ('1,257,258,259', self.read().join());
+	// a page that must not be written: 6.12 takes all or none, 7.3 what is in front of it
+	userMprotect(self.task, self.address + 2n * PAGE_SIZE, PAGE_SIZE, PROT_READ);
+	const refused = self.ioctl(HMM_DMIRROR_EXCLUSIVE);
+	EXPECT_EQ(profile === 'v7.3' ? -EFAULT : -EBUSY, refused);
+	const left = self.ioctl(HMM_DMIRROR_CHECK_EXCLUSIVE);
+	EXPECT_EQ(profile === 'v7.3' ? -EPERM : 0, left);
+	EXPECT_EQ('1,257,258,259', self.read().join());
 });
 
 TEST_F(dev, 'commands_that_make_no_sense_are_refused', (self) => {

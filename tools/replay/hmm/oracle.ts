@@ -9,6 +9,7 @@
  * ```
  */
 import type { MachineDescription } from '../../../arch/sim/description.ts';
+import { Disk } from '../../../arch/sim/disk.ts';
 import type { file } from '../../../include/linux/fs.ts';
 import {
 	MMU_NOTIFY_RELEASE,
@@ -33,6 +34,7 @@ import {
 	mmu_interval_set_seq,
 } from '../../../mm/mmu_notifier.ts';
 import { shmem_file_setup, shmemWrite } from '../../../mm/shmem.ts';
+import { swapOn } from '../../../mm/swapfile.ts';
 import { createProcess, exitProcess } from '../../../mm/syscalls.ts';
 import { SpecialMappings } from '../../../test/support/special_mappings.ts';
 import type { UffdMonitor } from '../../../test/support/uffd_monitor.ts';
@@ -58,6 +60,11 @@ const oracleMachine: MachineDescription = {
 
 /** An invalidation in the window: event, first page, end, owner. */
 export type Invalidation = [event: number, start: number, end: number, owner: number];
+
+/** Families that were recorded with a swap device. */
+const swapFamilies: readonly string[] = ['S', 'SK'];
+/** Pages of that device. */
+const SWAP_PAGES = 4096;
 
 /** What notifiers write down. */
 export class InvalidationLog {
@@ -132,6 +139,7 @@ export class Oracle {
 		boot(oracleMachine, profile, options);
 		this.window = { base: ARENA + BigInt(scenario.win) * PAGE_SIZE, np: scenario.np };
 		faultAround().bytes = scenario.fa;
+		if (swapFamilies.includes(scenario.fam)) swapOn(new Disk(SWAP_PAGES));
 		run(hmm_dmirror_init());
 		this.parent = createProcess('oracle');
 		this.file = this.makeFile();
