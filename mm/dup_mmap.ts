@@ -10,7 +10,7 @@
  * This is a part of kernel/fork.c and mm/mmap.c; it lives in mm/ because kernel/ knows no mm.
  */
 import { EINTR, ENOMEM } from '../include/linux/errno.ts';
-import { VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK } from '../include/linux/mm.ts';
+import { is_vm_hugetlb_page, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import type { int } from '../include/linux/types.ts';
 import { __VM_UFFD_FLAGS } from '../include/linux/userfaultfd_k.ts';
@@ -18,6 +18,7 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { down_write, up_write } from '../kernel/locking/rwsem.ts';
 import { mm_alloc, mmput } from './exec_mm.ts';
 import { get_file } from './file_table.ts';
+import { hugetlb_dup_vma_private } from './hugetlb/reserve.ts';
 import { copy_page_range } from './memory.ts';
 import {
 	mmap_write_lock_killable,
@@ -43,6 +44,7 @@ function* dupVma(mm: mm_struct, mpnt: vm_area_struct): Sim<vm_area_struct | null
 	}
 	tmp.vm_flags &= ~VM_LOCKED;
 	mm.vmas.push(tmp);
+	if (is_vm_hugetlb_page(tmp)) hugetlb_dup_vma_private(tmp);
 	tmp.vm_ops?.open?.(tmp);
 	const { vm_file } = tmp;
 	if (vm_file === null) return tmp;

@@ -21,6 +21,7 @@ import type { int } from '../include/linux/types.ts';
 import { captureTrace, formatTrace } from '../include/sim/origin.ts';
 import { describePage } from './debug.ts';
 import { installPageFaultVector } from './fault.ts';
+import { releaseHugePages } from './hugetlb/pool.ts';
 import { liveObjects } from './live.ts';
 import { reportPagemapsLeft } from './memremap.ts';
 import { reportNotifiersLeft } from './mmu_notifier.ts';
@@ -110,5 +111,6 @@ export function memShutdownCheck(): int {
 		reports++;
 	}
 	reports += reportSwapLeft();
+	releaseHugePages();
 	return theZone().allocated === 0 ? reports : reports + reportPages(leakedPages());
 }

@@ -11,6 +11,7 @@ import type { file } from '../include/linux/fs.ts';
 import {
 	MAP_ANONYMOUS,
 	MAP_FIXED,
+	MAP_HUGETLB,
 	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_EXEC,
@@ -36,15 +37,17 @@ import {
 	type int,
 	PAGE_MASK,
 	PAGE_SIZE,
+	PMD_SIZE,
 	type pgoff_t,
 	type unsigned_int,
 	type unsigned_long,
 	type vm_flags_t,
 } from '../include/linux/types.ts';
 import type { Sim } from '../include/sim/schedule.ts';
-import { get_file } from './file_table.ts';
+import { fput, get_file } from './file_table.ts';
 import { find_vma_intersection, vmaIndex } from './find_vma.ts';
 import { FIRST_USER_ADDRESS, USER_PGTABLES_CEILING } from './free_pgtables.ts';
+import { hugetlb_file_setup, is_file_hugepages } from './hugetlbfs.ts';
 import {
 	mmap_assert_write_locked,
 	mmap_write_lock_killable,
@@ -92,12 +95,12 @@ export function calc_vm_prot_bits(prot: unsigned_int): vm_flags_t {
 }
 
 /** Lowest free range from TASK_UNMAPPED_BASE on. */
-function unmapped_area(mm: mm_struct, len: bigint): bigint | errno {
+function unmapped_area(mm: mm_struct, len: bigint, align: bigint): bigint | errno {
 	let addr = TASK_UNMAPPED_BASE;
 	for (let i = vmaIndex(mm, addr); i < mm.vmas.length; i++) {
 		const vma = mm.vmas[i]!;
 		if (addr + len <= vma.vm_start) break;
-		addr = vma.vm_end;
+		addr = (vma.vm_end + align - 1n) & ~(align - 1n);
 	}
 	return addr + len <= TASK_SIZE ? addr : -ENOMEM;
 }
@@ -109,29 +112,32 @@ function unmapped_area(mm: mm_struct, len: bigint): bigint | errno {
  * @param addr - hint, or the place if `fixed`
  * @param len - length, page aligned
  * @param fixed - nowhere else, whatever is mapped there
+ * @param align - what the address is a multiple of; the length must be
  * @returns the address
  * @retval -ENOMEM no room
- * @retval -EINVAL the place is not page aligned
+ * @retval -EINVAL place or length is not aligned
  */
 export function placeOf(
 	mm: mm_struct,
 	addr: unsigned_long,
 	len: unsigned_long,
 	fixed: boolean,
+	align: unsigned_long = PAGE_SIZE,
 ): unsigned_long | errno {
 	if (len > TASK_SIZE) return -ENOMEM;
+	if ((len & (align - 1n)) !== 0n) return -EINVAL;
 	if (fixed) {
 		if (addr > TASK_SIZE - len) return -ENOMEM;
-		return (addr & ~PAGE_MASK) !== 0n ? -EINVAL : addr;
+		return (addr & (align - 1n)) !== 0n ? -EINVAL : addr;
 	}
-	const hint = (addr + PAGE_SIZE - 1n) & PAGE_MASK;
+	const hint = (addr + align - 1n) & ~(align - 1n);
 	if (
 		hint !== 0n &&
 		hint <= TASK_SIZE - len &&
 		find_vma_intersection(mm, hint, hint + len) === null
 	)
 		return hint;
-	return unmapped_area(mm, len);
+	return unmapped_area(mm, len, align);
 }
 
 /** Flags of a mapping of a file, or -errno. */
@@ -186,7 +192,8 @@ export function* doMmap(
 	if (length > TASK_SIZE) return -ENOMEM;
 	if (pgoff + (length >> 12n) >= 1n << 52n) return -EOVERFLOW;
 	if (mm.vmas.length > sysctl_max_map_count) return -ENOMEM;
-	const at = placeOf(mm, addr, length, (how & MAP_FIXED) !== 0);
+	const align = is_file_hugepages(f) ? PMD_SIZE : PAGE_SIZE;
+	const at = placeOf(mm, addr, length, (how & MAP_FIXED) !== 0, align);
 	if (typeof at === 'number') return at;
 	if (how & MAP_FIXED_NOREPLACE && find_vma_intersection(mm, at, at + length)) return -EEXIST;
 	const wanted =
@@ -260,9 +267,9 @@ function* mapRegion(
 	const old = yield* vms_gather_munmap_vmas(mm, addr, end);
 	if (typeof old === 'number') return old;
 	yield* vms_complete_munmap_vmas(mm, old, addr, end);
-	const flags = accountable_mapping(vm_flags, VM_NORESERVE)
-		? vm_flags | VM_ACCOUNT
-		: vm_flags;
+	// huge pages have an accounting of their own
+	const account = !is_file_hugepages(f) && accountable_mapping(vm_flags, VM_NORESERVE);
+	const flags = account ? vm_flags | VM_ACCOUNT : vm_flags;
 	const mergeable = f !== null || (flags & VM_SHARED) === 0n;
 	const range = { start: addr, end, flags, file: f, pgoff, middle: null };
 	let vma = mergeable ? yield* vma_merge_new_range(mm, range) : null;
@@ -308,6 +315,23 @@ export function* do_mmap(
 	return yield* doMmap(current().mm!, f, addr, len, prot, flags, pgoff);
 }
 
+/** Anonymous memory of huge pages: a mapping of a file that nobody else can open. */
+function* mmapHuge(
+	addr: unsigned_long,
+	len: unsigned_long,
+	prot: unsigned_int,
+	flag: unsigned_int,
+): Sim<unsigned_long | errno> {
+	const size = (len + PMD_SIZE - 1n) & ~(PMD_SIZE - 1n);
+	// mmap() of the file makes the reservations
+	const f = yield* hugetlb_file_setup('anon_hugepage', size, VM_NORESERVE);
+	if (typeof f === 'number') return f;
+	const flags = flag & ~(MAP_ANONYMOUS | MAP_HUGETLB);
+	const ret = yield* vm_mmap_pgoff(f, addr, size, prot, flags, 0n);
+	yield* fput(f);
+	return ret;
+}
+
 /**
  * mmap() of the current task.
  *
@@ -333,6 +357,7 @@ export function* vm_mmap_pgoff(
 ): Sim<unsigned_long | errno> {
 	const mm = current().mm!;
 	if (flag & MAP_ANONYMOUS && f !== null) return -EINVAL;
+	if (flag & MAP_HUGETLB && f === null) return yield* mmapHuge(addr, len, prot, flag);
 	if ((yield* mmap_write_lock_killable(mm)) !== 0) return -EINTR;
 	const ret = yield* doMmap(mm, f, addr, len, prot, flag, pgoff);
 	yield* mmap_write_unlock(mm);

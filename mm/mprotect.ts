@@ -19,6 +19,7 @@ import {
 import { BUG_ON } from '../include/linux/bug.ts';
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
+	is_vm_hugetlb_page,
 	PROT_EXEC,
 	PROT_READ,
 	PROT_WRITE,
@@ -98,6 +99,7 @@ import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { change_huge_pmd } from './huge_memory/change.ts';
 import { __split_huge_pmd } from './huge_memory/split_pmd.ts';
+import { hugetlb_change_protection } from './hugetlb/copy.ts';
 import { can_change_pte_writable } from './memory/change_writable.ts';
 import { calc_vm_prot_bits } from './mmap.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
@@ -410,6 +412,14 @@ export function* change_protection(
 	cp_flags: unsigned_long,
 ): Sim<number> {
 	BUG_ON(start >= end, 'change_protection() of nothing');
+	if (is_vm_hugetlb_page(vma))
+		return yield* hugetlb_change_protection(
+			vma,
+			start,
+			end,
+			vma.vm_page_prot,
+			cp_flags,
+		);
 	let pages = 0;
 	const newprot = (cp_flags & MM_CP_UFFD_RWP) !== 0n ? PAGE_NONE : vma.vm_page_prot;
 	let pgd = pgd_offset(vma.vm_mm, start);

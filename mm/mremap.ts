@@ -45,6 +45,7 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { find_vma_intersection, vma_lookup, vmaIndex } from './find_vma.ts';
 import { __mm_populate } from './gup/populate.ts';
+import { clear_vma_resv_huge_pages } from './hugetlb/move.ts';
 import { placeOf } from './mmap.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
 import { move_page_tables, pagetable_move_control } from './mremap/page_tables.ts';
@@ -158,6 +159,7 @@ function* copy_vma_and_data(
 		// nobody asked for UFFD_FEATURE_EVENT_REMAP: the new place is not watched
 		if (vma_has_uffd_without_event_remap(new_vma))
 			userfaultfd_set_ctx(new_vma, null, new_vma.vm_flags & ~__VM_UFFD_FLAGS);
+		if (is_vm_hugetlb_page(vma)) clear_vma_resv_huge_pages(vma);
 		return { err: 0, new_vma };
 	}
 	const revert = new pagetable_move_control(new_vma, vma, new_addr, addr, moved);

@@ -21,6 +21,7 @@ import {
 	folio_is_zone_device,
 	folio_order,
 	folio_test_anon,
+	folio_test_hugetlb,
 	folio_test_lru,
 	PG_active,
 	PG_lru,
@@ -36,6 +37,7 @@ import { preemptible, type Sim, schedulePoint, touch } from '../include/sim/sche
 import { world } from '../include/sim/world.ts';
 import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { reportUseAfterFree } from './debug.ts';
+import { free_huge_folio } from './hugetlb/pool.ts';
 import { free_zone_device_folio, put_devmap_managed_folio_refs } from './memremap.ts';
 import { mlockNewVmaFolio } from './mlock_folio.ts';
 import { free_frozen_pages } from './page_alloc.ts';
@@ -110,6 +112,10 @@ export function try_get_page(p: page): bool {
 function* __folio_put(f: folio): Sim<void> {
 	if (folio_is_zone_device(f)) {
 		yield* free_zone_device_folio(f);
+		return;
+	}
+	if (folio_test_hugetlb(f)) {
+		yield* free_huge_folio(f);
 		return;
 	}
 	f.flags &= ~(PG_lru | PG_active | PG_unevictable | PG_mlocked);

@@ -49,6 +49,7 @@ export const MAP_SHARED = 0x01;
 export const MAP_PRIVATE = 0x02;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
+export const MAP_HUGETLB = 0x40000;
 export const MADV_DONTNEED = 4;
 /** mmap() areas are placed from here downwards or upwards: where the tests' arena starts. */
 export const TASK_UNMAPPED_BASE: unsigned_long = 0x2000_0000_0000n;

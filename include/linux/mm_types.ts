@@ -265,6 +265,8 @@ export interface vm_operations_struct {
 	open?(vma: vm_area_struct): void;
 	/** A VMA goes away. */
 	close?(vma: vm_area_struct): void;
+	/** A VMA is to be split at an address: 0, or -errno. */
+	may_split?(vma: vm_area_struct, addr: unsigned_long): int;
 	/** Find or make the page of a fault. */
 	fault?(vmf: vm_fault): Sim<vm_fault_t>;
 	/** Map pages around a fault that are there already. */
@@ -337,6 +339,8 @@ export class mm_struct {
 	ptl: Map<number, spinlock_t> = new Map();
 	/** Page tables in reserve for the splitting of huge pmds, by PFN of the pmd table. */
 	pmd_huge_pte: Map<number, number[]> = new Map();
+	/** Small pages that hugetlb maps. */
+	hugetlb_usage: int = 0;
 	/** Page tables allocated, for the leak check. */
 	pgtables: int = 0;
 	owner_comm = '';

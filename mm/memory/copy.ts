@@ -21,7 +21,13 @@
 import { BUG_ON } from '../../include/linux/bug.ts';
 import { EAGAIN, EBUSY, ENOENT, ENOMEM } from '../../include/linux/errno.ts';
 import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
-import { is_cow_mapping, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED } from '../../include/linux/mm.ts';
+import {
+	is_cow_mapping,
+	is_vm_hugetlb_page,
+	VM_MIXEDMAP,
+	VM_PFNMAP,
+	VM_SHARED,
+} from '../../include/linux/mm.ts';
 import {
 	type folio,
 	MM_ANONPAGES,
@@ -81,6 +87,7 @@ import { type bool, type int, outParam, PAGE_SIZE } from '../../include/linux/ty
 import { userfaultfd_protected, userfaultfd_pte_rwp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { copy_huge_pmd } from '../huge_memory/copy.ts';
+import { copy_hugetlb_page_range } from '../hugetlb/copy.ts';
 import { mmap_assert_write_locked } from '../mmap_lock.ts';
 import {
 	mmu_notifier_invalidate_range_end,
@@ -389,6 +396,15 @@ function vma_needs_copy(dst_vma: vm_area_struct, src_vma: vm_area_struct): bool 
  */
 export function* copy_page_range(dst_vma: vm_area_struct, src_vma: vm_area_struct): Sim<int> {
 	if (!vma_needs_copy(dst_vma, src_vma)) return 0;
+	if (is_vm_hugetlb_page(src_vma)) {
+		const err = yield* copy_hugetlb_page_range(
+			dst_vma.vm_mm,
+			src_vma.vm_mm,
+			dst_vma,
+			src_vma,
+		);
+		return err === 0 ? 0 : -ENOMEM;
+	}
 	const run = new CopyRun(dst_vma, src_vma);
 	const range = new mmu_notifier_range();
 	if (run.cow) {

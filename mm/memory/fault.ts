@@ -3,7 +3,7 @@
  * handle_mm_fault(): a page of a VMA is wanted, for reading or writing.
  *
  * ```
- *   handle_mm_fault --- hugetlb ...
+ *   handle_mm_fault --- hugetlb_fault, for hugetlb mappings
  *     __handle_mm_fault         makes the tables down to the pmd
  *       handlePmdFault            pmd empty, huge, or not present: mm/huge_memory.ts
  *       handle_pte_fault
@@ -33,7 +33,6 @@ import {
 	VM_FAULT_MAJOR,
 	VM_FAULT_OOM,
 	VM_FAULT_RETRY,
-	VM_FAULT_SIGBUS,
 	VM_FAULT_SIGSEGV,
 	type vm_area_struct,
 	vm_fault,
@@ -77,6 +76,7 @@ import {
 	faultMayBeHuge,
 	hugeFaultAllowed,
 } from '../huge_memory.ts';
+import { hugetlb_fault } from '../hugetlb/fault.ts';
 import { pmd_migration_entry_wait } from '../migrate.ts';
 import { mmap_assert_locked } from '../mmap_lock.ts';
 import {
@@ -280,8 +280,8 @@ export function* handle_mm_fault(
 	const checked = sanitize_fault_flags(vma, flags);
 	let ret: vm_fault_t;
 	if (checked < 0) ret = -checked;
-	// hugetlb_fault()
-	else if (is_vm_hugetlb_page(vma)) ret = VM_FAULT_SIGBUS;
+	else if (is_vm_hugetlb_page(vma))
+		ret = yield* hugetlb_fault(vma.vm_mm, vma, address, checked);
 	else ret = yield* __handle_mm_fault(vma, address, checked);
 	mm_account_fault(flags, ret);
 	return ret;

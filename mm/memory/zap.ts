@@ -9,7 +9,7 @@
  */
 import { WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
-import { vma_is_anonymous } from '../../include/linux/mm.ts';
+import { is_vm_hugetlb_page, vma_is_anonymous } from '../../include/linux/mm.ts';
 import {
 	type folio,
 	MM_SWAPENTS,
@@ -67,6 +67,7 @@ import { feature } from '../../include/sim/world.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { zap_huge_pmd } from '../huge_memory/change.ts';
 import { __split_huge_pmd } from '../huge_memory/split_pmd.ts';
+import { zapHugetlb } from '../hugetlb/unmap.ts';
 import {
 	__tlb_remove_page,
 	MAX_GATHER_PAGES,
@@ -398,7 +399,9 @@ function* unmap_single_vma(
 ): Sim<void> {
 	const start = vma.vm_start > start_addr ? vma.vm_start : start_addr;
 	const end = vma.vm_end < end_addr ? vma.vm_end : end_addr;
-	if (start < end) yield* unmap_page_range(tlb, vma, start, end, details);
+	if (start >= end) return;
+	if (is_vm_hugetlb_page(vma)) yield* zapHugetlb(tlb, vma, start, end);
+	else yield* unmap_page_range(tlb, vma, start, end, details);
 }
 
 /**

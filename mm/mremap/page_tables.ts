@@ -56,6 +56,7 @@ import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { find_vma_intersection } from '../find_vma.ts';
 import { move_huge_pmd, split_huge_pmd } from '../huge_memory.ts';
+import { move_hugetlb_page_tables } from '../hugetlb/move.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
@@ -378,7 +379,14 @@ function* movePiece(pmc: pagetable_move_control): Sim<bigint | null> {
  */
 export function* move_page_tables(pmc: pagetable_move_control): Sim<unsigned_long> {
 	if (pmc.len_in === 0n) return 0n;
-	WARN_ON_ONCE(is_vm_hugetlb_page(pmc.old), 'page tables of hugetlb move elsewhere');
+	if (is_vm_hugetlb_page(pmc.old))
+		return yield* move_hugetlb_page_tables(
+			pmc.old,
+			pmc.new,
+			pmc.old_addr,
+			pmc.new_addr,
+			pmc.len_in,
+		);
 	try_realign_addr(pmc, PMD_MASK);
 	const range = new mmu_notifier_range();
 	const { vm_mm: mm } = pmc.old;

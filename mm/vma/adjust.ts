@@ -107,12 +107,15 @@ export function* split_vma(vma: vm_area_struct, addr: unsigned_long, new_below: 
  * @param new_below - 1: the new VMA is the lower part; 0: the upper one
  * @retval 0 split
  * @retval -ENOMEM no memory
+ * @retval -EINVAL inside of a huge page of hugetlb
  * @context Sleeps. The mmap lock is held for writing.
  * @deviates no vma_iterator
  * @kernel mm/vma.c
  */
 export function* __split_vma(vma: vm_area_struct, addr: unsigned_long, new_below: int): Sim<int> {
 	const { vm_mm: mm } = vma;
+	const refused = vma.vm_ops?.may_split?.(vma, addr) ?? 0;
+	if (refused !== 0) return refused;
 	const fresh = vm_area_dup(vma);
 	if (fresh === null) return -ENOMEM;
 	const pages = (addr - vma.vm_start) >> 12n;
