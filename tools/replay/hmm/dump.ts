@@ -34,6 +34,7 @@ import { type mm_struct, type page, page_folio } from '../../../include/linux/mm
 import { memoryMap } from '../../../include/linux/mmzone.ts';
 import {
 	folio_test_anon,
+	folio_test_hugetlb,
 	is_device_coherent_page,
 	is_device_private_page,
 	is_zone_device_page,
@@ -105,6 +106,7 @@ function kindOfPage(p: page): string {
 		if (is_device_coherent_page(p)) return `c${deviceNumber(p)}`;
 	}
 	const f = page_folio(p);
+	if (folio_test_hugetlb(f)) return 'h';
 	if (folio_test_anon(f)) return 'a';
 	return f.mapping === null ? 'o' : 'f';
 }

@@ -27,6 +27,7 @@ import { run } from '../../../kernel/sched/core.ts';
 import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
 import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../../lib/test_hmm.ts';
 import { fput } from '../../../mm/file_table.ts';
+import { setHugePages } from '../../../mm/hugetlb.ts';
 import { faultAround } from '../../../mm/memory.ts';
 import {
 	mmu_interval_notifier_insert,
@@ -65,6 +66,8 @@ export type Invalidation = [event: number, start: number, end: number, owner: nu
 const swapFamilies: readonly string[] = ['S', 'SK'];
 /** Pages of that device. */
 const SWAP_PAGES = 4096;
+/** Pages of the hugetlb pool. */
+const HUGE_PAGES = 8;
 
 /** What notifiers write down. */
 export class InvalidationLog {
@@ -139,6 +142,7 @@ export class Oracle {
 		boot(oracleMachine, profile, options);
 		this.window = { base: ARENA + BigInt(scenario.win) * PAGE_SIZE, np: scenario.np };
 		faultAround().bytes = scenario.fa;
+		setHugePages(HUGE_PAGES);
 		if (swapFamilies.includes(scenario.fam)) swapOn(new Disk(SWAP_PAGES));
 		run(hmm_dmirror_init());
 		this.parent = createProcess('oracle');

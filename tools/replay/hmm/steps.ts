@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What each step does, and what it answers. */
 import { EAGAIN } from '../../../include/linux/errno.ts';
-import { MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
+import { MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
 import { PAGE_SIZE } from '../../../include/linux/types.ts';
 import { run } from '../../../kernel/sched/core.ts';
@@ -68,6 +68,8 @@ function mmapStep(oracle: Oracle, task: task_struct, step: Step): Answer {
 	if (kind === 'ap' || kind === 'as') got = userMmap(task, at, bytes(pages), prot, flags);
 	else if (kind === 'fp' || kind === 'fs')
 		got = userMmap(task, at, bytes(pages), prot, flags, oracle.file, BigInt(off));
+	else if (kind === 'ht' || kind === 'hs')
+		got = userMmap(task, at, bytes(pages), prot, flags | MAP_HUGETLB);
 	else if (isSpecial(kind))
 		got = userMmap(task, at, bytes(pages), prot, MAP_SHARED, oracle.special.file(kind));
 	else throw new UnknownStep(`mmap of kind ${kind}`);
