@@ -100,11 +100,9 @@ export function* hmm_dmirror_init(spm: readonly range[] = []): Sim<int> {
 	const devices = dmirror_devices();
 	// The driver gives the first address to the second coherent device.
 	for (const memory of [null, null, ...[...spm].reverse()]) {
-		const mdevice = new dmirror_device(
-			`hmm_dmirror${devices.length}`,
-			memory,
-			dmirror_devmem_ops,
-		);
+		const mdevice = new dmirror_device(`hmm_dmirror${devices.length}`, memory, {
+			...dmirror_devmem_ops,
+		});
 		const chunk = yield* dmirror_allocate_chunk(mdevice, false);
 		if (typeof chunk === 'number') {
 			yield* hmm_dmirror_exit();

@@ -107,6 +107,9 @@ export class dmirror_device {
 	/** Pages handed out, given back. */
 	calloc = 0;
 	cfree = 0;
+	/** Calls of migrate_to_ram, and pages that it could still move after migrate_vma_pages(). */
+	ramFaults = 0;
+	ramPages = 0;
 	free_pages: page[] = [];
 	free_folios: page[] = [];
 	/** Protects the lists and counts. */

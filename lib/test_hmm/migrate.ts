@@ -376,6 +376,7 @@ export function* dmirror_devmem_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	const touched = vmf.page as page;
 	const rpage = page_folio(touched).page.zone_device_data as page;
 	const self = rpage.zone_device_data as dmirror;
+	self.mdevice.ramFaults++;
 	// A folio that is mapped by ptes may be split soon: only the page comes.
 	const order =
 		feature('test_hmm_large') && vmf.pte === null
@@ -388,7 +389,11 @@ export function* dmirror_devmem_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	args.fault_page = touched;
 	if (yield* migrate_vma_setup(args)) return VM_FAULT_SIGBUS;
 	const ret = yield* dmirror_devmem_fault_alloc_and_copy(args, self);
-	if (ret === 0) yield* migrate_vma_pages(args);
+	if (ret === 0) {
+		yield* migrate_vma_pages(args);
+		for (const word of args.src)
+			if (word & MIGRATE_PFN_MIGRATE) self.mdevice.ramPages += 1 << order;
+	}
 	if (ret === 0 || feature('test_hmm_large')) yield* migrate_vma_finalize(args);
 	return ret;
 }

@@ -17,6 +17,7 @@ interface Family {
 
 const families: Readonly<Record<string, () => Promise<Family>>> = {
 	hmm: () => import('./hmm/main.ts'),
+	proposal: () => import('./proposal/main.ts'),
 };
 
 /**

@@ -37,6 +37,7 @@ import {
 	folio_test_hugetlb,
 	is_device_coherent_page,
 	is_device_private_page,
+	is_pci_p2pdma_page,
 	is_zone_device_page,
 	PageAnonExclusive,
 } from '../../../include/linux/page-flags.ts';
@@ -73,7 +74,7 @@ import {
 	softleaf_to_pfn,
 } from '../../../include/linux/swapops.ts';
 import { HPAGE_PMD_NR, PAGE_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
-import { feature } from '../../../include/sim/world.ts';
+import { feature, perWorld } from '../../../include/sim/world.ts';
 import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
 import { dmirror_page_to_device } from '../../../lib/test_hmm/device.ts';
 import { is_huge_zero_pfn } from '../../../mm/huge_memory.ts';
@@ -104,11 +105,44 @@ function kindOfPage(p: page): string {
 	if (is_zone_device_page(p)) {
 		if (is_device_private_page(p)) return `p${deviceNumber(p)}`;
 		if (is_device_coherent_page(p)) return `c${deviceNumber(p)}`;
+		if (is_pci_p2pdma_page(p)) return aliasKind(p);
 	}
 	const f = page_folio(p);
 	if (folio_test_hugetlb(f)) return 'h';
 	if (folio_test_anon(f)) return 'a';
 	return f.mapping === null ? 'o' : 'f';
+}
+
+/** What is known of P2P windows. */
+export interface Aliases {
+	/** Letter and number of a page of a window. */
+	nameOf(p: page): string;
+	/** The alias of a device-private page; null: nothing is known of it. */
+	aliasOf(p: page): bigint | null;
+}
+
+const theAliases = perWorld<{ known: Aliases | null }>(() => ({ known: null }));
+
+/**
+ * Let dumps know of P2P windows.
+ *
+ * @param known - what is known
+ */
+export function knowAliases(known: Aliases): void {
+	theAliases().known = known;
+}
+
+function aliasKind(p: page): string {
+	return theAliases().known?.nameOf(p) ?? 'P';
+}
+
+/** Whether a word's PFN is that of the page at an address, or its alias. */
+function isPageAt(mm: mm_struct, at: unsigned_long, pfn: bigint): boolean {
+	const mapped = pfnAt(mm, at);
+	if (mapped === null || mapped === pfn) return mapped === pfn;
+	const p = memoryMap().page(Number(mapped));
+	if (p === null || !is_zone_device_page(p) || !is_device_private_page(p)) return false;
+	return theAliases().known?.aliasOf(p) === pfn;
 }
 
 /** The letter of what a PFN is. */
@@ -354,14 +388,14 @@ function wordPage(mm: mm_struct, at: unsigned_long, word: bigint, before: bigint
 		return `-${pfn.toString(16)}`;
 	}
 	if (pfn === 0n) return 'i';
-	if (pfn === GARBAGE_PFN && pfnAt(mm, at) !== pfn) return 'g';
+	if (pfn === GARBAGE_PFN && !isPageAt(mm, at, pfn)) return 'g';
 	const kind = kindOfPfn(pfn);
 	const follows =
 		hmm_pfn_to_map_order(word) > 0 &&
 		before !== null &&
 		midUnit &&
 		pfn === (before & ~HMM_PFN_FLAGS()) + 1n;
-	const wrong = pfnAt(mm, at) === pfn ? '' : '~';
+	const wrong = isPageAt(mm, at, pfn) ? '' : '~';
 	return `${kind}${follows ? '+' : ''}${wrong}`;
 }
 

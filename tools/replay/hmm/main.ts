@@ -4,8 +4,9 @@ import { progressBar } from '../../demo/progress.ts';
 import { parseReplayOptions } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
+import type { Oracle } from './oracle.ts';
 import { type Scenario, scenarioShape } from './record.ts';
-import { replayScenario } from './scenario.ts';
+import { plainReplayer, type Replayer, replayScenario } from './scenario.ts';
 
 /**
  * Replay scenarios.
@@ -15,6 +16,17 @@ import { replayScenario } from './scenario.ts';
  * @throws RecordError, ReplayUsageError
  */
 export async function main(argv: string[]): Promise<number> {
+	return replayFiles(argv, plainReplayer);
+}
+
+/**
+ * Replay the scenarios of files with one kind of kernel.
+ *
+ * @param argv - options and paths
+ * @param replayer - how it is set up and what steps do
+ * @returns the exit code
+ */
+export function replayFiles<O extends Oracle>(argv: string[], replayer: Replayer<O>): number {
 	const { paths, profile, filter, json } = parseReplayOptions(argv);
 	const records = paths
 		.flatMap(recordFiles)
@@ -27,7 +39,7 @@ export async function main(argv: string[]): Promise<number> {
 		bar.increment({ machine: value.id });
 		if (filter !== null && !filter.test(title)) continue;
 		const kernel = profileOf(file, profile);
-		results.add(title, kernel, replayScenario(value, kernel).mismatches);
+		results.add(title, kernel, replayScenario(value, kernel, replayer).mismatches);
 	}
 	bar.stop();
 	return results.finish();

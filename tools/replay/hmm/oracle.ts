@@ -47,7 +47,8 @@ const FILE_PAGES = 24n;
 const CACHED_PAGES = 16;
 const FILE_VALUE = 0xf000;
 
-const oracleMachine: MachineDescription = {
+/** The machine of the scenarios that need no PCI device. */
+const plainMachine: MachineDescription = {
 	name: 'oracle',
 	cpu: { vendor: 'intel', family: 6, model: 85 },
 	cpus: 1,
@@ -137,9 +138,15 @@ export class Oracle {
 	 * @param scenario - what is to be set up
 	 * @param profile - the kernel
 	 * @param options - of boot()
+	 * @param machine - what it runs on
 	 */
-	constructor(scenario: Scenario, profile: ProfileName, options: BootOptions) {
-		boot(oracleMachine, profile, options);
+	constructor(
+		scenario: Scenario,
+		profile: ProfileName,
+		options: BootOptions,
+		machine: MachineDescription = plainMachine,
+	) {
+		boot(machine, profile, options);
 		this.window = { base: ARENA + BigInt(scenario.win) * PAGE_SIZE, np: scenario.np };
 		faultAround().bytes = scenario.fa;
 		setHugePages(HUGE_PAGES);
@@ -207,7 +214,12 @@ export class Oracle {
 		exitProcess(this.parent);
 		run(fput(this.file));
 		this.driver?.close();
-		run(hmm_dmirror_exit());
+		this.removeDevices();
 		return shutdown();
+	}
+
+	/** Unload the drivers, when nobody uses their memory any more. */
+	protected removeDevices(): void {
+		run(hmm_dmirror_exit());
 	}
 }

@@ -45,6 +45,10 @@ export interface RangeRequest {
 	readonly req: string;
 	/** Who will do the DMA, where the proposal is asked. */
 	readonly dmaDev?: device | null;
+	/** The array itself, where it is the caller's: it is not filled. */
+	readonly words?: BigUint64Array;
+	/** More to answer from the words. */
+	readonly seen?: (words: BigUint64Array) => Answer;
 }
 
 /** How often, and by which call. */
@@ -120,7 +124,7 @@ export function faultRange(
 		notifier: log.sub,
 		start: oracle.address(page),
 		end: oracle.address(page + pages),
-		hmm_pfns: input.slice(),
+		hmm_pfns: request.words ?? input.slice(),
 		default_flags: requestBits(request.deflt) | stickyBits(request.deflt),
 		pfn_flags_mask: request.mask === 15 ? (1n << 64n) - 1n : requestBits(request.mask),
 		dev_private_owner: ownerOf(request.owner),
@@ -168,6 +172,7 @@ export function faultRange(
 		ni: log.hits,
 		f: dumpWords(mm, range.start, range.hmm_pfns),
 		...(classes === null ? {} : { cls: classes }),
+		...request.seen?.(range.hmm_pfns),
 	};
 }
 
