@@ -38,8 +38,8 @@ const PAGES_DESCRIBED = 8;
  */
 export function memInit(machine: Machine): void {
 	const map = memoryMap();
-	for (const { startPfn, endPfn } of machine.ram.ranges)
-		map.add({ start: startPfn, end: endPfn, pgmap: null, idle: 0 });
+	for (const { startPfn, endPfn, special } of machine.ram.ranges)
+		if (!special) map.add({ start: startPfn, end: endPfn, pgmap: null, idle: 0 });
 	installPageFaultVector(machine);
 }
 

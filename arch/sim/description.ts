@@ -132,6 +132,8 @@ export interface MachineDescription {
 	/** Number of CPUs; absent: 2. */
 	cpus?: number;
 	ram: RamDescription[];
+	/** Memory that the firmware keeps for a driver: it has bytes, and the page allocator leaves it alone. */
+	specialPurpose?: RamDescription[];
 	/** `domains`: strict DMA domains, lazily flushed ones, or identity (pass through). */
 	iommu: null | { kind: 'intel' | 'amd'; domains: 'dma' | 'dma-fq' | 'identity' };
 	/** What a CPU reads where nobody answers; absent: ones, as of a PCI bus. Emulators give zeros. */

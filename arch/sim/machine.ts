@@ -17,7 +17,12 @@
  */
 import { HarnessError } from '../../include/sim/report.ts';
 import { Cpu } from './cpu.ts';
-import { type CpuModel, type MachineDescription, parseHex } from './description.ts';
+import {
+	type CpuModel,
+	type MachineDescription,
+	parseHex,
+	type RamDescription,
+} from './description.ts';
 import { Iommu } from './iommu.ts';
 import { type MemoryPlace, PAGE_BYTES, PhysicalRam } from './memory.ts';
 import { Fabric } from './pcie/fabric.ts';
@@ -52,12 +57,15 @@ export class Machine {
 		// Frozen: a checkpoint passes over it.
 		this.description = Object.freeze({ ...d });
 		this.cpuModel = Object.freeze({ ...d.cpu });
-		this.ram = new PhysicalRam(
-			d.ram.map(({ start, size }) => ({
-				start: parseHex(start),
-				size: parseHex(size),
-			})),
-		);
+		const memory = (special: boolean) => (range: RamDescription) => ({
+			start: parseHex(range.start),
+			size: parseHex(range.size),
+			special,
+		});
+		this.ram = new PhysicalRam([
+			...d.ram.map(memory(false)),
+			...(d.specialPurpose ?? []).map(memory(true)),
+		]);
 		this.iommu = d.iommu === null ? null : new Iommu(d.iommu.kind, d.iommu.domains);
 		this.vectors = new Vectors();
 		const functions = makeHierarchies(d);

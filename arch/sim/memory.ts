@@ -196,12 +196,15 @@ export interface MemoryRange {
 	start: bigint;
 	/** Length in bytes. */
 	size: bigint;
+	/** The firmware keeps it for a driver. */
+	special?: boolean;
 }
 
 /** One stretch of RAM with its bytes. */
 export class RamRange implements MemoryRange {
 	start: bigint;
 	size: bigint;
+	special: boolean;
 	/** First page frame number. */
 	startPfn: number;
 	/** One past the last page frame number. */
@@ -213,6 +216,7 @@ export class RamRange implements MemoryRange {
 	constructor(range: MemoryRange) {
 		this.start = range.start;
 		this.size = range.size;
+		this.special = range.special ?? false;
 		this.startPfn = Number(range.start >> PAGE_SHIFT);
 		this.endPfn = Number((range.start + range.size) >> PAGE_SHIFT);
 		this.store = new FrameStore(range.size);

@@ -179,7 +179,12 @@ const machineShape = record(
 		hostBridges: listOf(hostShape),
 		devices: listOf(deviceShape),
 	},
-	{ comment: text, cpus: positive, unclaimedReads: oneOf('ones', 'zeros') },
+	{
+		comment: text,
+		cpus: positive,
+		specialPurpose: listOf(record({ start: hex, size: hex })),
+		unclaimedReads: oneOf('ones', 'zeros'),
+	},
 );
 
 /** Parents, bus numbers, cycles. */
@@ -277,13 +282,18 @@ const LOW_RAM = 0x10_0000n;
 /** BARs and RAM. */
 function addressProblem(d: MachineDescription): DescriptionProblem | null {
 	const cpu: Placed[] = [];
-	for (const [i, { start, size }] of d.ram.entries()) {
+	const special = (d.specialPurpose ?? []).map((range, i) => ({
+		range,
+		path: ['specialPurpose', i],
+	}));
+	const memory = [...d.ram.map((range, i) => ({ range, path: ['ram', i] })), ...special];
+	for (const { range, path } of memory) {
+		const { start, size } = range;
 		const [first, bytes] = [parseHex(start), parseHex(size)];
-		const path: Path = ['ram', i];
 		if (bytes === 0n || ((first | bytes) & 4095n) !== 0n) {
 			return { path, expected: 'start and size in whole pages of 4096 bytes' };
 		}
-		if (i === 0 && (first !== 0n || bytes < LOW_RAM))
+		if (path[0] === 'ram' && path[1] === 0 && (first !== 0n || bytes < LOW_RAM))
 			return { path, expected: 'RAM from address 0 on, at least 1 MiB of it' };
 		cpu.push({ first, last: first + bytes - 1n, owner: `RAM at ${start}`, path });
 	}

@@ -69,7 +69,8 @@ function ramRanges(): PhysicalRam['ranges'] {
 /** Physical address of the last page of RAM. */
 function lastRamPage(): bigint {
 	let end = PAGE_SIZE;
-	for (const { start, size } of ramRanges()) if (start + size > end) end = start + size;
+	for (const { start, size, special } of ramRanges())
+		if (!special && start + size > end) end = start + size;
 	return end - PAGE_SIZE;
 }
 

@@ -8,7 +8,7 @@
  *   log    an interval notifier over the window: every invalidation of the parent
  * ```
  */
-import type { MachineDescription } from '../../../arch/sim/description.ts';
+import { formatHex, type MachineDescription } from '../../../arch/sim/description.ts';
 import { Disk } from '../../../arch/sim/disk.ts';
 import type { file } from '../../../include/linux/fs.ts';
 import {
@@ -24,7 +24,7 @@ import type { Report } from '../../../include/sim/report.ts';
 import { type BootOptions, boot, shutdown } from '../../../init/main.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { run } from '../../../kernel/sched/core.ts';
-import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
+import { DEVMEM_CHUNK_SIZE, type dmirror_device } from '../../../lib/test_hmm/device.ts';
 import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../../lib/test_hmm.ts';
 import { fput } from '../../../mm/file_table.ts';
 import { setHugePages } from '../../../mm/hugetlb.ts';
@@ -47,12 +47,22 @@ const FILE_PAGES = 24n;
 const CACHED_PAGES = 16;
 const FILE_VALUE = 0xf000;
 
+/** Memory of the two coherent devices, in the order of the driver's parameters. */
+const spm = [0x1_0000_0000n, 0x1_4000_0000n].map((start) => ({
+	start,
+	end: start + DEVMEM_CHUNK_SIZE - 1n,
+}));
+
 /** The machine of the scenarios that need no PCI device. */
 const plainMachine: MachineDescription = {
 	name: 'oracle',
 	cpu: { vendor: 'intel', family: 6, model: 85 },
 	cpus: 1,
 	ram: [{ start: '0x0', size: '0xc0000000' }],
+	specialPurpose: spm.map(({ start }) => ({
+		start: formatHex(start),
+		size: formatHex(DEVMEM_CHUNK_SIZE),
+	})),
 	iommu: null,
 	unclaimedReads: 'zeros',
 	crossHostBridge: 'aborts',
@@ -151,7 +161,7 @@ export class Oracle {
 		faultAround().bytes = scenario.fa;
 		setHugePages(HUGE_PAGES);
 		if (swapFamilies.includes(scenario.fam)) swapOn(new Disk(SWAP_PAGES));
-		run(hmm_dmirror_init());
+		run(hmm_dmirror_init(scenario.dev > 1 ? spm : []));
 		this.parent = createProcess('oracle');
 		this.file = this.makeFile();
 		this.log = new InvalidationLog(this.window);
