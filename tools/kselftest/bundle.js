@@ -9,28 +9,16 @@
  * Guarantee: a bundle is used again only while each file in it has the size and change time that it
  * had before it was read.
  */
-import { createHash } from 'node:crypto';
-import {
-	existsSync,
-	mkdirSync,
-	readdirSync,
-	readFileSync,
-	renameSync,
-	rmSync,
-	statSync,
-	writeFileSync,
-} from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const cache = join(root, 'node_modules/.cache/kselftest');
+import { cache, nameOf, readJson, root, stamp, writeWhole } from './cache.js';
+import { keepGraph } from './graph.js';
 
 /**
  * What is kept beside a bundle.
  *
- * @typedef {{ suite: string, inputs: Record<string, string> }} Manifest
+ * @typedef {{ inputs: Record<string, string> }} Manifest
  */
 
 /**
@@ -53,133 +41,33 @@ const importMeta = {
 	name: 'import-meta',
 	setup({ onLoad }) {
 		// the kernel model itself never asks where it lies
-		onLoad({ filter: /\/(?:test|tools)\/.*\.ts$/ }, ({ path }) => ({
+		onLoad({ filter: /\/(?:test|tools)\/.*\.[jt]s$/ }, ({ path }) => ({
 			contents: sourceText(path),
-			loader: 'ts',
+			loader: path.endsWith('.ts') ? 'ts' : 'js',
 		}));
 	},
 };
 
-/**
- * What of a file changes with every edit.
- *
- * @param {string} path
- */
-function stamp(path) {
-	const { ctimeMs, size } = statSync(path, { throwIfNoEntry: false }) ?? {
-		ctimeMs: 0,
-		size: 0,
-	};
-	return `${ctimeMs} ${size}`;
-}
-
-/** @param {string} path @returns {Manifest | null} */
-function readManifest(path) {
-	try {
-		return JSON.parse(readFileSync(path, 'utf8'));
-	} catch {
-		return null;
-	}
-}
-
 /** @param {string} outfile */
 function isFresh(outfile) {
-	const manifest = readManifest(`${outfile}.json`);
+	/** @type {Manifest | null} */
+	const manifest = readJson(`${outfile}.json`);
 	if (manifest === null) return false;
 	return Object.entries(manifest.inputs).every(([path, seen]) => stamp(path) === seen);
-}
-
-/**
- * Write under the name only when all is there: two processes may make the same bundle.
- *
- * @param {string} path
- * @param {string | Uint8Array} data
- */
-function writeWhole(path, data) {
-	const draft = `${path}.${process.pid}`;
-	writeFileSync(draft, data);
-	renameSync(draft, path);
-}
-
-/** @param {string} suite */
-function outfileOf(suite) {
-	const name = createHash('sha1').update(suite).digest('hex').slice(0, 12);
-	return join(cache, `${name}.mjs`);
-}
-
-/**
- * A file that is there while the program that watches builds.
- *
- * @param {string} outfile
- */
-function busyMark(outfile) {
-	return `${outfile}.busy`;
-}
-
-/**
- * Build a suite before its worker asks for it, in a program that watches.
- *
- * @param {string} suite - absolute path
- */
-export async function bundleAhead(suite) {
-	const mark = busyMark(outfileOf(suite));
-	writeFileSync(mark, '');
-	try {
-		await bundle(suite, true);
-	} catch {
-		// the worker meets the same mistake, and reports it
-	} finally {
-		rmSync(mark, { force: true });
-	}
-}
-
-/**
- * Wait for the program that watches, which began with the edit, rather than do its work twice. A
- * mark that is old was left by a program that was killed.
- *
- * @param {string} mark - file that is there while it builds
- */
-async function whileBusy(mark) {
-	const isBusy = () =>
-		Date.now() - (statSync(mark, { throwIfNoEntry: false })?.mtimeMs ?? 0) < 2000;
-	while (isBusy()) await setTimeout(5);
-}
-
-/**
- * What esbuild keeps of each suite, by its path.
- *
- * @type {Map<string, import('esbuild').BuildContext<{ metafile: true, write: false }>>}
- */
-const contexts = new Map();
-
-/**
- * Build a suite again, reading only what has changed.
- *
- * @param {typeof import('esbuild')} esbuild
- * @param {string} suite
- * @param {import('esbuild').BuildOptions & { metafile: true, write: false }} settings
- */
-async function rebuild(esbuild, suite, settings) {
-	const context = contexts.get(suite) ?? (await esbuild.context(settings));
-	contexts.set(suite, context);
-	return context.rebuild();
 }
 
 /**
  * The bundle of a suite, made if it is not there or is stale.
  *
  * @param {string} suite - absolute path
- * @param {boolean} keep - remember what was read for the next time, in a program that watches
  * @returns {Promise<string>} path of a module that Node can import
  */
-export async function bundle(suite, keep = false) {
-	const outfile = outfileOf(suite);
-	if (!keep) await whileBusy(busyMark(outfile));
+export async function bundle(suite) {
+	const outfile = join(cache, `${nameOf(suite)}.mjs`);
 	if (isFresh(outfile)) return outfile;
 	const started = Date.now();
 	const esbuild = await import('esbuild');
-	/** @type {import('esbuild').BuildOptions & { metafile: true, write: false }} */
-	const settings = {
+	const { metafile, outputFiles } = await esbuild.build({
 		entryPoints: [suite],
 		outfile,
 		absWorkingDir: root,
@@ -195,38 +83,20 @@ export async function bundle(suite, keep = false) {
 		write: false,
 		logLevel: 'silent',
 		plugins: [importMeta],
-	};
-	const { metafile, outputFiles } = await (keep
-		? rebuild(esbuild, suite, settings)
-		: esbuild.build(settings));
+	});
 	/** @type {Manifest} */
-	const manifest = { suite, inputs: { [fileURLToPath(import.meta.url)]: '' } };
+	const manifest = { inputs: { [fileURLToPath(import.meta.url)]: '' } };
 	for (const input of [fileURLToPath(import.meta.url), ...Object.keys(metafile.inputs)]) {
 		const path = resolve(root, input);
 		const { ctimeMs } = statSync(path);
 		// edited while it was read: which of the two texts is in the bundle is not known
 		manifest.inputs[path] = ctimeMs < started ? stamp(path) : '';
 	}
-	mkdirSync(cache, { recursive: true });
 	for (const { contents } of outputFiles) writeWhole(outfile, contents);
 	writeWhole(`${outfile}.json`, JSON.stringify(manifest));
+	keepGraph(
+		suite,
+		Object.keys(metafile.inputs).map((input) => resolve(root, input)),
+	);
 	return outfile;
-}
-
-/**
- * The suites whose last bundle has a file in it.
- *
- * @param {string} file - absolute path
- */
-export function suitesWith(file) {
-	/** @type {string[]} */
-	const suites = [];
-	mkdirSync(cache, { recursive: true });
-	for (const name of readdirSync(cache)) {
-		if (!name.endsWith('.mjs.json')) continue;
-		const manifest = readManifest(join(cache, name));
-		if (manifest === null || !existsSync(manifest.suite)) continue;
-		if (Object.hasOwn(manifest.inputs, file)) suites.push(manifest.suite);
-	}
-	return suites;
 }

@@ -119,6 +119,7 @@ async function run(options: Options, dir: string): Promise<number> {
 	if (options.summary) writeFileSync(logFile, '');
 	// read by vitest.config.ts: a pool of one's own cannot be given here
 	if (options.watch) process.env['KSELFTEST_WATCH'] = '1';
+	else delete process.env['KSELFTEST_WATCH'];
 	const reporter = new KtapReporter({
 		dir,
 		summary: options.summary,

@@ -142,10 +142,13 @@ function caseResult(test: TestCase, logs: string[]): Result {
 	return result;
 }
 
+/** Frames of packages, of Node, and of what loads a suite in a run that watches. */
+const foreign = /node_modules|node:|\/tools\/kselftest\/(?:scripts|runner)\.js:/;
+
 /** An error of vitest's own: the message, and the frames that are in the tree. */
 function describe(message: string, stack: string): string[] {
 	const frames = stack.split('\n').filter((row) => /^\s+at .*:\d+:\d+\)?$/.test(row));
-	const own = frames.filter((row) => !/node_modules|node:/.test(row));
+	const own = frames.filter((row) => !foreign.test(row));
 	return [...message.split('\n'), ...own.map((row) => row.replaceAll(root, ''))];
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * From an edited file to a run of the suites that have it in their bundle.
+ * From an edited file to a run of the suites that are made of it.
  *
  * vitest knows the modules that Vite loaded, and here Vite loads none. It also waits a tenth of a
- * second for further edits before it does anything; here the bundle is begun with the first edit, and
- * the run soon after. An edit that comes later gets a run of its own, behind the one under way.
+ * second for further edits before it does anything; here the file's script is made at once, and the
+ * run begins soon after. An edit that comes later gets a run of its own, behind the one under way.
  */
 import type { Vitest } from 'vitest/node';
-import { bundleAhead, suitesWith } from './bundle.js';
+import { suitesWith } from './graph.js';
+import { makeScript } from './script.js';
 
 /** Milliseconds in which the files that are saved together arrive. */
 const TOGETHER = 20;
@@ -18,6 +19,8 @@ export class Rerunner {
 	private readonly changed = new Set<string>();
 	private timer: NodeJS.Timeout | null = null;
 	private vitest: Vitest | null = null;
+	/** The scripts that are being made. */
+	private scripts: Promise<unknown> = Promise.resolve();
 
 	/** @param isAsked - whether this run is about a suite */
 	constructor(isAsked: (suite: string) => boolean) {
@@ -31,10 +34,12 @@ export class Rerunner {
 	 * @returns what vitest itself should run: nothing
 	 */
 	edited(file: string): string[] {
-		for (const suite of suitesWith(file).filter(this.isAsked)) {
-			this.changed.add(suite);
-			void bundleAhead(suite);
-		}
+		const suites = suitesWith(file).filter(this.isAsked);
+		if (suites.length === 0) return [];
+		for (const suite of suites) this.changed.add(suite);
+		// the worker meets the same mistake, and reports it
+		const made = makeScript(file).catch(() => {});
+		this.scripts = Promise.all([this.scripts, made]);
 		this.schedule();
 		return [];
 	}
@@ -56,6 +61,7 @@ export class Rerunner {
 
 	private async rerun(): Promise<void> {
 		const { vitest, changed } = this;
+		await this.scripts;
 		if (vitest === null || changed.size === 0) return;
 		const specs = [...changed].flatMap((suite) =>
 			vitest.getModuleSpecifications(suite),

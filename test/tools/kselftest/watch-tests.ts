@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * Goal: a run that watches answers an edit.
- * Method: a folder of two suites, one of which imports a module; the module is edited.
+ * Goal: a run that watches answers an edit, in the words of a run that does not.
+ * Method: a folder of suites, one of which imports a module; the module is edited. Where words are
+ * compared, the suites fail in every way that names a place, and the edit moves these places.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
 	EXPECT_FALSE,
+	EXPECT_STREQ,
 	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
@@ -18,6 +20,9 @@ import {
 } from '../../kselftest_harness.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+// coverage does without bundles, and a run that watches lives on what replaces them
+const env = { ...process.env, NODE_V8_COVERAGE: '' };
 
 function suiteText(importing: string): string {
 	const harness = join(root, 'test/kselftest_harness.ts');
@@ -38,11 +43,7 @@ class Watching {
 		this.child = spawn(
 			process.execPath,
 			[join(root, 'tools/kproto.js'), 'kselftest', '--dir', dir, '--watch'],
-			// coverage does without bundles, and a run that watches lives on them
-			{
-				env: { ...process.env, NODE_V8_COVERAGE: '' },
-				stdio: ['pipe', 'pipe', 'ignore'],
-			},
+			{ env, stdio: ['pipe', 'pipe', 'ignore'] },
 		);
 		this.child.stdout?.on('data', (chunk: Buffer) => {
 			this.output += chunk.toString();
@@ -66,6 +67,12 @@ class Watching {
 	stop(): void {
 		this.child.kill();
 	}
+}
+
+/** What a run that does not watch prints. */
+function oneShot(dir: string): string {
+	const command = [join(root, 'tools/kproto.js'), 'kselftest', '--dir', dir];
+	return spawnSync(process.execPath, command, { env, encoding: 'utf8' }).stdout;
 }
 
 /** A folder of suites, and who watches it. */
@@ -101,4 +108,73 @@ TEST_F(folder, 'edit_runs_the_suites_that_import_the_file', async ({ dir, watchi
 	EXPECT_FALSE(broken.includes('other-tests'));
 	writeFileSync(join(dir, 'one.ts'), 'export const value = 1; // again\n');
 	EXPECT_TRUE((await watching.verdict()).includes('# Totals: pass:1 fail:0'));
+});
+
+/** A folder in the tree, so that places in it are told, and who watches it. */
+class Places {
+	dir!: string;
+	watching!: Watching;
+}
+
+/** A module whose functions go wrong, and a suite that calls them. */
+const wrong = `
+import { WARN_ON } from '${root}include/linux/bug.ts';
+export function value(): number { return 1; }
+export function warns(): void { WARN_ON(value() === 1, 'here'); }
+export function throws(): never { throw new RangeError('there'); }
+`;
+const wrongSuite = `
+import { test } from 'vitest';
+import { boot } from '${root}init/main.ts';
+import { EXPECT_EQ, TEST } from '${root}test/kselftest_harness.ts';
+import { namedMachine } from '${root}tools/machines/index.ts';
+import { throws, value, warns } from './one.ts';
+TEST('fails', () => { EXPECT_EQ(2, value()); });
+TEST('warns', () => { boot(namedMachine('standard')); EXPECT_EQ(1, value()); warns(); });
+TEST('throws', () => { EXPECT_EQ(1, value()); throws(); });
+test('of vitest itself', () => { throws(); });
+`;
+
+const places = FIXTURE('places', () => new Places());
+
+FIXTURE_SETUP(places, (self) => {
+	// git, the linter and the compiler leave this folder alone
+	mkdirSync(join(root, 'coverage'), { recursive: true });
+	self.dir = mkdtempSync(join(root, 'coverage/watch-'));
+	mkdirSync(join(self.dir, 'mm'));
+	writeFileSync(join(self.dir, 'mm/one.ts'), wrong);
+	writeFileSync(join(self.dir, 'mm/wrong-tests.ts'), wrongSuite);
+	self.watching = new Watching(self.dir);
+});
+
+FIXTURE_TEARDOWN(places, ({ dir, watching }) => {
+	watching.stop();
+	rmSync(dir, { recursive: true });
+});
+
+TEST_F(places, 'failures_are_told_in_the_words_of_a_one_shot_run', async ({ dir, watching }) => {
+	await watching.verdict();
+	const place = `${dir.slice(root.length)}/mm/one.ts`;
+	for (const lines of [1, 4]) {
+		const above = '// moved\n'.repeat(lines);
+		writeFileSync(join(dir, 'mm/one.ts'), above + wrong);
+		const seen = await watching.verdict();
+		EXPECT_TRUE(
+			seen.includes(`mm/wrong-tests.ts:7:fails:Expected 2 (2) == value() (1)`),
+		);
+		EXPECT_TRUE(seen.includes(`WARNING: mm/one.ts:${lines + 4} at warns: here`));
+		EXPECT_TRUE(seen.includes(`${place}:${lines + 5}:throws:RangeError: there`));
+		EXPECT_TRUE(seen.includes(`at throws (${place}:${lines + 5}:41)`));
+		EXPECT_STREQ(oneShot(dir), seen);
+	}
+});
+
+TEST_F(places, 'mistake_is_told_and_its_repair_is_noticed', async ({ dir, watching }) => {
+	await watching.verdict();
+	writeFileSync(join(dir, 'mm/one.ts'), `${wrong}export const = 1;\n`);
+	const seen = await watching.verdict();
+	EXPECT_TRUE(seen.includes('not ok 1 mm/wrong-tests'));
+	EXPECT_STREQ(oneShot(dir), seen);
+	writeFileSync(join(dir, 'mm/one.ts'), `${wrong}// repaired\n`);
+	EXPECT_TRUE((await watching.verdict()).includes('# Totals: pass:0 fail:4'));
 });
