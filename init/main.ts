@@ -9,7 +9,8 @@
  */
 import type { MachineDescription } from '../arch/sim/description.ts';
 import { Machine, makeMachine } from '../arch/sim/machine.ts';
-import { dmaInit } from '../drivers/iommu/probe.ts';
+import { type DmaOptions, dmaInit } from '../drivers/iommu/probe.ts';
+import { pcie_portdrv_init } from '../drivers/pci/pcie/portdrv.ts';
 import { pciInit } from '../drivers/pci/probe.ts';
 import { pciShutdownCheck } from '../drivers/pci/shutdown.ts';
 import { task_struct } from '../include/linux/sched.ts';
@@ -27,9 +28,15 @@ import { dmaShutdownCheck } from '../kernel/dma/debug.ts';
 import { lockShutdownCheck } from '../kernel/locking/shutdown.ts';
 import { schedShutdownCheck } from '../kernel/sched/shutdown.ts';
 import { memInit, memShutdownCheck } from '../mm/mm_init.ts';
+import { parseCommandLine } from './cmdline.ts';
 
 /** What each subsystem does at boot, in this order. */
-const bootHooks: readonly ((machine: Machine) => void)[] = [memInit, pciInit, dmaInit];
+const bootHooks: readonly ((machine: Machine, dma: DmaOptions) => void)[] = [
+	memInit,
+	pciInit,
+	dmaInit,
+	pcie_portdrv_init,
+];
 
 /** What each subsystem looks for at shutdown, in this order: users before what they use. */
 const shutdownChecks: readonly (() => void)[] = [
@@ -44,6 +51,8 @@ const shutdownChecks: readonly (() => void)[] = [
 export interface BootOptions {
 	/** Proposals that are switched on. */
 	readonly proposals?: readonly FeatureName[];
+	/** The kernel's command line: `pci=…`, `swiotlb=…` (init/cmdline.ts). */
+	readonly cmdline?: string;
 	/** Single switches, against the profile. */
 	readonly features?: Partial<FeatureSet>;
 	/** References, mappings and locks remember where they were taken; slower. */
@@ -103,7 +112,8 @@ export function boot(
 	world.trackOrigins = options.trackOrigins ?? false;
 	installWorld(world);
 	try {
-		for (const hook of bootHooks) hook(below);
+		const dma = parseCommandLine(options.cmdline ?? '');
+		for (const hook of bootHooks) hook(below, dma);
 	} catch (error) {
 		installWorld(null);
 		throw error;

@@ -77,6 +77,8 @@ export interface BarDescription {
 export interface AcsDescription {
 	cap: number;
 	control: number;
+	/** Control bits that software can change; absent: those of the capability, as PCIe has it. */
+	writable?: number;
 }
 
 /** Forwarding windows of a bridge, as [first, last] bus address; null: closed. */

@@ -136,7 +136,7 @@ const deviceShape = record(
 		header: oneOf(0, 1),
 		pcieType: oneOf(-1, 0, 1, 4, 5, 6, 7, 8, 9, 10),
 		parent: nullOr(bdf),
-		acs: nullOr(record({ cap: number, control: number })),
+		acs: nullOr(record({ cap: number, control: number }, { writable: number })),
 		bars: listOf(barShape),
 	},
 	{

@@ -20,19 +20,34 @@ export interface BoundDriver extends device_driver {
 }
 
 /**
+ * Bind a driver that has no probe(): what the core does before it would call it.
+ *
+ * @param drv - the driver
+ * @param dev - a device without one
+ * @returns what configuring its DMA returned; other than 0: it is not bound
+ */
+export function attachWithoutProbe(drv: device_driver, dev: device): int {
+	dev.driver = drv;
+	const ret = dev.bus?.dma_configure?.(dev) ?? 0;
+	if (ret) dev.driver = null;
+	return ret;
+}
+
+/**
  * Bind a driver to a device.
  *
  * @param drv - the driver
  * @param dev - the device
  * @retval 0 bound
  * @retval -EBUSY another driver is bound
- * @returns else what probe() returned
+ * @returns else what configuring the device's DMA or probe() returned
  * @context May sleep.
  * @kernel drivers/base/dd.c
  */
 export function* device_driver_attach(drv: BoundDriver, dev: device): Sim<int> {
 	if (dev.driver !== null) return -EBUSY;
-	dev.driver = drv;
+	const error = attachWithoutProbe(drv, dev);
+	if (error) return error;
 	const ret = drv.probe === undefined ? 0 : yield* drv.probe(dev);
 	if (ret === 0) return 0;
 	yield* devres_release_all(dev);

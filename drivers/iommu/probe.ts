@@ -42,6 +42,9 @@ import { hardwareOf, makeHardwareDomain } from './hardware.ts';
 const PCI_EXP_TYPE_PCI_BRIDGE = 7;
 const PCI_EXP_TYPE_PCIE_BRIDGE = 8;
 
+/** Base and sub-class of an IOMMU that shows as a function. */
+const PCI_CLASS_SYSTEM_IOMMU = 0x0806;
+
 /** Domains of the installed world, by segment and requester id. */
 const domains = perWorld(() => new Map<number, iommu_domain>());
 
@@ -67,16 +70,20 @@ function requesterKey(dev: device): number {
 }
 
 /**
- * Give a device its default domain.
+ * Configure a device's DMA, and give it its default domain.
  *
- * @param dev - a device that was just added
+ * @param dev - a device that was just added: with or without an IOMMU if the kernel runs already
  * @retval 0 attached, or no IOMMU translates for it
  * @retval -EINVAL it is attached already
  * @kernel drivers/iommu/iommu.c
  */
 export function iommu_probe_device(dev: device): int {
 	const iommu = machineIommu();
-	if (iommu === null || iommu.domains === 'identity' || !dev_is_pci(dev)) return 0;
+	if (!dev_is_pci(dev)) return 0;
+	dev.bus?.dma_configure?.(dev);
+	if (iommu === null || iommu.domains === 'identity') return 0;
+	// The IOMMU's own function (AMD has one): it does not translate for itself.
+	if (to_pci_dev(dev).class >> 8 === PCI_CLASS_SYSTEM_IOMMU) return 0;
 	if (WARN_ON(dev.iommu_domain !== null, 'device has a domain')) return -EINVAL;
 	const key = requesterKey(dev);
 	let domain = domains().get(key);
@@ -174,6 +181,6 @@ export function dmaSetup(options: DmaOptions): void {
 export function dmaInit(machine: Machine, options: DmaOptions = {}): void {
 	dmaSetup(options);
 	Object.assign(dmaPages(), { alloc: alloc_pages, free: __free_pages });
-	if (machine.iommu === null || machine.iommu.domains === 'identity') return;
+	if (machine.iommu === null) return;
 	for (const pdev of pciBus().devices) iommu_probe_device(pdev.dev);
 }

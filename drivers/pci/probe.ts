@@ -4,7 +4,7 @@
  *
  * Guarantee: after pciInit() every function of the machine has one pci_dev, with its BARs as CPU
  * addresses; the devices of a bus stand in the order in which they were found, which decides who
- * speaks for a host bridge; ACS is set up as an IOMMU and the command line want it.
+ * speaks for a host bridge; before v7.3 ACS is set up as an IOMMU and the command line want it.
  * Mechanism: ids, header type, capability offsets and BARs are taken from the function's decoded
  * registers, which are what its configuration space shows: booting makes no config space.
  * Duty: boot calls pciInit() once, after `pci=` was read and before drivers are bound.
@@ -37,9 +37,12 @@ import {
 	pci_bus_type,
 	pci_dev,
 	pci_host_bridge,
+	pciBusOperations,
 	resource_entry,
 } from '../../include/linux/pci.ts';
+import { feature } from '../../include/sim/world.ts';
 import { pci_enable_acs, pci_request_acs } from './acs.ts';
+import { pci_dma_configure } from './pci-driver.ts';
 import { type PciBusState, pciBus } from './search.ts';
 
 const vendors: Readonly<Record<CpuModel['vendor'], number>> = {
@@ -72,7 +75,9 @@ export function pciInit(machine: Machine): void {
 	for (const host of machine.fabric.hosts)
 		state.host_bridges.push(scanHostBridge(state, host));
 	linkVirtualFunctions(state);
-	for (const dev of state.devices) pci_enable_acs(dev);
+	pciBusOperations().dma_configure = pci_dma_configure;
+	if (!feature('pci_acs_at_dma_configure'))
+		for (const dev of state.devices) pci_enable_acs(dev);
 }
 
 /** The machine's function below a pci_dev: where device models and the fabric are found. */

@@ -11,6 +11,8 @@ import type { dma_addr_t, int, u64, unsigned_int, unsigned_long } from './types.
  */
 export interface bus_type {
 	readonly name: string;
+	/** Set a device's DMA up, before a driver is bound to it and when an IOMMU is looked for. */
+	dma_configure?(dev: device): int;
 }
 
 /**

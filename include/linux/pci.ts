@@ -12,6 +12,7 @@
  * Resources are CPU addresses; what a device sees on its bus is pci_bus_address(): the host
  * bridge's window has an offset between the two, and it need not be zero.
  */
+import { perWorld } from '../sim/world.ts';
 import {
 	PCI_EXP_FLAGS_TYPE,
 	PCI_HEADER_TYPE_BRIDGE,
@@ -67,8 +68,16 @@ export interface configSpace {
 	writeConfig(where: number, size: number, value: number): void;
 }
 
+/** Operations of the bus that are not header code: enumeration fills them in. */
+export const pciBusOperations = perWorld(() => ({
+	dma_configure: null as ((dev: device) => int) | null,
+}));
+
 /** The bus type of PCI devices. */
-export const pci_bus_type: bus_type = Object.freeze({ name: 'pci' });
+export const pci_bus_type: bus_type = Object.freeze({
+	name: 'pci',
+	dma_configure: (dev: device): int => pciBusOperations().dma_configure?.(dev) ?? 0,
+});
 
 /**
  * A window of a host bridge: CPU addresses that it forwards, and their offset to bus addresses.

@@ -54,6 +54,8 @@ export const features = {
 	p2pdma_map_none: 'enum pci_p2pdma_map_type has NONE, so its later values moved by one',
 	p2pdma_whitelist_2025:
 		'the host-bridge whitelist has the DSA, IAX, QAT, Google and NVIDIA rows',
+	pci_acs_at_dma_configure:
+		'ACS is set up when DMA of a device is configured, at IOMMU probing and at driver binding, instead of at enumeration',
 	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
 	test_hmm_large:
 		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64',
@@ -106,6 +108,7 @@ const v7_3: readonly FeatureName[] = [
 	'p2pdma_provider',
 	'p2pdma_map_none',
 	'p2pdma_whitelist_2025',
+	'pci_acs_at_dma_configure',
 	'odp_hmm_dma_map',
 	'test_hmm_large',
 ];

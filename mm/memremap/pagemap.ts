@@ -8,7 +8,7 @@
  *   memunmap_pages   kill ref ── put the idle pages' refs ── wait for 0 ── unplug
  * ```
  */
-import { fileReport, WARN_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
+import { fileReport, oops, WARN_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { completion, init_completion } from '../../include/linux/completion.ts';
 import type { device } from '../../include/linux/device.ts';
 import { EEXIST, EINVAL, ENOMEM, ENXIO } from '../../include/linux/errno.ts';
@@ -21,7 +21,7 @@ import {
 	MEMORY_DEVICE_PRIVATE,
 	type range,
 } from '../../include/linux/memremap.ts';
-import { memoryMap } from '../../include/linux/mmzone.ts';
+import { memoryMap, pfn_valid } from '../../include/linux/mmzone.ts';
 import {
 	percpu_ref,
 	percpu_ref_exit,
@@ -114,9 +114,21 @@ export function pgmap_pfn_valid(pgmap: dev_pagemap, pfn: unsigned_long): boolean
 	return false;
 }
 
-/** Take a range out of the memory map, and with it out of the look-up by PFN. */
+/** Where the struct pages are: vmemmap_base of x86-64 without KASLR, 64 bytes each. */
+const VMEMMAP_BASE = 0xffff_ea00_0000_0000n;
+
+/**
+ * Take a range out of the memory map, and with it out of the look-up by PFN. The kernels look at the
+ * zone of its first page; a range of less than a page has been given none.
+ */
 function* pageunmap_range(pgmap: dev_pagemap, range_id: int): Sim<void> {
-	memoryMap().remove(Number(pfn_first(pgmap, range_id)));
+	const first = pfn_first(pgmap, range_id);
+	if (!pfn_valid(first))
+		oops(
+			`BUG: unable to handle page fault for address: ${(VMEMMAP_BASE + first * 64n).toString(16)}`,
+			['The range is shorter than a page: it has no struct page to look at.'],
+		);
+	memoryMap().remove(Number(first));
 	yield* synchronize_rcu();
 }
 
@@ -161,6 +173,7 @@ function add_pages(pgmap: dev_pagemap, r: range): int {
 		)
 	)
 		return -EINVAL;
+	if (start === end) return 0;
 	if (intersects(r, false)) return -EEXIST;
 	memoryMap().add({
 		start: Number(start),

@@ -18,6 +18,7 @@ interface Family {
 const families: Readonly<Record<string, () => Promise<Family>>> = {
 	hmm: () => import('./hmm/main.ts'),
 	proposal: () => import('./proposal/main.ts'),
+	p2p: () => import('./p2p/main.ts'),
 };
 
 /**

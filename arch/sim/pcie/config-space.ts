@@ -8,7 +8,8 @@
  *     1xx  ATS extended capability, if there is one
  *
  * Guarantee: reading back gives what was written, except in read-only bits, which keep their value: BAR
- * bits below the size (so sizing by all ones works), ACS control bits without their capability bit.
+ * bits below the size (so sizing by all ones works), ACS control bits without their capability bit
+ * (unless the description says that this hardware takes them).
  *
  * Mechanism: the bytes are made on the first access, from the function's decoded registers; every write
  * updates the decoded registers, and the fabric routes by those.
@@ -56,6 +57,8 @@ export interface BarRegister {
 export interface AcsRegisters {
 	capability: number;
 	control: number;
+	/** Control bits that software can change. */
+	writable: number;
 	/** Egress control vector, one bit a port, in 32-bit words. */
 	egress: Uint32Array;
 }
@@ -248,7 +251,7 @@ export class ConfigSpace {
 		const acs = acsOffset(r);
 		if (acs !== 0 && r.acs !== null) {
 			if (dword === acs + 4)
-				return ((r.acs.capability & ACS_CONTROL_BITS) << 16) >>> 0;
+				return ((r.acs.writable & ACS_CONTROL_BITS) << 16) >>> 0;
 			const word = (dword - acs - 8) >> 2;
 			const egress = r.acs.capability & PCI_ACS_EC ? r.acs.egress.length : 0;
 			if (dword >= acs + 8 && word < egress) return 0xffff_ffff;

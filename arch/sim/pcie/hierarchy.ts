@@ -301,6 +301,7 @@ function makeAcs(d: AcsDescription): AcsRegisters {
 	return {
 		capability: d.cap,
 		control: d.control,
+		writable: d.writable ?? d.cap,
 		egress: new Uint32Array(Math.ceil(bits / 32)),
 	};
 }

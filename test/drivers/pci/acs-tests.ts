@@ -4,10 +4,13 @@
  * command line. Method: one root port with capability 0x5f (no egress control), as the recorded
  * machines have it, and a table of command lines.
  */
+
+import { attachWithoutProbe } from '../../../drivers/base/dd.ts';
 import { pci_read_config_word, pci_write_config_word } from '../../../drivers/pci/access.ts';
 import { pci_acs_enabled, pci_acs_path_enabled } from '../../../drivers/pci/acs.ts';
 import { outParam } from '../../../include/linux/types.ts';
-import { world } from '../../../include/sim/world.ts';
+import type { ProfileName } from '../../../include/sim/feature.ts';
+import { installWorld, world } from '../../../include/sim/world.ts';
 import {
 	PCI_ACS_CTRL,
 	PCI_ACS_DT,
@@ -15,6 +18,7 @@ import {
 	PCI_ACS_RR,
 	PCI_ACS_SV,
 } from '../../../include/uapi/linux/pci_regs.ts';
+import { boot } from '../../../init/main.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
@@ -114,24 +118,78 @@ FIXTURE_VARIANT_ADD(params, 'config_without_flags', {
 	log: ['ACS Flags missing'],
 });
 
+/** Boot with words on the command line; RP0 has ACS, nobody else. */
+function bootWith(profile: ProfileName, iommu: boolean, found: number, pci: string): void {
+	const d = standardMachine({ iommu });
+	for (const one of d.devices)
+		one.acs = one.bdf === rp ? { cap: 0x5f, control: found } : null;
+	installWorld(null);
+	boot(d, profile, { cmdline: `pci=${pci}` });
+}
+
+/** What the log says of RP0, by the name in front. */
+function said(driver: string): string {
+	const front = `${driver} ${rp}: `;
+	const lines = world().log.filter((line) => line.startsWith(front));
+	return lines.map((line) => line.slice(front.length)).join('|');
+}
+
 TEST_F(params, 'control_word_after_boot', (_self, v) => {
-	for (const iommu of [false, true]) {
-		const d = standardMachine({ iommu });
-		for (const one of d.devices) {
-			if (one.bdf === rp) one.acs = { cap: 0x5f, control: v.found };
-			else one.acs = null;
+	for (const profile of ['v6.12', 'v7.3'] as const)
+		for (const iommu of [false, true]) {
+			bootWith(profile, iommu, v.found, v.pci);
+			EXPECT_EQ(iommu ? v.iommu : v.bare, control('RP0'));
 		}
-		bootPci(d, 'v7.3', v.pci);
-		EXPECT_EQ(iommu ? v.iommu : v.bare, control('RP0'));
-		const lines = world().log.filter((line) => line.startsWith(`pci ${rp}: `));
-		EXPECT_EQ(v.log.join('|'), lines.map((line) => line.split(': ')[1]).join('|'));
+});
+
+TEST_F(params, 'v6_12_configures_at_enumeration', (_self, v) => {
+	for (const iommu of [false, true]) {
+		bootWith('v6.12', iommu, v.found, v.pci);
+		EXPECT_EQ(v.log.join('|'), said('pci'));
+		EXPECT_EQ('', said('pcieport'));
 	}
 });
 
+TEST_F(params, 'v7_3_configures_at_binding_and_before_that_for_an_iommu', (_self, v) => {
+	bootWith('v7.3', false, v.found, v.pci);
+	EXPECT_EQ('', said('pci'));
+	EXPECT_EQ(v.log.join('|'), said('pcieport'));
+	bootWith('v7.3', true, v.found, v.pci);
+	EXPECT_EQ(v.log.join('|'), said('pci'));
+	EXPECT_EQ(
+		v.log.length,
+		said('pcieport')
+			.split('|')
+			.filter((line) => line !== '').length,
+	);
+});
+
+TEST('v7_3_second_time_begins_with_the_word_of_the_first', () => {
+	const pci = `disable_acs_redir=${rp},config_acs=0011111@${rp}`;
+	bootWith('v7.3', true, 0, pci);
+	EXPECT_EQ('Configured ACS to 0x0000|Configured ACS to 0x001f', said('pci'));
+	EXPECT_EQ('Configured ACS to 0x0013|Configured ACS to 0x001f', said('pcieport'));
+});
+
+TEST('v7_3_device_without_driver_and_iommu_is_never_configured', () => {
+	for (const [profile, word] of [
+		['v6.12', 0],
+		['v7.3', 0x0c],
+	] as const) {
+		installWorld(null);
+		const d = standardMachine({ acs: { GPU0: 0x0c } });
+		boot(d, profile, { cmdline: 'pci=disable_acs_redir=pci:0:0' });
+		EXPECT_EQ(word, control('GPU0'));
+	}
+	EXPECT_EQ(0, attachWithoutProbe({ name: 'gpu' }, dev('GPU0').dev));
+	EXPECT_EQ(0, control('GPU0'));
+});
+
 TEST('unreadable_parameter_is_said_once', () => {
-	bootPci(standardMachine(), 'v7.3', 'disable_acs_redir=nonsense');
-	const said = world().log.filter((line) => line.includes("Can't parse ACS command line"));
-	EXPECT_EQ(1, said.length);
+	installWorld(null);
+	boot(standardMachine(), 'v7.3', { cmdline: 'quiet pci=disable_acs_redir=nonsense' });
+	const lines = world().log.filter((line) => line.includes("Can't parse ACS command line"));
+	EXPECT_EQ(1, lines.length);
 });
 
 TEST('unknown_pci_option_is_said', () => {
@@ -143,11 +201,9 @@ TEST('unknown_pci_option_is_said', () => {
 
 TEST('path_form_names_the_function_below', () => {
 	const below = `${at.RP0}/00.0/01.0`;
-	bootPci(
-		standardMachine({ acs: { DSP0: 0x0c, DSP1: 0x0c } }),
-		'v7.3',
-		`disable_acs_redir=${below}`,
-	);
+	const d = standardMachine({ acs: { DSP0: 0x0c, DSP1: 0x0c } });
+	installWorld(null);
+	boot(d, 'v7.3', { cmdline: `pci=noats pci=disable_acs_redir=${below}` });
 	EXPECT_EQ(0x0c, control('DSP0'));
 	EXPECT_EQ(0, control('DSP1'));
 });
