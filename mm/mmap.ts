@@ -58,6 +58,7 @@ import { shmem_zero_setup } from './shmem.ts';
 import {
 	accountable_mapping,
 	sysctl_max_map_count,
+	unmap_region,
 	vm_area_alloc,
 	vm_area_free,
 	vma_link_file,

@@ -68,10 +68,14 @@ export interface configSpace {
 	writeConfig(where: number, size: number, value: number): void;
 }
 
-/** Operations of the bus that are not header code: enumeration fills them in. */
-export const pciBusOperations = perWorld(() => ({
-	dma_configure: null as ((dev: device) => int) | null,
-}));
+/** Operations of the bus that are not header code. */
+export class PciBusOperations {
+	/** pci_dma_configure(), once enumeration has filled it in. */
+	dma_configure: ((dev: device) => int) | null = null;
+}
+
+/** Operations of the installed world's bus. */
+export const pciBusOperations = perWorld(() => new PciBusOperations());
 
 /** The bus type of PCI devices. */
 export const pci_bus_type: bus_type = Object.freeze({

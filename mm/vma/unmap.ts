@@ -112,6 +112,25 @@ export function* vms_complete_munmap_vmas(
 }
 
 /**
+ * Empty the page tables of a VMA that never came into the address space: a driver's mmap() failed
+ * after it had mapped something.
+ *
+ * @param mm - address space
+ * @param vma - its neighbours are those that are there
+ * @context Sleeps. The mmap lock is held for writing.
+ * @kernel mm/vma.c
+ */
+export function* unmap_region(mm: mm_struct, vma: vm_area_struct): Sim<void> {
+	const at = vmaIndex(mm, vma.vm_start);
+	const tlb = tlb_gather_mmu(mm);
+	yield* unmap_vmas(tlb, [vma], vma.vm_start, vma.vm_end);
+	const floor = mm.vmas[at - 1]?.vm_end ?? FIRST_USER_ADDRESS;
+	const ceiling = mm.vmas[at]?.vm_start ?? USER_PGTABLES_CEILING;
+	yield* free_pgtables(tlb, [vma], floor, ceiling);
+	yield* tlb_finish_mmu(tlb);
+}
+
+/**
  * Unmap a range.
  *
  * @param mm - address space

@@ -7,6 +7,7 @@
  * | --- | --- |
  * | objects.ts | struct pci_p2pdma, pci_p2pdma_pagemap, to_p2p_pgmap |
  * | sysfs.ts | size_show, available_show, published_show |
+ * | mmap.ts | p2pmem_alloc_mmap |
  * | enable.ts | pci_p2pdma_enable_store, pci_p2pdma_enable_show |
  * | provider.ts | pci_p2pdma_release, pcim_p2pdma_init, pcim_p2pdma_provider |
  * | memory.ts | p2pdma_folio_free (v6.12: p2pdma_page_free), pci_p2pdma_unmap_mappings, pci_p2pdma_setup_pool, pci_p2pdma_add_resource |

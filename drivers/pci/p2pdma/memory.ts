@@ -52,6 +52,7 @@ import {
 } from '../../../kernel/genalloc.ts';
 import { devm_memremap_pages, devm_memunmap_pages } from '../../../mm/memremap.ts';
 import { devm_add_action_or_reset } from '../../base/devres.ts';
+import { P2pmemFile, removeP2pmemAllocate } from './mmap.ts';
 import { p2pdmaOf, pci_p2pdma, pci_p2pdma_pagemap, to_p2p_pgmap } from './objects.ts';
 import {
 	makeProvider,
@@ -59,7 +60,6 @@ import {
 	pcim_p2pdma_init,
 	pcim_p2pdma_provider,
 } from './provider.ts';
-import { unmapUserMappings } from './sysfs.ts';
 
 /** Give a page back to its pool: nobody has it any more. */
 function freePage(p: page): void {
@@ -103,7 +103,7 @@ const p2pdma_pgmap_ops: dev_pagemap_ops = Object.freeze({
  * @kernel drivers/pci/p2pdma.c
  */
 function* pci_p2pdma_unmap_mappings(pdev: pci_dev): Sim<void> {
-	yield* unmapUserMappings(pdev);
+	yield* removeP2pmemAllocate(pdev);
 }
 
 /**
@@ -118,16 +118,20 @@ function* pci_p2pdma_unmap_mappings(pdev: pci_dev): Sim<void> {
 function pci_p2pdma_setup_pool(pdev: pci_dev): int {
 	const p2pdma = p2pdmaOf(pdev) as pci_p2pdma;
 	if (p2pdma.pool !== null) return 0;
-	p2pdma.pool = makePool(pdev);
+	p2pdma.pool = makePool(pdev, p2pdma);
 	return p2pdma.pool === null ? -ENOMEM : 0;
 }
 
 /** A pool, and the sysfs folder that shows it. */
-function makePool(pdev: pci_dev): gen_pool | null {
+function makePool(pdev: pci_dev, p2pdma: pci_p2pdma): gen_pool | null {
 	const pool = gen_pool_create(Number(PAGE_SHIFT), pdev.dev.numa_node);
-	if (pool === null || !shouldFail('sysfs_create_group')) return pool;
-	gen_pool_destroy(pool);
-	return null;
+	if (pool === null) return null;
+	if (shouldFail('sysfs_create_group')) {
+		gen_pool_destroy(pool);
+		return null;
+	}
+	p2pdma.allocate = new P2pmemFile(pdev);
+	return pool;
 }
 
 /**
@@ -142,7 +146,7 @@ function* pci_p2pdma_setup(pdev: pci_dev): Sim<int> {
 	if (pdev.p2pdma !== null) return 0;
 	if (shouldFail('devm_kzalloc')) return -ENOMEM;
 	const p2p = new pci_p2pdma();
-	p2p.pool = makePool(pdev);
+	p2p.pool = makePool(pdev, p2p);
 	if (p2p.pool === null) return -ENOMEM;
 	const ret = yield* devm_add_action_or_reset(pdev.dev, pci_p2pdma_release, pdev);
 	if (ret) return ret;

@@ -30,6 +30,8 @@ export class pci_p2pdma {
 	 * driver is bound. An xarray in C; here only what is atomic is ever done with it.
 	 */
 	map_types: Map<number, pci_p2pdma_map_type> = new Map();
+	/** The file p2pmem/allocate (class P2pmemFile of mmap.ts), made with the pool. */
+	allocate: object | null = null;
 	/** One a BAR (v7.3); null where the BAR is no memory. */
 	mem: (p2pdma_provider | null)[] = new Array(PCI_STD_NUM_BARS).fill(null);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * The attributes of /sys/bus/pci/devices/<function>/p2pmem: size, available, published.
+ * The attributes of /sys/bus/pci/devices/<function>/p2pmem that are read: size, available,
+ * published. The fourth, allocate, is mapped (mmap.ts).
  *
  * Each shows what the kernel's file reads as, newline included; a function without registered
  * memory has no such folder, which is null here.
  */
 import type { pci_dev } from '../../../include/linux/pci.ts';
-import type { Sim } from '../../../include/sim/schedule.ts';
 import { gen_pool_avail, gen_pool_size } from '../../../kernel/genalloc.ts';
 import { p2pdmaOf, type pci_p2pdma } from './objects.ts';
 
@@ -30,14 +30,4 @@ export function p2pmemAttribute(pdev: pci_dev, name: string): string | null {
 	// The folder comes with the pool, not with the providers.
 	if (show === undefined || p2pdma === null || p2pdma.pool === null) return null;
 	return `${show(p2pdma)}\n`;
-}
-
-/**
- * Remove the `allocate` file, and with it what users mapped through it. The file is not modelled
- * yet, so there is nothing to unmap.
- *
- * @param pdev - the function
- */
-export function* unmapUserMappings(pdev: pci_dev): Sim<void> {
-	void pdev;
 }
