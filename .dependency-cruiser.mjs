@@ -14,6 +14,7 @@ const mm = [...kernel, 'mm', p2pdma];
 const base = [...kernel, 'drivers/base'];
 const buses = [...mm, 'drivers/base', 'drivers/pci'];
 const services = [...buses, 'drivers/iommu', 'drivers/dma-buf'];
+const fabrics = ['drivers/fabric'];
 const references = ['drivers/gpu', 'drivers/infiniband', 'drivers/nvme'];
 
 /** @type {[layer: string, may: string[], why: string, except?: string][]} */
@@ -31,12 +32,13 @@ const layers = [
 	['drivers/pci', buses, 'a bus knows no driver'],
 	['drivers/iommu', services, 'a service knows no driver'],
 	['drivers/dma-buf', services, 'a service knows no driver'],
+	['drivers/fabric', [...services, ...fabrics], 'a fabric knows no driver of its devices'],
 	...references.map((driver) => [
 		driver,
-		[...services, driver],
+		[...services, ...fabrics, driver],
 		'drivers meet only through the kernel',
 	]),
-	['lib', [...services, ...references, 'lib'], 'lib/ is under init/'],
+	['lib', [...services, ...fabrics, ...references, 'lib'], 'lib/ is under init/'],
 ];
 
 const model = '^(include|arch|kernel|mm|drivers|lib|init)/';

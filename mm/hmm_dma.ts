@@ -44,8 +44,8 @@ import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_NONE,
 	PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+	p2pdma_bus_addr,
 	type p2pdma_provider,
-	pci_p2pdma_bus_addr_map,
 	type pci_p2pdma_map_state,
 } from '../include/linux/pci-p2pdma.ts';
 import { type dma_addr_t, type int, PAGE_SIZE, type size_t } from '../include/linux/types.ts';
@@ -173,7 +173,7 @@ export function hmm_dma_map_pfn(
 			break;
 		case PCI_P2PDMA_MAP_BUS_ADDR:
 			pfns[i] = word | HMM_PFN_P2PDMA_BUS | HMM_PFN_DMA_MAPPED;
-			return pci_p2pdma_bus_addr_map(p2pdma_state.mem as p2pdma_provider, paddr);
+			return p2pdma_bus_addr(p2pdma_state.mem as p2pdma_provider, paddr, dev);
 		default:
 			return DMA_MAPPING_ERROR;
 	}

@@ -240,6 +240,16 @@ export class PhysicalRam {
 		if (ranges.length > 1) this.ranges.sort((a, b) => a.startPfn - b.startPfn);
 	}
 
+	/**
+	 * Add memory that a device decodes at host physical addresses.
+	 *
+	 * @param range - page-aligned, apart from all that is there
+	 */
+	add(range: MemoryRange): void {
+		this.ranges.push(new RamRange(range));
+		this.ranges.sort((a, b) => a.startPfn - b.startPfn);
+	}
+
 	/** The range that a page frame number lies in, or null where there is no RAM. */
 	rangeOf(pfn: number): RamRange | null {
 		const ranges = this.ranges;

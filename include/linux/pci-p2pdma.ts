@@ -5,8 +5,11 @@
  * The functions of the C header are in drivers/pci/p2pdma/, its inline ones included, because a
  * header imports headers only: pci_p2pdma_state() is in drivers/pci/p2pdma/map_type.ts.
  */
+
+import type { Sim } from '../sim/schedule.ts';
 import type { device } from './device.ts';
 import type { dev_pagemap } from './memremap.ts';
+import { mutex } from './spinlock.ts';
 import type { dma_addr_t, phys_addr_t, u64 } from './types.ts';
 
 /** Only "not in the cache". */
@@ -29,6 +32,48 @@ export const PCI_P2PDMA_MAP_THRU_HOST_BRIDGE = 4;
 export type pci_p2pdma_map_type = 0 | 1 | 2 | 3 | 4;
 
 /**
+ * What a kind of fabric knows of memory behind it; PCI is one (drivers/pci/p2pdma/provider_ops.ts).
+ * Both are asked for a pair: provider and client. Neither answer may be kept past
+ * p2pdma_read_retry() without being attached.
+ *
+ * @proposed Documentation/proposals/fabric-provider.md
+ */
+export interface p2pdma_provider_ops {
+	readonly name: string;
+	/**
+	 * How a client reaches the memory now. Atomic.
+	 *
+	 * @param provider - the memory
+	 * @param dev - who accesses it; any kind of device
+	 * @returns BUS_ADDR: by bus_addr(), without the DMA API. THRU_HOST_BRIDGE: by the DMA API, as
+	 *   MMIO. NONE: by the DMA API, as RAM. NOT_SUPPORTED: not at all
+	 */
+	map_type(provider: p2pdma_provider, dev: device): pci_p2pdma_map_type;
+	/**
+	 * The address at which a client finds a byte: each pair may have its own.
+	 *
+	 * @param provider - the memory
+	 * @param paddr - CPU physical address of the byte's page frame, and offset
+	 * @param dev - the client, which map_type() answered BUS_ADDR for
+	 */
+	bus_addr(provider: p2pdma_provider, paddr: phys_addr_t, dev: device): dma_addr_t;
+}
+
+/**
+ * Somebody who holds addresses of a provider's memory.
+ *
+ * @proposed Documentation/proposals/fabric-provider.md
+ */
+export interface p2pdma_user {
+	readonly dev: device;
+	/**
+	 * Stop using every address of this provider that was had so far, and ask again when one is
+	 * needed. May sleep.
+	 */
+	invalidate(provider: p2pdma_provider): Sim<void>;
+}
+
+/**
  * Memory that peers may reach: all of one BAR.
  *
  * @kernel include/linux/pci-p2pdma.h
@@ -39,6 +84,15 @@ export class p2pdma_provider {
 	owner: device;
 	/** Bus address minus CPU address, modulo 2^64. */
 	bus_offset: u64;
+	/** null: PCI. @proposed */
+	ops: p2pdma_provider_ops | null = null;
+	/** What the ops keep. @proposed */
+	priv: object | null = null;
+	/** Goes up before an answer changes. @proposed */
+	seq: u64 = 0n;
+	/** Who holds addresses; covered by `lock`. @proposed */
+	users: p2pdma_user[] = [];
+	lock = new mutex('&provider->lock');
 
 	/**
 	 * @param owner - device whose memory it is
@@ -59,6 +113,8 @@ export class pci_p2pdma_map_state {
 	/** Provider that `map` is about. */
 	mem: p2pdma_provider | null = null;
 	map: pci_p2pdma_map_type = PCI_P2PDMA_MAP_UNKNOWN;
+	/** `seq` of `mem` when it was asked. @proposed */
+	seq: u64 = 0n;
 	/** v6.12: pagemap that `map` is about. */
 	pgmap: dev_pagemap | null = null;
 	/** v6.12: bus address minus CPU address. */
@@ -75,4 +131,23 @@ export class pci_p2pdma_map_state {
  */
 export function pci_p2pdma_bus_addr_map(provider: p2pdma_provider, paddr: phys_addr_t): dma_addr_t {
 	return BigInt.asUintN(64, (paddr as bigint) + provider.bus_offset);
+}
+
+/**
+ * The address at which a client finds a byte of a provider.
+ *
+ * @param provider - the provider
+ * @param paddr - CPU physical address of the byte
+ * @param dev - the client, for which the provider is PCI_P2PDMA_MAP_BUS_ADDR
+ * @proposed Documentation/proposals/fabric-provider.md
+ */
+export function p2pdma_bus_addr(
+	provider: p2pdma_provider,
+	paddr: phys_addr_t,
+	dev: device,
+): dma_addr_t {
+	const { ops } = provider;
+	return ops === null
+		? pci_p2pdma_bus_addr_map(provider, paddr)
+		: ops.bus_addr(provider, paddr, dev);
 }

@@ -60,6 +60,8 @@ export const features = {
 	test_hmm_large:
 		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64',
 	fix_s17: 'put right: the words of an owned device-private huge entry start at the page where the range starts, not at the first page of its folio',
+	fabric_provider:
+		'proposed: p2pdma_provider has ops, so that memory behind another fabric than PCIe is judged and addressed by it',
 	p2p_op_dma_dev:
 		'proposed: hmm_range.dma_dev and the op device_private_dma_pfn turn a device-private page into its P2P page',
 } as const;
@@ -70,6 +72,7 @@ export type FeatureName = keyof typeof features;
 /** What a proposal is written against. */
 export const featureNeeds: Readonly<Partial<Record<FeatureName, readonly FeatureName[]>>> = {
 	fix_s17: ['hmm_pmd_private'],
+	fabric_provider: ['p2pdma_provider'],
 	p2p_op_dma_dev: ['hmm_dma_flags', 'odp_hmm_dma_map', 'p2pdma_provider'],
 };
 

@@ -9,8 +9,8 @@ import { is_pci_p2pdma_page } from '../../include/linux/page-flags.ts';
 import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_NONE,
+	p2pdma_bus_addr,
 	type p2pdma_provider,
-	pci_p2pdma_bus_addr_map,
 	type pci_p2pdma_map_state,
 	type pci_p2pdma_map_type,
 } from '../../include/linux/pci-p2pdma.ts';
@@ -36,12 +36,14 @@ export function p2pSegment(
 	sg: scatterlist,
 ): pci_p2pdma_map_type {
 	const p = sg.page as page;
-	if (!is_pci_p2pdma_page(p)) return PCI_P2PDMA_MAP_NONE;
-	if (!feature('p2pdma_provider')) return pci_p2pdma_map_segment(state, dev, sg);
+	if (!feature('p2pdma_provider')) {
+		if (!is_pci_p2pdma_page(p)) return PCI_P2PDMA_MAP_NONE;
+		return pci_p2pdma_map_segment(state, dev, sg);
+	}
 
 	const type = pci_p2pdma_state(state, dev, p);
 	if (type === PCI_P2PDMA_MAP_BUS_ADDR) {
-		sg.dma_address = pci_p2pdma_bus_addr_map(state.mem as p2pdma_provider, sg_phys(sg));
+		sg.dma_address = p2pdma_bus_addr(state.mem as p2pdma_provider, sg_phys(sg), dev);
 		sg.dma_length = sg.length;
 		sg_dma_mark_bus_address(sg);
 	}

@@ -66,7 +66,7 @@ export function* addChunk(gpu: RefGpu): Sim<int> {
 		ranges: [region],
 		nr_range: 1,
 		ops: gpu.pagemapOps,
-		owner: gpu,
+		owner: gpu.owner,
 	});
 	const chunk = new GpuChunk(gpu, pagemap, region, gpu.nextVramPage, pages);
 	pagemap.container = chunk;

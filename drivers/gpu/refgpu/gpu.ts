@@ -118,6 +118,8 @@ export class RefGpu {
 	nextVramPage = 0;
 	readonly vramPages: number;
 	counters = new GpuCounters();
+	/** Owner of the private pages: this GPU, or what an interconnected group shares. */
+	owner: object;
 	/** Ops of the chunks' pagemaps. */
 	readonly pagemapOps: dev_pagemap_ops;
 
@@ -127,6 +129,7 @@ export class RefGpu {
 	 * @param pagemapOps - ops of the chunks' pagemaps
 	 */
 	constructor(pdev: pci_dev, silicon: GpuSilicon, pagemapOps: dev_pagemap_ops) {
+		this.owner = this;
 		this.pagemapOps = pagemapOps;
 		this.pdev = pdev;
 		this.silicon = silicon;

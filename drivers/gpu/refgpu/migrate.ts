@@ -161,7 +161,7 @@ export function* migrateToRam(vmf: vm_fault): Sim<vm_fault_t> {
 		end: vmf.address + PAGE_SIZE,
 		src,
 		dst,
-		pgmap_owner: gpu,
+		pgmap_owner: gpu.owner,
 		fault_page: vmf.page,
 		flags: MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
 	});
@@ -173,7 +173,7 @@ export function* migrateToRam(vmf: vm_fault): Sim<vm_fault_t> {
 
 	const spage = migrate_pfn_to_page(src[0]!);
 	if (spage !== null && src[0]! & MIGRATE_PFN_MIGRATE)
-		ret = yield* fetchPage(gpu, spage, dst);
+		ret = yield* fetchPage(chunkOf(spage).gpu, spage, dst);
 	// Also without a destination: the entry has to be put back.
 	yield* migrate_vma_pages(args);
 	gpu.counters.pagesToRam += countMoved(src, dst);
@@ -245,7 +245,7 @@ export function* migrateToVram(
 			end: stop,
 			src: new BigUint64Array(count),
 			dst: new BigUint64Array(count),
-			pgmap_owner: gpu,
+			pgmap_owner: gpu.owner,
 			flags: MIGRATE_VMA_SELECT_SYSTEM,
 		});
 		ret = yield* migrate_vma_setup(args);

@@ -48,6 +48,8 @@ export interface GpuOptions {
 	readonly vramSize?: bigint;
 	/** Bytes that the P2P window shows; 0: no window. Default: all that BAR and VRAM have. */
 	readonly windowSize?: bigint;
+	/** Owner of its private pages: that of its interconnect group. Default: nobody shares it. */
+	readonly owner?: object;
 }
 
 /** VRAM of a GPU whose BAR shows less, or nothing. */
@@ -88,6 +90,7 @@ export function* tryRefgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<Re
 		silicon,
 		feature('p2p_op_dma_dev') ? pagemapOpsP2p : pagemapOps,
 	);
+	if (options.owner !== undefined) gpu.owner = options.owner;
 	const shown = vramSize < barSize ? vramSize : barSize;
 	const windowSize = options.windowSize ?? shown;
 	// Without a window every page is still usable by this GPU; it just has no alias.

@@ -8,7 +8,11 @@
  */
 import type { device } from '../../../include/linux/device.ts';
 import type { page } from '../../../include/linux/mm_types.ts';
-import { is_pci_p2pdma_page, page_pgmap } from '../../../include/linux/page-flags.ts';
+import {
+	is_device_coherent_page,
+	is_pci_p2pdma_page,
+	page_pgmap,
+} from '../../../include/linux/page-flags.ts';
 import { dev_is_pci, to_pci_dev } from '../../../include/linux/pci.ts';
 import {
 	type pci_p2pdma_map_type as map_type,
@@ -23,7 +27,7 @@ import { HarnessError } from '../../../include/sim/report.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { loadMapType, map_types_idx } from './cache.ts';
 import { calc_map_type_and_dist } from './distance.ts';
-import { p2pdmaOf, to_p2p_pgmap } from './objects.ts';
+import { p2pdmaOf, pci_p2pdma_pagemap, to_p2p_pgmap } from './objects.ts';
 
 /**
  * How a device reaches a provider.
@@ -36,6 +40,19 @@ import { p2pdmaOf, to_p2p_pgmap } from './objects.ts';
  * @kernel drivers/pci/p2pdma.c
  */
 export function pci_p2pdma_map_type(provider: p2pdma_provider, dev: device): map_type {
+	// Before owner and client are taken for PCI functions: they need not be any.
+	const { ops } = provider;
+	return ops === null ? pciMapType(provider, dev) : ops.map_type(provider, dev);
+}
+
+/**
+ * The same for memory behind PCI, whatever ops the provider has.
+ *
+ * @param provider - the provider; its owner is a PCI function
+ * @param dev - who accesses it
+ * @context Atomic.
+ */
+export function pciMapType(provider: p2pdma_provider, dev: device): map_type {
 	const pdev = to_pci_dev(provider.owner);
 	const p2pdma = p2pdmaOf(pdev);
 	if (p2pdma === null) return PCI_P2PDMA_MAP_NOT_SUPPORTED;
@@ -58,9 +75,16 @@ export function pci_p2pdma_map_type(provider: p2pdma_provider, dev: device): map
  */
 export function __pci_p2pdma_update_state(state: pci_p2pdma_map_state, dev: device, p: page): void {
 	const { mem } = to_p2p_pgmap(page_pgmap(p));
-	if (state.mem === mem) return;
+	if (state.mem === mem && state.seq === mem.seq) return;
 	state.mem = mem;
+	state.seq = mem.seq;
 	state.map = pci_p2pdma_map_type(mem, dev);
+}
+
+/** Whether a page that is no P2P page belongs to a provider all the same: coherent memory may. */
+function hasProvider(p: page): boolean {
+	if (!is_device_coherent_page(p) || !feature('fabric_provider')) return false;
+	return page_pgmap(p).container instanceof pci_p2pdma_pagemap;
 }
 
 /**
@@ -75,7 +99,7 @@ export function __pci_p2pdma_update_state(state: pci_p2pdma_map_state, dev: devi
  * @since v6.17
  */
 export function pci_p2pdma_state(state: pci_p2pdma_map_state, dev: device, p: page): map_type {
-	if (!is_pci_p2pdma_page(p)) return PCI_P2PDMA_MAP_NONE;
+	if (!is_pci_p2pdma_page(p) && !hasProvider(p)) return PCI_P2PDMA_MAP_NONE;
 	__pci_p2pdma_update_state(state, dev, p);
 	return state.map;
 }
