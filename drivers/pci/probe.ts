@@ -122,6 +122,7 @@ function scanBus(
 		const child = new pci_bus();
 		child.parent = bus;
 		child.self = dev;
+		child.bridgesAbove = bus.bridgesAbove + 1;
 		child.number = fn.secondary;
 		child.domain_nr = bus.domain_nr;
 		bus.children.push(child);

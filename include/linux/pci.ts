@@ -140,6 +140,8 @@ export class pci_bus {
 	bridge: device | null = null;
 	number: u8 = 0;
 	domain_nr: int = 0;
+	/** Bridges above a function of this bus; not in C, which counts them each time. */
+	bridgesAbove = 0;
 }
 
 /**

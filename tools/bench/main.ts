@@ -7,6 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { bootRows, largeRows, pageRows } from './boot.ts';
 import { editRows } from './edit.ts';
+import { p2pdmaRows } from './p2pdma.ts';
 import type { Row } from './timing.ts';
 import { walkRows } from './walk.ts';
 
@@ -15,6 +16,7 @@ const groups: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
 	boot: bootRows,
 	page: pageRows,
 	large: largeRows,
+	p2pdma: p2pdmaRows,
 	edit: editRows,
 };
 

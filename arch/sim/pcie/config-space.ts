@@ -122,11 +122,14 @@ export class ConfigSpace {
 	 */
 	read(where: number, size: number): number {
 		checkAccess('readConfig', where, size);
-		if (where + size > this.bytes.length) return 2 ** (8 * size) - 1;
-		let value = 0;
-		for (let i = size - 1; i >= 0; i--)
-			value = value * 256 + (this.bytes[where + i] as number);
-		return value;
+		const { bytes } = this;
+		if (where + size > bytes.length) return 2 ** (8 * size) - 1;
+		const low = bytes[where] as number;
+		if (size === 1) return low;
+		const word = low | ((bytes[where + 1] as number) << 8);
+		if (size === 2) return word;
+		const high = (bytes[where + 2] as number) | ((bytes[where + 3] as number) << 8);
+		return high * 0x1_0000 + word;
 	}
 
 	/**

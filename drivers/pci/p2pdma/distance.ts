@@ -12,6 +12,7 @@ import {
 	dev_is_pci,
 	type pci_dev,
 	pci_name,
+	pci_physfn,
 	pci_upstream_bridge,
 	to_pci_dev,
 } from '../../../include/linux/pci.ts';
@@ -117,7 +118,17 @@ interface CommonBridge {
 	readonly acs_cnt: number;
 }
 
-/** Walk both chains up; `acs_list` gets the redirecting functions, the provider's side first. */
+/** Functions from a device up to the root bus, itself included. */
+function depthOf(pdev: pci_dev): int {
+	return pci_physfn(pdev).bus.bridgesAbove + 1;
+}
+
+/**
+ * Walk both chains up; `acs_list` gets the redirecting functions, the provider's side first.
+ *
+ * @deviates C looks for each function of the provider's chain in the whole of the client's. Only the
+ *   one that is as deep can be the same, so here both chains are walked once.
+ */
 function findCommonBridge(
 	provider: pci_dev,
 	client: pci_dev,
@@ -127,18 +138,16 @@ function findCommonBridge(
 	let acs_cnt = 0;
 	let dist_a = 0;
 	let dist_b = 0;
-	for (let a: pci_dev | null = provider; a !== null; a = pci_upstream_bridge(a), dist_a++) {
+	let depth_a = depthOf(provider);
+	const depth_b = depthOf(client);
+	let b: pci_dev | null = client;
+	for (let a: pci_dev | null = provider; a !== null; a = pci_upstream_bridge(a)) {
 		if (pci_bridge_has_acs_redir(a) !== 0) {
 			seq_buf_print_bus_devfn(acs_list, a);
 			acs_cnt++;
 		}
-		dist_b = 0;
-		for (
-			let b: pci_dev | null = client;
-			b !== null;
-			b = pci_upstream_bridge(b), dist_b++
-		) {
-			if (a !== b) continue;
+		for (; depth_b - dist_b > depth_a; dist_b++) b = pci_upstream_bridge(b as pci_dev);
+		if (a === b) {
 			dist.value = dist_a + dist_b;
 			for (let below = client; below !== a; below = pci_upstream_bridge(below)!) {
 				if (pci_bridge_has_acs_redir(below) === 0) continue;
@@ -147,8 +156,10 @@ function findCommonBridge(
 			}
 			return { common: true, acs_cnt };
 		}
+		dist_a++;
+		depth_a--;
 	}
-	dist.value = dist_a + dist_b;
+	dist.value = dist_a + depth_b;
 	return { common: false, acs_cnt };
 }
 
