@@ -5,8 +5,10 @@
  * Guarantee: what comes back builds; what does not is one TopologyError. What the source does not tell is
  * said in `notes`, and marked `unknown` in the description.
  */
-import { readFileSync, statSync } from 'node:fs';
-import { basename } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
 import { type AssembleOptions, assemble } from './assemble.ts';
 import { TopologyError } from './error.ts';
@@ -50,7 +52,7 @@ export interface Found {
 }
 
 function nameOf(path: string): string {
-	return basename(path).replace(/\.(txt|lspci|log|json|xml)$/, '') || path;
+	return basename(path).replace(/\.(txt|lspci|log|json|xml|tar|tgz|tar\.\w+)$/, '') || path;
 }
 
 /** Build from what a reader found. */
@@ -178,19 +180,49 @@ function isFolder(path: string): boolean {
 	}
 }
 
+/** What is in an archive of a copy, unpacked for as long as it is read. */
+function inArchive<T>(path: string, read: (folder: string) => T): T {
+	const folder = mkdtempSync(join(tmpdir(), 'kproto-topo-'));
+	try {
+		const { status } = spawnSync('tar', ['-xf', path, '-C', folder], {
+			stdio: 'ignore',
+		});
+		if (status !== 0)
+			throw new TopologyError(path, 1, 'an archive that tar can unpack');
+		return read(folder);
+	} finally {
+		rmSync(folder, { recursive: true, force: true });
+	}
+}
+
+/** The machine at hand. */
+function readOwn(options: SourceOptions): SourceMachine {
+	try {
+		return fromFound({ ...readSysfs(OWN_FUNCTIONS), kind: 'sysfs' }, 'here', options);
+	} catch (error) {
+		if (!(error instanceof TopologyError) || error.file !== OWN_FUNCTIONS) throw error;
+		throw new TopologyError(
+			OWN_FUNCTIONS,
+			1,
+			'the PCI functions of this machine; it has none, or /sys is not there: name a SOURCE',
+		);
+	}
+}
+
 /**
  * Read a machine.
  *
- * @param paths - files or a folder; none: the machine at hand
+ * @param paths - files, a folder or an archive of one; none: the machine at hand
  * @param options - what the person adds
  * @throws TopologyError naming file, line and expectation
  */
 export function readSource(paths: readonly string[], options: SourceOptions = {}): SourceMachine {
-	const own = paths.length === 0;
-	const [path = OWN_FUNCTIONS] = paths;
-	if (own || (paths.length === 1 && isFolder(path))) {
-		const { functions, cpu } = readSysfs(path);
-		return fromFound({ functions, cpu, kind: 'sysfs' }, own ? 'here' : path, options);
-	}
-	return parseSource(paths.map(readText), options);
+	const [path] = paths;
+	if (path === undefined) return readOwn(options);
+	if (paths.length > 1) return parseSource(paths.map(readText), options);
+	if (isFolder(path)) return fromFound({ ...readSysfs(path), kind: 'sysfs' }, path, options);
+	if (!/\.(?:tar|tgz|tar\.\w+)$/.test(path)) return parseSource([readText(path)], options);
+	readText(path);
+	const found = inArchive(path, (folder) => readSysfs(folder));
+	return fromFound({ ...found, kind: 'sysfs' }, path, options);
 }

@@ -4,6 +4,7 @@
  * none; what 64, 256 and 4096 bytes of configuration space leave open is open; what is missing is one line.
  * Method: small trees made in a temporary folder.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -231,6 +232,20 @@ TEST_F(sysfs, 'impossible_bars_are_left_out_and_said', ({ root }) => {
 	EXPECT_STREQ(
 		'BAR 1 of 0000:00:02.0 is left out: it lies over BAR 0 of 0000:00:02.0',
 		notes.join(),
+	);
+});
+
+TEST_F(sysfs, 'archive_of_a_copy', ({ root }) => {
+	small(root, 4096);
+	const file = join(root, 'machine.tar.gz');
+	spawnSync('tar', ['-czf', file, '-C', root, 'sys']);
+	const { description } = readSource([file]);
+	EXPECT_STREQ('machine', description.name);
+	EXPECT_STREQ('0000:00:01.0', description.devices[2]?.parent ?? '');
+	writeFileSync(file, 'no archive');
+	EXPECT_STREQ(
+		`${file}:1: expected an archive that tar can unpack`,
+		refusal(() => readSource([file])),
 	);
 });
 
