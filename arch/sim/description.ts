@@ -20,6 +20,8 @@ export interface CpuModel {
 	/** Decoded family, extended family added: Zen is 0x17. */
 	family: number;
 	model: number;
+	/** The file does not tell the CPU, and nothing in it suggests one: this one is taken. */
+	unknown?: boolean;
 }
 
 /** A stretch of RAM. */

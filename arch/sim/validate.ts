@@ -163,11 +163,21 @@ const hostShape = record(
 const machineShape = record(
 	{
 		name: text,
-		cpu: record({
-			vendor: oneOf('intel', 'amd', 'hygon', 'zhaoxin', 'centaur', 'other'),
-			family: number,
-			model: number,
-		}),
+		cpu: record(
+			{
+				vendor: oneOf(
+					'intel',
+					'amd',
+					'hygon',
+					'zhaoxin',
+					'centaur',
+					'other',
+				),
+				family: number,
+				model: number,
+			},
+			{ unknown: flag },
+		),
 		ram: listOf(record({ start: hex, size: hex })),
 		iommu: nullOr(
 			record({

@@ -103,18 +103,23 @@ function plural(n: number, one: string, many = `${one}s`): string {
 	return `${n} ${n === 1 ? one : many}`;
 }
 
-/** The machine in a few lines, with what is not known of it. */
-function headLines({ description: d, kind, cpuTold, notes }: SourceMachine): string[] {
-	const { acs, types, hosts } = unknownsOf(d);
-	const { vendor, family } = d.cpu;
+function cpuLine({ vendor, family, unknown }: CpuModel, told: boolean): string {
+	if (unknown === true)
+		return 'CPU unknown: the source does not tell it, and its host bridges stand beside any; --cpu tells';
 	const cpu =
 		vendor === 'other'
 			? 'not AMD, not Intel'
 			: `${vendor} family 0x${family.toString(16)}`;
+	return `CPU ${cpu}${told ? '' : ' (a guess by the host bridges; --cpu says otherwise)'}`;
+}
+
+/** The machine in a few lines, with what is not known of it. */
+function headLines({ description: d, kind, cpuTold, notes }: SourceMachine): string[] {
+	const { acs, types, hosts } = unknownsOf(d);
 	const known = d.devices.filter((device) => device.acs !== null).length;
 	const lines = [
 		`${d.name}: ${plural(d.devices.length, 'function')}, ${plural(d.hostBridges.length, 'host bridge')}, from ${kind}`,
-		`CPU ${cpu}${cpuTold ? '' : ' (a guess by the host bridges; --cpu says otherwise)'}`,
+		cpuLine(d.cpu, cpuTold),
 		`ACS words of ${plural(known, 'function')}${acs.length === 0 ? '' : `; ACS unknown of ${acs.length}`}`,
 	];
 	if (hosts.length > 0)

@@ -86,11 +86,12 @@ class Tree {
 	constructor(d: MachineDescription, shown: readonly Named[]) {
 		this.d = d;
 		this.byBdf = new Map(d.devices.map((device) => [device.bdf, device]));
-		const { vendor, family } = d.cpu;
-		const cpu =
+		const { vendor, family, unknown } = d.cpu;
+		const told =
 			vendor === 'other'
 				? 'CPU not AMD, not Intel'
 				: `${vendor} family 0x${hex(family, 2)}`;
+		const cpu = unknown === true ? 'CPU unknown' : told;
 		this.root = this.add('root', null, ['root complex', cpu]);
 		const names = new Map(shown.map((one) => [one.bdf, one]));
 		for (const device of d.devices)

@@ -5,6 +5,7 @@
  *     ACS of a function unknown       off everywhere | redirecting everywhere
  *     type of a root bus's first      a root port | not
  *     who speaks for a host bridge    nobody on the list | one for one host bridge | one for all
+ *     CPU                             the one that was taken | one that needs no list
  *
  * Guarantee: the answers on all of these machines together are what the kernel may say of a pair. A pair
  * depends on ACS only by whether any function on its path redirects, and on host bridges only by whether
@@ -25,6 +26,7 @@ const ACS_CAPABILITY = 0x1f;
 /** What a kernel with an IOMMU sets: source validation, redirects, upstream forwarding. */
 const ACS_STANDARD = 0x1d;
 const NOBODY = { vendor: 0xffff, device: 0xffff };
+const ZEN = { vendor: 'amd', family: 0x17, model: 0 } as const;
 const CLASS_HOST_BRIDGE = 0x06_0000;
 
 /** What of a machine its source does not tell. */
@@ -35,6 +37,8 @@ export interface Unknowns {
 	readonly types: readonly string[];
 	/** Host bridges for which nobody known speaks, `dddd:bb`. */
 	readonly hosts: readonly string[];
+	/** The CPU could be any. */
+	readonly cpu: boolean;
 }
 
 function hostName(host: HostBridgeDescription): string {
@@ -70,7 +74,7 @@ export function unknownsOf(d: MachineDescription): Unknowns {
 		if (first === null || first.unknown !== true || first.header !== 1) continue;
 		if ((parseBdf(first.bdf)?.devfn ?? 0) !== 0) types.push(first.bdf);
 	}
-	return { acs, types, hosts };
+	return { acs, types, hosts, cpu: d.cpu.unknown === true };
 }
 
 /**
@@ -189,8 +193,14 @@ function multiply(
  * @returns one, `d` itself, where everything is known
  */
 export function candidates(d: MachineDescription): Candidate[] {
-	const { acs, types, hosts } = unknownsOf(d);
+	const { acs, types, hosts, cpu } = unknownsOf(d);
 	let all: Candidate[] = [{ machine: d, assuming: [] }];
+	if (cpu) {
+		all = multiply(all, [
+			['the CPU is not AMD of family 0x17 or later', (one) => one],
+			['the CPU is AMD of family 0x17 or later', (one) => ({ ...one, cpu: ZEN })],
+		]);
+	}
 	if (hosts.length > 0) {
 		all = multiply(all, [
 			[

@@ -37,18 +37,39 @@ const VENDOR_INTEL = 0x8086;
 const VENDOR_HYGON = 0x1d94;
 const CLASS_HOST_BRIDGE = 0x0600;
 
+/** Host bridges of Intel's that emulators show whatever the CPU is: 440FX, Q35. */
+const emulatedIntel: readonly number[] = [0x1237, 0x29c0];
+const VENDOR_REDHAT = 0x1b36;
+/** Makers of root ports beside Arm cores: NVIDIA, Ampere, Cavium and Marvell, HiSilicon, Arm, Qualcomm. */
+const armMakers: readonly number[] = [0x10de, 0x1def, 0x177d, 0x19e5, 0x13b5, 0x17cb];
+const ROOT_PORT = 4;
+
+/** What guessCpu() looks at. */
+interface Shown {
+	vendor: number;
+	device: number;
+	class: number;
+	pcieType: number | null;
+}
+
+function isEmulated({ vendor, device }: Shown): boolean {
+	return (
+		vendor === VENDOR_REDHAT ||
+		(vendor === VENDOR_INTEL && emulatedIntel.includes(device))
+	);
+}
+
 /**
  * The CPU that the host bridges of a machine suggest, where the source does not tell it.
  *
- * @param functions - vendor, device and class of each
- * @returns a CPU of family 0 of another make, where they suggest none
+ * @param functions - of the machine
+ * @returns a CPU marked unknown where they suggest none: an emulated chipset stands beside any CPU
  */
-export function guessCpu(
-	functions: readonly { vendor: number; device: number; class: number }[],
-): CpuModel {
+export function guessCpu(functions: readonly Shown[]): CpuModel {
 	// Some sources leave host bridges out: then any bridge will do.
 	const named = functions.filter((fn) => fn.class >> 8 === CLASS_HOST_BRIDGE);
-	const hosts = named.length > 0 ? named : functions.filter((fn) => fn.class >> 16 === 0x06);
+	const all = named.length > 0 ? named : functions.filter((fn) => fn.class >> 16 === 0x06);
+	const hosts = all.filter((fn) => !isEmulated(fn));
 	const has = (vendor: number) => hosts.filter((fn) => fn.vendor === vendor);
 	if (has(VENDOR_HYGON).length > 0) return { vendor: 'hygon', family: 0x18, model: 0 };
 	const amd = has(VENDOR_AMD);
@@ -56,8 +77,16 @@ export function guessCpu(
 	if (old || (amd.length === 0 && has(VENDOR_ATI).length > 0))
 		return { vendor: 'amd', family: 0x15, model: 0 };
 	if (amd.length > 0) return { vendor: 'amd', family: 0x17, model: 0 };
-	const intel = functions.some((fn) => fn.vendor === VENDOR_INTEL);
-	return { vendor: intel ? 'intel' : 'other', family: intel ? 6 : 0, model: 0 };
+	if (has(VENDOR_INTEL).length > 0) return { vendor: 'intel', family: 6, model: 0 };
+	if (functions.some((fn) => fn.pcieType === ROOT_PORT && armMakers.includes(fn.vendor)))
+		return { vendor: 'other', family: 0, model: 0 };
+	const intel = all.some((fn) => fn.vendor === VENDOR_INTEL);
+	return {
+		vendor: intel ? 'intel' : 'other',
+		family: intel ? 6 : 0,
+		model: 0,
+		unknown: true,
+	};
 }
 
 /** Intel root complexes that pass peer requests on within one host bridge only. */

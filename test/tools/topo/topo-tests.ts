@@ -252,6 +252,30 @@ TEST_F(command, 'unknown_acs_is_said_and_answered_by_a_set', async ({ dir }) => 
 	EXPECT_TRUE(/SW\|ACS 6 +SW 6/.test(settled.out));
 });
 
+TEST_F(command, 'emulated_chipset_leaves_the_cpu_open', async () => {
+	const guest = join(root, 'test/golden/p2p/lspci/q003/lspci-D-nn-vvv.txt');
+	const { out } = await topo(guest, '--json', '--from', 'all', '--to', 'all');
+	const { unknown, verdicts } = JSON.parse(out) as {
+		unknown: { cpu: boolean };
+		verdicts: { may: string[] }[][];
+	};
+	EXPECT_TRUE(unknown.cpu);
+	EXPECT_TRUE(verdicts.flat().some(({ may }) => may.join() === 'host,refused'));
+	const told = await topo(
+		guest,
+		'--json',
+		'--cpu',
+		'intel:6',
+		'--from',
+		'all',
+		'--to',
+		'all',
+	);
+	const known = JSON.parse(told.out) as { verdicts: { may: string[] }[][] };
+	EXPECT_TRUE(known.verdicts.flat().every(({ may }) => may.length === 1));
+	EXPECT_TRUE((await topo(guest)).out.includes('CPU unknown: the source does not tell it'));
+});
+
 TEST_F(command, 'saved_machine_is_read_again_and_runs', async ({ dir }) => {
 	const file = join(dir, 'saved.json');
 	const first = await topo(capture, '--json', '--save', file);

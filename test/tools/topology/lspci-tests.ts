@@ -116,7 +116,12 @@ TEST('cpu_and_iommu_are_guessed_or_given', () => {
 	EXPECT_STREQ('intel', read(small).cpu.vendor);
 	EXPECT_STREQ('intel dma', Object.values(read(small).iommu ?? {}).join(' '));
 	EXPECT_NULL(read(small, { iommu: null }).iommu);
-	EXPECT_STREQ('amd', read(small.replace('[8086:2020]', '[1022:1480]')).cpu.vendor);
+	const beside = (ids: string) => read(small.replace('[8086:2020]', ids)).cpu;
+	EXPECT_STREQ('amd 23', Object.values(beside('[1022:1480]')).slice(0, 2).join(' '));
+	// Before Zen, and what an emulator shows beside any CPU.
+	EXPECT_STREQ('amd 21', Object.values(beside('[1002:5a13]')).slice(0, 2).join(' '));
+	EXPECT_TRUE(read(small).cpu.unknown === undefined);
+	EXPECT_TRUE(beside('[8086:29c0]').unknown === true);
 	const zen = parseCpu('amd:0x19:0x11');
 	EXPECT_EQ(0x19, zen?.family ?? 0);
 	EXPECT_EQ(0x11, zen?.model ?? 0);
