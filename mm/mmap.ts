@@ -46,7 +46,6 @@ import {
 import type { Sim } from '../include/sim/schedule.ts';
 import { fput, get_file } from './file_table.ts';
 import { find_vma_intersection, vmaIndex } from './find_vma.ts';
-import { FIRST_USER_ADDRESS, USER_PGTABLES_CEILING } from './free_pgtables.ts';
 import { hugetlb_file_setup, is_file_hugepages } from './hugetlbfs.ts';
 import {
 	mmap_assert_write_locked,
@@ -207,24 +206,6 @@ export function* doMmap(
 	return yield* mapRegion(mm, f, at, length, vm_flags, offset);
 }
 
-/** Takes out what a driver mapped before it failed, and lets the VMA go, which no list has yet. */
-function* unmap_region(mm: mm_struct, vma: vm_area_struct): Sim<void> {
-	const { vm_start, vm_end } = vma;
-	// the driver does not hear of a mapping that it refused
-	vma.vm_ops = {};
-	const at = vmaIndex(mm, vm_start);
-	yield* vms_complete_munmap_vmas(
-		mm,
-		{
-			vmas: [vma],
-			floor: mm.vmas[at - 1]?.vm_end ?? FIRST_USER_ADDRESS,
-			ceiling: mm.vmas[at]?.vm_start ?? USER_PGTABLES_CEILING,
-		},
-		vm_start,
-		vm_end,
-	);
-}
-
 /** Makes the VMA of a mapping that no neighbour takes in. */
 function* newVma(
 	mm: mm_struct,
@@ -248,7 +229,8 @@ function* newVma(
 	} else if ((vm_flags & VM_SHARED) !== 0n) err = yield* shmem_zero_setup(vma);
 	if (err === 0) return vma;
 	if (f !== null) yield* unmap_region(mm, vma);
-	else vm_area_free(vma);
+	if (vma.vm_file !== null) yield* fput(vma.vm_file);
+	vm_area_free(vma);
 	return err;
 }
 

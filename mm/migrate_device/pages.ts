@@ -19,7 +19,6 @@ import {
 	folio_is_device_coherent,
 	folio_is_device_private,
 	folio_is_zone_device,
-	folio_nr_pages,
 	folio_test_anon,
 	PG_writeback,
 } from '../../include/linux/page-flags.ts';
