@@ -397,10 +397,6 @@ TEST_F(huge, 'empty_hugetlb_entry_has_the_order_alone', ({ w }) => {
 	w.pmd();
 	vma.vm_flags |= VM_HUGETLB;
 	EXPECT_STREQ('/9@4 /9@5', w.call(4, 2).text);
-	// hugetlb faults are not there yet: the handler refuses
-	const { ret, faults } = w.call(4, 2, READ);
-	EXPECT_EQ(-EFAULT, ret);
-	EXPECT_EQ(0, faults);
 	vma.vm_flags &= ~VM_HUGETLB;
 });
 

@@ -14,7 +14,6 @@ import {
 	MAP_SHARED,
 	PROT_READ,
 	PROT_WRITE,
-	VM_HUGETLB,
 	VM_MAYWRITE,
 	VM_MIXEDMAP,
 	VM_SHARED,
@@ -218,9 +217,7 @@ TEST_F(memory, 'mapping_that_nobody_can_fill_in_is_sigbus', ({ p }) => {
 	anon(p, 0, 1);
 	vmaOf(p, 0).vm_flags |= VM_SHARED;
 	EXPECT_EQ(VM_FAULT_SIGBUS, faultAt(p, 0));
-	vmaOf(p, 0).vm_flags |= VM_HUGETLB;
-	EXPECT_EQ(VM_FAULT_SIGBUS, faultAt(p, 0));
-	vmaOf(p, 0).vm_flags &= ~(VM_SHARED | VM_HUGETLB);
+	vmaOf(p, 0).vm_flags &= ~VM_SHARED;
 });
 
 TEST_F(memory, 'fault_that_comes_again_counts_as_a_major_one', ({ p }) => {
