@@ -95,15 +95,17 @@ export function* remove_vma(vma: vm_area_struct): Sim<void> {
  * Whether the first write to a page of a VMA must fault, so that somebody hears of it.
  *
  * @param vma - the VMA
- * @param _vm_page_prot - its protection bits
+ * @param vm_page_prot - its protection bits: those of its flags, or what somebody made of them
  * @deviates no soft-dirty tracking, and no file system that counts dirty pages
  * @kernel mm/vma.c
  */
-export function vma_wants_writenotify(vma: vm_area_struct, _vm_page_prot: pgprot_t): bool {
+export function vma_wants_writenotify(vma: vm_area_struct, vm_page_prot: pgprot_t): bool {
 	// private mappings take write faults anyway
 	if ((vma.vm_flags & (VM_WRITE | VM_SHARED)) !== (VM_WRITE | VM_SHARED)) return false;
-	if (userfaultfd_wp(vma)) return true;
-	return vma.vm_ops?.page_mkwrite !== undefined;
+	if (vma.vm_ops?.page_mkwrite !== undefined) return true;
+	// a driver's own bits, or those of a watched VMA: new entries are what these say already
+	if (vm_page_prot !== vm_get_page_prot(vma.vm_flags)) return false;
+	return userfaultfd_wp(vma);
 }
 
 /**
