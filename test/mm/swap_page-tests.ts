@@ -240,6 +240,14 @@ TEST_F(leaves, 'fault_that_must_not_wait_keeps_the_mmap_lock', ({ p }, { profile
 	EXPECT_EQ(1n, userRead64(p, at(0)));
 });
 
+TEST_F(leaves, 'fault_that_may_retry_takes_a_free_lock_at_once', ({ p }, { profile }) => {
+	userWrite64(p, at(0), 1n);
+	makeExclusive(p, 0, profile);
+	// what hmm_range_fault_unlocked_timeout() asks for each time: it must not be told to come again
+	EXPECT_EQ(0, faultAt(p, 0, FAULT_FLAG_ALLOW_RETRY));
+	EXPECT_EQ(1n, userRead64(p, at(0)));
+});
+
 /** Lets a thread go on until it waits or has ended. */
 function stepAll(task: task_struct): void {
 	while (task.__state !== TASK_DEAD && task.point?.ready?.() !== false) stepThread(task);
