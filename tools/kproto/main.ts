@@ -34,6 +34,10 @@ const subcommands: Readonly<Record<string, Entry>> = {
 		brief: 'ask the model what real kernels were asked, and compare answers',
 		load: () => import('../replay/main.ts'),
 	},
+	profiles: {
+		brief: 'the feature switches, and which released kernel has each',
+		load: () => import('../profiles/main.ts'),
+	},
 	lint: {
 		brief: 'hold the tree against the rules that only this project has',
 		load: () => import('../lint/main.ts'),

@@ -186,7 +186,7 @@ function entryToken(word: bigint): string {
 		const writable =
 			feature('device_exclusive_single') ||
 			is_writable_device_exclusive_entry(entry);
-		return `X${writable ? 'w' : 'r'}${kindOfPage(p)}${exclusiveMark(p)}${uffd}`;
+		return `X${writable ? 'w' : 'r'}${kindOfPage(p)[0]}${exclusiveMark(p)}${uffd}`;
 	}
 	if (softleaf_is_migration(entry)) return `m${uffd}`;
 	if (softleaf_is_swap(entry)) return `s${uffd}`;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** kproto profiles: every switch with the kernels that have it, and nothing made up. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type FeatureName, features, profiles } from '../../include/sim/feature.ts';
+import { EXPECT_EQ, EXPECT_TRUE, TEST } from '../kselftest_harness.ts';
+
+const program = fileURLToPath(new URL('../../tools/kproto.js', import.meta.url));
+
+function run(...args: string[]): { code: number | null; out: string; err: string } {
+	const { status, stdout, stderr } = spawnSync(
+		process.execPath,
+		[program, 'profiles', ...args],
+		{
+			encoding: 'utf8',
+			// Node hands the variable down unless it is set, if only to nothing
+			env: { ...process.env, NODE_V8_COVERAGE: '' },
+		},
+	);
+	return { code: status, out: stdout, err: stderr };
+}
+
+TEST('each_switch_has_a_line_with_the_kernels_that_have_it', () => {
+	const { code, out } = run();
+	EXPECT_EQ(0, code);
+	const lines = out.split('\n');
+	for (const name of Object.keys(features) as FeatureName[]) {
+		const line = lines.find((one) => one.startsWith(`${name} `)) ?? '';
+		EXPECT_TRUE(line.endsWith(features[name]));
+		const [, old, recent] = /^\S+\s+(on|-)\s+(on|-)\s/.exec(line) ?? [];
+		EXPECT_EQ(profiles['v6.12'][name], old === 'on');
+		EXPECT_EQ(profiles['v7.3'][name], recent === 'on');
+	}
+});
+
+TEST('one_profile_and_json', () => {
+	EXPECT_TRUE(/^\s+v7\.3$/m.test(run('v7.3').out));
+	const { default: name, features: list } = JSON.parse(run('--json').out) as {
+		default: string;
+		features: { name: string; profiles: string[] }[];
+	};
+	EXPECT_EQ('v7.3', name);
+	EXPECT_EQ(Object.keys(features).length, list.length);
+	EXPECT_EQ('v7.3', list.find((one) => one.name === 'hmm_dma_flags')?.profiles.join());
+});
+
+TEST('mistake_is_one_line_and_2', () => {
+	const { code, err } = run('v5.4');
+	EXPECT_EQ(2, code);
+	EXPECT_TRUE(err.startsWith('kproto profiles: there is no profile "v5.4"\n'));
+	EXPECT_EQ(2, run('--colour').code);
+	EXPECT_EQ(0, run('-h').code);
+});
