@@ -6,7 +6,8 @@
  * the same object each time.
  * Duty: whoever holds a provider is made to give it up before the driver's remove() returns.
  */
-import { WARN_ON } from '../../../include/linux/bug.ts';
+import { fileReport, WARN_ON } from '../../../include/linux/bug.ts';
+import { dev_name } from '../../../include/linux/device.ts';
 import { ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
 import { IORESOURCE_MEM } from '../../../include/linux/ioport.ts';
 import {
@@ -25,6 +26,15 @@ import { synchronize_rcu } from '../../../kernel/rcu/tree.ts';
 import { devm_add_action_or_reset } from '../../base/devres.ts';
 import { p2pdmaOf, pci_p2pdma } from './objects.ts';
 
+/** Whoever is attached now would go on using addresses of memory that is nobody's. */
+function reportUsers({ owner, users }: p2pdma_provider): void {
+	for (const { dev } of users)
+		fileReport(
+			'leak',
+			`provider of ${dev_name(owner)} goes while ${dev_name(dev)} holds addresses of it`,
+		);
+}
+
 /**
  * Take a function's struct pci_p2pdma away: the devres action of pcim_p2pdma_init().
  *
@@ -36,6 +46,7 @@ export function* pci_p2pdma_release(pdev: pci_dev): Sim<void> {
 	const p2pdma = p2pdmaOf(pdev);
 	if (p2pdma === null) return;
 	pdev.p2pdma = null;
+	for (const provider of p2pdma.mem) if (provider !== null) reportUsers(provider);
 	// Without a pool nobody reads the pointer under RCU alone. v6.12 always has one.
 	if (p2pdma.pool !== null) yield* synchronize_rcu();
 	touch('write', p2pdma, 'map_types');

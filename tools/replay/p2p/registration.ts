@@ -215,6 +215,8 @@ function runCommand(rig: Rig, command: string): number | null {
 		return null;
 	}
 	const pdev = rig.named(bdf);
+	if (!numbers.every((n) => /^(?:0x[0-9a-f]+|\d+)$/.test(n)))
+		rig.bad(`cmds: expected numbers in "${command}"`);
 	const [first = 0n, second = 0n, third = 0n] = numbers.map(BigInt);
 	switch (verb) {
 		case 'reg':
