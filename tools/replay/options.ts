@@ -12,6 +12,8 @@ export interface ReplayOptions {
 	/** Records whose title has no match are passed over; null: none are. */
 	readonly filter: RegExp | null;
 	readonly json: boolean;
+	/** Count, beside, the answers whose letters differ that are compared apart. */
+	readonly strict: boolean;
 }
 
 /** A command line that makes no sense. */
@@ -31,6 +33,8 @@ export function replayUsage(families: readonly string[]): string {
 	                 folder above a file that has such a name, else the default
 	--filter REGEXP  only records whose title matches: "FILE:LINE FAMILY NAME"
 	--json           one JSON document on standard output
+	--strict         hmm, proposal: compare the letters x d (page table) and A a (VMA)
+	                 too, and print that figure beside
 `;
 }
 
@@ -42,7 +46,7 @@ export function replayUsage(families: readonly string[]): string {
  */
 export function parseReplayOptions(args: string[]): ReplayOptions {
 	const { values, positionals } = parse(args);
-	const { profile = null, filter, json = false } = values;
+	const { profile = null, filter, json = false, strict = false } = values;
 	if (profile !== null && !Object.hasOwn(profiles, profile))
 		throw new ReplayUsageError(
 			`--profile: there is no "${profile}"; there are ${Object.keys(profiles).join(', ')}`,
@@ -53,6 +57,7 @@ export function parseReplayOptions(args: string[]): ReplayOptions {
 		profile: profile as ProfileName | null,
 		filter: filter === undefined ? null : regexp(filter),
 		json,
+		strict,
 	};
 }
 
@@ -65,6 +70,7 @@ function parse(args: string[]) {
 				profile: { type: 'string' },
 				filter: { type: 'string' },
 				json: { type: 'boolean' },
+				strict: { type: 'boolean' },
 			},
 		});
 	} catch (error) {

@@ -63,6 +63,8 @@ export interface FailedRecord {
 export class ReplayResults {
 	passed = 0;
 	failed: FailedRecord[] = [];
+	/** Records whose letters that are compared apart agree too; null: nobody asked. */
+	strictPassed: number | null = null;
 	private readonly json: boolean;
 
 	/** @param json - one document at the end instead of lines */
@@ -99,11 +101,24 @@ export class ReplayResults {
 	finish(): number {
 		const { passed, failed } = this;
 		if (this.json) {
-			const document = { passed, failed: failed.length, records: failed };
+			const strict =
+				this.strictPassed === null
+					? {}
+					: { strictPassed: this.strictPassed };
+			const document = {
+				passed,
+				failed: failed.length,
+				...strict,
+				records: failed,
+			};
 			process.stdout.write(
 				`${JSON.stringify(document, (_, v: unknown) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v), 2)}\n`,
 			);
 		} else {
+			if (this.strictPassed !== null)
+				process.stdout.write(
+					`strict: ${this.strictPassed} of ${passed + failed.length} agree in the letters x d A a too\n`,
+				);
 			process.stdout.write(`${passed} passed, ${failed.length} failed\n`);
 		}
 		return failed.length === 0 ? 0 : 1;

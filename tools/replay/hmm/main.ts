@@ -27,11 +27,12 @@ export async function main(argv: string[]): Promise<number> {
  * @returns the exit code
  */
 export function replayFiles<O extends Oracle>(argv: string[], replayer: Replayer<O>): number {
-	const { paths, profile, filter, json } = parseReplayOptions(argv);
+	const { paths, profile, filter, json, strict: isStrict } = parseReplayOptions(argv);
 	const records = paths
 		.flatMap(recordFiles)
 		.flatMap((file) => readRecordFile<Scenario>(file, scenarioShape));
 	const results = new ReplayResults(json);
+	if (isStrict) results.strictPassed = 0;
 	const bar = progressBar();
 	bar.start(records.length, 0, { machine: '' });
 	for (const { file, line, value } of records) {
@@ -39,7 +40,10 @@ export function replayFiles<O extends Oracle>(argv: string[], replayer: Replayer
 		bar.increment({ machine: value.id });
 		if (filter !== null && !filter.test(title)) continue;
 		const kernel = profileOf(file, profile);
-		results.add(title, kernel, replayScenario(value, kernel, replayer).mismatches);
+		const { mismatches, strict } = replayScenario(value, kernel, replayer);
+		results.add(title, kernel, mismatches);
+		if (results.strictPassed !== null && mismatches.length + strict.length === 0)
+			results.strictPassed++;
 	}
 	bar.stop();
 	return results.finish();
