@@ -7,11 +7,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
-import { parseCpu, readTopology, TopologyError } from '../topology/index.ts';
+import type { MachineDescription } from '../../arch/sim/description.ts';
+import { progressBar } from '../kproto/progress.ts';
+import { tellMistake, UserError } from '../kproto/user_error.ts';
+import { readTopology, TopologyError } from '../topology/index.ts';
+import { cpuOption } from '../topology/platform.ts';
 import { type DemoMachine, demoMachine, demoMachineNames, machineFacts } from './machines.ts';
 import { runMachine } from './pair.ts';
-import { progressBar } from './progress.ts';
 import {
 	contrastingMachine,
 	introduction,
@@ -50,25 +52,14 @@ const options = {
 
 type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
 
-/** The user's mistake, in one line. */
-class UsageError extends Error {}
-
-/** `intel:6`, `amd:0x19`. */
-function cpuFrom(text: string): CpuModel {
-	const cpu = parseCpu(text);
-	if (cpu === null)
-		throw new UsageError(`--cpu ${text}: expected VENDOR:FAMILY, for example amd:0x19`);
-	return cpu;
-}
-
 /** Which machines are run. */
 function pick(values: Values): DemoMachine[] {
 	if (values.topology !== undefined) {
 		if (values.machine !== undefined)
-			throw new UsageError('--topology and --machine exclude each other');
+			throw new UserError('--topology and --machine exclude each other');
 		const description = readTopology(
 			values.topology,
-			values.cpu === undefined ? {} : { cpu: cpuFrom(values.cpu) },
+			values.cpu === undefined ? {} : { cpu: cpuOption(values.cpu) },
 		);
 		const about = description.comment ?? `read from ${values.topology}`;
 		// A JSON topology has a CPU of its own, which the option replaces as well.
@@ -77,7 +68,7 @@ function pick(values: Values): DemoMachine[] {
 	const names = demoMachineNames();
 	if (values.machine !== undefined && values.machine !== 'all') {
 		if (!names.includes(values.machine))
-			throw new UsageError(
+			throw new UserError(
 				`there is no machine "${values.machine}": ${names.join(', ')}`,
 			);
 		return [withCpu(demoMachine(values.machine), values.cpu)];
@@ -87,7 +78,7 @@ function pick(values: Values): DemoMachine[] {
 
 function withCpu(machine: DemoMachine, cpu: string | undefined): DemoMachine {
 	if (cpu === undefined) return machine;
-	return { ...machine, description: { ...machine.description, cpu: cpuFrom(cpu) } };
+	return { ...machine, description: { ...machine.description, cpu: cpuOption(cpu) } };
 }
 
 /** Who plays on a machine; what is wrong with a file is said with its line. */
@@ -180,16 +171,6 @@ export async function main(argv: string[]): Promise<number> {
 		else report(machines, results, values);
 		return results.every(({ pairs }) => pairs.every(isGood)) ? 0 : 1;
 	} catch (error) {
-		const parse =
-			(error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') === true;
-		const users =
-			error instanceof TopologyError ||
-			error instanceof CastError ||
-			error instanceof UsageError;
-		if (!parse && !users) throw error;
-		// parseArgs() has messages of several lines; the first says what is wrong.
-		const [what] = (error as Error).message.split('\n');
-		process.stderr.write(`kproto demo: ${what}\n`);
-		return 2;
+		return tellMistake('demo', error);
 	}
 }

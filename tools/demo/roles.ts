@@ -6,6 +6,7 @@
  * the output says which; `--gpu` and `--nic` choose.
  */
 import type { DeviceDescription, MachineDescription } from '../../arch/sim/description.ts';
+import { UserError } from '../kproto/user_error.ts';
 
 /** A function and the part it plays. */
 export interface Player {
@@ -23,7 +24,7 @@ export interface Cast {
 }
 
 /** A choice that the machine does not have. */
-export class CastError extends Error {}
+export class CastError extends UserError {}
 
 /** A machine that has not enough to choose from. */
 export class TooFewError extends CastError {}

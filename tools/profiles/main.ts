@@ -15,6 +15,7 @@ import {
 	type ProfileName,
 	profiles,
 } from '../../include/sim/feature.ts';
+import { tellMistake, UserError } from '../kproto/user_error.ts';
 
 const usage = `usage: kproto profiles [--json] [PROFILE...]
 
@@ -75,14 +76,12 @@ export async function main(argv: string[]): Promise<number> {
 			return 0;
 		}
 		const unknown = positionals.find((name) => !Object.hasOwn(profiles, name));
-		if (unknown !== undefined) throw new Error(`there is no profile "${unknown}"`);
+		if (unknown !== undefined) throw new UserError(`there is no profile "${unknown}"`);
 		const all = Object.keys(profiles) as ProfileName[];
 		const shown = positionals.length === 0 ? all : (positionals as ProfileName[]);
 		process.stdout.write(values.json === true ? json(shown) : table(shown));
 		return 0;
 	} catch (error) {
-		const [what] = (error as Error).message.split('\n');
-		process.stderr.write(`kproto profiles: ${what}\n\n${usage}`);
-		return 2;
+		return tellMistake('profiles', error);
 	}
 }

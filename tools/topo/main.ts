@@ -8,13 +8,15 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
 import { defaultProfile, type ProfileName } from '../../include/sim/feature.ts';
-import { formatTopology, parseCpu, TopologyError } from '../topology/index.ts';
+import { tellMistake, UserError } from '../kproto/user_error.ts';
+import { formatTopology } from '../topology/index.ts';
+import { cpuOption } from '../topology/platform.ts';
 import { readSource, type SourceMachine } from '../topology/source.ts';
 import { ClassicMap } from './classic.ts';
 import type { Scenario } from './kernel.ts';
 import { classicLines, nameLines, verdictLines } from './matrix.ts';
 import { kernelNamed, releaseNames } from './release.ts';
-import { type Named, nameAll, SelectError, select, selectOne, selectUsual } from './select.ts';
+import { type Named, nameAll, select, selectOne, selectUsual } from './select.ts';
 import { drawSvg } from './svg.ts';
 import { unknownsOf, type Verdict, verdicts } from './unknown.ts';
 import { changed, changedPairs, whatIfLines } from './what_if.ts';
@@ -56,22 +58,10 @@ const options = {
 
 type Values = ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
 
-/** The user's mistake, in one line. */
-class UsageError extends Error {}
-
-function cpuFrom(text: string): CpuModel {
-	const cpu = parseCpu(text);
-	if (cpu === null)
-		throw new UsageError(`--cpu ${text}: expected VENDOR:FAMILY, for example amd:0x19`);
-	return cpu;
-}
-
 function kernelFrom(text: string): ProfileName {
 	const name = kernelNamed(text);
 	if (name === null)
-		throw new UsageError(
-			`--kernel ${text}: expected one of ${releaseNames.join(', ')}`,
-		);
+		throw new UserError(`--kernel ${text}: expected one of ${releaseNames.join(', ')}`);
 	return name;
 }
 
@@ -172,7 +162,7 @@ function write(option: string, file: string, text: string): void {
 		writeFileSync(file, text);
 	} catch (error) {
 		const { code } = error as { code?: string };
-		throw new UsageError(`${option} ${file}: it can't be written (${code ?? 'error'})`);
+		throw new UserError(`${option} ${file}: it can't be written (${code ?? 'error'})`);
 	}
 }
 
@@ -227,7 +217,7 @@ function runWhy(
 }
 
 function run(values: Values, paths: readonly string[], pair: readonly string[] | null): void {
-	const cpu = values.cpu === undefined ? undefined : cpuFrom(values.cpu);
+	const cpu = values.cpu === undefined ? undefined : cpuOption(values.cpu);
 	const kernel = values.kernel === undefined ? defaultProfile : kernelFrom(values.kernel);
 	const source = readSource(paths, { cpu });
 	if (values.save !== undefined) save(values.save, source.description);
@@ -256,7 +246,7 @@ function takePair(argv: readonly string[]): { args: string[]; pair: string[] | n
 	if (at < 0) return { args: [...argv], pair: null };
 	const pair = argv.slice(at + 1, at + 3);
 	if (pair.length < 2 || pair.some((word) => word.startsWith('-')))
-		throw new UsageError('--why: expected two functions, as addresses or names');
+		throw new UserError('--why: expected two functions, as addresses or names');
 	return { args: [...argv.slice(0, at), ...argv.slice(at + 3)], pair };
 }
 
@@ -278,16 +268,6 @@ export async function main(argv: string[]): Promise<number> {
 		else run(values, positionals, pair);
 		return 0;
 	} catch (error) {
-		const parse =
-			(error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') === true;
-		const users =
-			error instanceof TopologyError ||
-			error instanceof SelectError ||
-			error instanceof UsageError;
-		if (!parse && !users) throw error;
-		// parseArgs() has messages of several lines; the first says what is wrong.
-		const [what] = (error as Error).message.split('\n');
-		process.stderr.write(`kproto topo: ${what}\n`);
-		return 2;
+		return tellMistake('topo', error);
 	}
 }

@@ -5,6 +5,7 @@ import {
 	type MachineDescription,
 	parseBdf,
 } from '../../arch/sim/description.ts';
+import { UserError } from '../kproto/user_error.ts';
 
 /** A function with the name that the tables use. */
 export interface Named {
@@ -20,7 +21,7 @@ export interface Named {
 export type Kind = 'GPU' | 'ACC' | 'NIC' | 'NVME' | 'STOR' | 'VGA' | 'BR' | 'DEV';
 
 /** A choice that makes no sense, in one line. */
-export class SelectError extends Error {}
+export class SelectError extends UserError {}
 
 /** Kinds in the order of the tables. */
 const kinds: readonly Kind[] = ['GPU', 'ACC', 'NIC', 'NVME', 'STOR', 'VGA', 'DEV', 'BR'];

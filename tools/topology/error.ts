@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What readers throw: one line that a person can act on. */
 
+import { UserError } from '../kproto/user_error.ts';
+
 /** A topology file that cannot be read as one. */
-export class TopologyError extends Error {
+export class TopologyError extends UserError {
 	readonly file: string;
 	/** Counted from 1. */
 	readonly line: number;

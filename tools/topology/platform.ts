@@ -7,6 +7,7 @@
  * not known to pass peer requests aborts them.
  */
 import type { CpuModel, Passage } from '../../arch/sim/description.ts';
+import { UserError } from '../kproto/user_error.ts';
 
 const cpuVendors = ['intel', 'amd', 'hygon', 'zhaoxin', 'centaur', 'other'] as const;
 
@@ -124,4 +125,17 @@ export function peerRouting(cpu: CpuModel, vendor: number, device: number): Peer
 		(vendor === 0x10de && nvidiaAll.includes(device)) ||
 		vendor === 0x1ae0;
 	return all ? { within: 'works', across: 'works' } : { within: 'aborts', across: 'aborts' };
+}
+
+/**
+ * The CPU that an option names.
+ *
+ * @param text - `intel:6`, `amd:0x19`
+ * @throws UserError
+ */
+export function cpuOption(text: string): CpuModel {
+	const cpu = parseCpu(text);
+	if (cpu === null)
+		throw new UserError(`--cpu ${text}: expected VENDOR:FAMILY, for example amd:0x19`);
+	return cpu;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** `kproto replay hmm PATH...`: scenarios of hmm_range_fault() and the HMM test driver. */
-import { progressBar } from '../../demo/progress.ts';
+import { progressBar } from '../../kproto/progress.ts';
 import { parseReplayOptions } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** `kproto replay p2p PATH...`: records of P2PDMA on many machines. */
-import { progressBar } from '../../demo/progress.ts';
+import { progressBar } from '../../kproto/progress.ts';
 import { parseReplayOptions } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, recordFiles } from '../sources.ts';
