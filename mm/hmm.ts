@@ -79,6 +79,7 @@ import {
 import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
+	type p2pdma_provider,
 	pci_p2pdma_map_state,
 } from '../include/linux/pci-p2pdma.ts';
 import {
@@ -146,6 +147,7 @@ import {
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { PresentFill } from './hmm_fill.ts';
+import { hmm_private_dma_phys } from './hmm_private.ts';
 import { handle_mm_fault, is_zero_pfn } from './memory.ts';
 import { migration_entry_wait, pmd_migration_entry_wait } from './migrate.ts';
 import { vma_lookup } from './mmap.ts';
@@ -226,20 +228,25 @@ function wordIndex(range: hmm_range, addr: unsigned_long): number {
 	return Number((addr - range.start) >> PAGE_SHIFT);
 }
 
-/** Store `value` over every word of [addr, end), growing by `step` a page; sticky bits stay. */
+/**
+ * Store `value` over every word of [addr, end), growing by `step` a page, and `provider` beside it;
+ * sticky bits stay.
+ */
 function fillWords(
 	range: hmm_range,
 	addr: unsigned_long,
 	end: unsigned_long,
 	value: bigint,
 	step: bigint,
+	provider: p2pdma_provider | null = null,
 ): int {
-	const { hmm_pfns } = range;
+	const { hmm_pfns, hmm_providers } = range;
 	const inout = HMM_PFN_INOUT_FLAGS();
 	const first = wordIndex(range, addr);
 	const last = wordIndex(range, end);
 	let word = value;
 	touchWords('write', hmm_pfns, first, last - first);
+	hmm_providers?.fill(provider, first, last);
 	for (let i = first; i < last; i++) {
 		hmm_pfns[i] = (hmm_pfns[i]! & inout) | word;
 		word += step;
@@ -523,6 +530,31 @@ export function hmm_private_dma_pfn(
 	}
 }
 
+/**
+ * Find where the range's device reaches a run of device-private pages: by provider and physical
+ * address where caller and driver can do without P2P pages, else by P2P page.
+ *
+ * @param hmm_walk - the call
+ * @param p - first device-private page
+ * @param nr - pages asked about
+ * @param pfn - out: PFN of the page or page frame of `p`
+ * @param provider - out: its provider; null: the PFN has a P2P page
+ * @returns as hmm_private_dma_pfn()
+ * @context Atomic.
+ * @proposed Documentation/proposals/device-private-dma-phys.md
+ */
+function hmm_private_alias(
+	hmm_walk: hmm_vma_walk,
+	p: page,
+	nr: unsigned_long,
+	pfn: out<unsigned_long>,
+	provider: out<p2pdma_provider | null>,
+): int {
+	const { range, p2pdma } = hmm_walk;
+	const ret = hmm_private_dma_phys(range, p2pdma, p, nr, pfn, provider);
+	return ret === -EOPNOTSUPP ? hmm_private_dma_pfn(hmm_walk, p, nr, pfn) : ret;
+}
+
 /** Whether the caller asks for P2P pages at all. */
 function wantsAlias(dma_dev: device | null): dma_dev is device {
 	return dma_dev !== null && feature('p2p_op_dma_dev');
@@ -540,10 +572,17 @@ function isP2pPfn(pfn: unsigned_long): boolean {
  * A word that is mapped for DMA keeps its alias until its owner has heard of an invalidation and
  * cleared the mapping: the op is a pure function of the page.
  */
-function checkAlias(word: unsigned_long, alias: unsigned_long): void {
+function checkAlias(
+	range: hmm_range,
+	i: number,
+	alias: unsigned_long,
+	provider: p2pdma_provider | null,
+): void {
+	const word = range.hmm_pfns[i]!;
 	const before = word & ~HMM_PFN_FLAGS();
+	if (!(word & HMM_PFN_DMA_MAPPED) || before === 0n) return;
 	WARN_ON_ONCE(
-		(word & HMM_PFN_DMA_MAPPED) !== 0n && before !== 0n && before !== alias,
+		before !== alias || (range.hmm_providers?.at(i) ?? null) !== provider,
 		'the alias of a DMA-mapped word changed without an invalidation',
 	);
 }
@@ -601,6 +640,7 @@ export function* hmm_vma_handle_pte(
 	const { range } = hmm_walk;
 	const pfn_req_flags = range.hmm_pfns[i]!;
 	const pte = ptep_get(ptep);
+	const provider = outParam<p2pdma_provider | null>(null);
 	let new_pfn_flags = 0n;
 	let required_fault = 0;
 
@@ -628,16 +668,24 @@ export function* hmm_vma_handle_pte(
 						break out;
 					}
 
-					// Somebody else's: its P2P page, if the caller's device can reach that.
+					// Somebody else's: its P2P memory, if the caller's device can reach that.
 					const alias = outParam(0n);
-					if (hmm_private_dma_pfn(hmm_walk, p, 1n, alias) === 0) {
+					if (
+						hmm_private_alias(
+							hmm_walk,
+							p,
+							1n,
+							alias,
+							provider,
+						) === 0
+					) {
 						required_fault = hmm_pte_need_fault(
 							hmm_walk,
 							pfn_req_flags,
 							cpu_flags,
 						);
 						if (required_fault) break fault;
-						checkAlias(pfn_req_flags, alias.value);
+						checkAlias(range, i, alias.value, provider.value);
 						new_pfn_flags = alias.value | cpu_flags;
 						break out;
 					}
@@ -679,6 +727,7 @@ export function* hmm_vma_handle_pte(
 			new_pfn_flags = (pte_pfn(pte) as bigint) | cpu_flags;
 		}
 		range.hmm_pfns[i] = (pfn_req_flags & HMM_PFN_INOUT_FLAGS()) | new_pfn_flags;
+		range.hmm_providers?.set(i, provider.value);
 		return 0;
 	}
 	const span_end = hmm_fault_end(range, ptep, addr, end);
@@ -725,13 +774,14 @@ export function* hmm_vma_handle_absent_pmd(
 		}
 
 		const alias = outParam(0n);
+		const provider = outParam<p2pdma_provider | null>(null);
 		const nr = BigInt(folio_nr_pages(page_folio(p)));
-		if (hmm_private_dma_pfn(hmm_walk, p, nr, alias) === 0) {
+		if (hmm_private_alias(hmm_walk, p, nr, alias, provider) === 0) {
 			required_fault = hmm_range_need_fault(hmm_walk, start, end, cpu_flags);
 			if (required_fault)
 				return yield* hmm_record_fault(start, end, required_fault, walk);
 			const pfn = alias.value + ((start & ~PMD_MASK) >> PAGE_SHIFT);
-			return fillWords(range, start, end, pfn | cpu_flags, 1n);
+			return fillWords(range, start, end, pfn | cpu_flags, 1n, provider.value);
 		}
 	}
 
@@ -822,7 +872,9 @@ function* walkPtes(
 	for (let n = 0; n < count; n++) {
 		// Once a chunk: what is behind an entry that is not plain may be another step.
 		touchWords('write', range.hmm_pfns, word + n, count - n);
-		n += present.run(table, first.index + n, word + n, count - n);
+		const plain = present.run(table, first.index + n, word + n, count - n);
+		range.hmm_providers?.fill(null, word + n, word + n + plain);
+		n += plain;
 		if (n === count) break;
 		const addr = start + (BigInt(n) << PAGE_SHIFT);
 		const ptep = new TableEntry(table, pfn, first.index + n);

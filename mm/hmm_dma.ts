@@ -16,11 +16,16 @@
  *   M P      P2P page through the host bridge    the same, as MMIO       the same, as MMIO
  *   M B      P2P page below a common switch      phys + bus_offset       nothing
  * ```
+ * With the proposal `p2p_provider_only` an entry of `provider_list` says that the word's page frame
+ * has no struct page: it is judged by its provider, and mapped by its physical address like the P2P
+ * pages above; there is nothing else to it.
+ *
  * The array is indexed in units of `dma_entry_size` while hmm_range_fault() fills it in pages: the
  * two agree only for entries of one page, as in 7.3.4.
  */
 
-import { pci_p2pdma_state } from '../drivers/pci/p2pdma/map_type.ts';
+import { countMapping, uncountMapping } from '../drivers/pci/p2pdma/live.ts';
+import { p2pdma_provider_state, pci_p2pdma_state } from '../drivers/pci/p2pdma/map_type.ts';
 import { oops, WARN_ON_ONCE } from '../include/linux/bug.ts';
 import type { device } from '../include/linux/device.ts';
 import { DMA_BIDIRECTIONAL } from '../include/linux/dma-direction.ts';
@@ -43,14 +48,18 @@ import type { hmm_dma_map } from '../include/linux/hmm-dma.ts';
 import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_NONE,
+	PCI_P2PDMA_MAP_NOT_SUPPORTED,
 	PCI_P2PDMA_MAP_THRU_HOST_BRIDGE,
 	p2pdma_bus_addr,
 	type p2pdma_provider,
 	type pci_p2pdma_map_state,
+	type pci_p2pdma_map_type,
 } from '../include/linux/pci-p2pdma.ts';
 import { type dma_addr_t, type int, PAGE_SIZE, type size_t } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
+import { PointerSlice } from '../include/sim/pointer_slice.ts';
 import { touchWords } from '../include/sim/schedule.ts';
+import { feature } from '../include/sim/world.ts';
 import { forgetStateless } from '../kernel/dma/debug/stateless.ts';
 import {
 	dma_iova_free,
@@ -104,6 +113,10 @@ export function hmm_dma_map_alloc(
 	map.dma_entry_size = dma_entry_size;
 	if (shouldFail('hmm_dma_map_alloc:pfn_list')) return -ENOMEM;
 	map.pfn_list = new BigUint64Array(Number(nr_entries));
+	if (feature('p2p_provider_only')) {
+		if (shouldFail('hmm_dma_map_alloc:provider_list')) return -ENOMEM;
+		map.provider_list = PointerSlice.zeroed(Number(nr_entries));
+	}
 
 	const use_iova = dma_iova_try_alloc(dev, map.state, 0n, nr_entries * PAGE_SIZE);
 	if (!use_iova && dma_need_unmap(dev)) {
@@ -125,7 +138,21 @@ export function hmm_dma_map_alloc(
 export function hmm_dma_map_free(dev: device, map: hmm_dma_map): void {
 	if (dma_use_iova(map.state)) dma_iova_free(dev, map.state);
 	map.pfn_list = null;
+	map.provider_list = null;
 	map.dma_list = null;
+}
+
+/** How a device reaches what an entry's word is about. */
+function entryState(
+	dev: device,
+	word: bigint,
+	provider: p2pdma_provider | null,
+	p2pdma_state: pci_p2pdma_map_state,
+): pci_p2pdma_map_type {
+	if (provider === null) return pci_p2pdma_state(p2pdma_state, dev, hmm_pfn_to_page(word));
+	const type = p2pdma_provider_state(p2pdma_state, dev, provider);
+	// What has no struct page cannot be mapped as RAM.
+	return type === PCI_P2PDMA_MAP_NONE ? PCI_P2PDMA_MAP_NOT_SUPPORTED : type;
 }
 
 /**
@@ -152,6 +179,7 @@ export function hmm_dma_map_pfn(
 	const i = Number(idx);
 	touchWords('write', pfns, i, 1);
 	const word = pfns[i]!;
+	const provider = map.provider_list?.at(i) ?? null;
 	const paddr = hmm_pfn_to_phys(word);
 	const offset = idx * map.dma_entry_size;
 	let attrs = DMA_ATTR_REQUIRE_COHERENT;
@@ -164,7 +192,8 @@ export function hmm_dma_map_pfn(
 		if (dma_need_unmap(dev)) return dmaList(map, 'hmm_dma_map_pfn')[i]!;
 	}
 
-	switch (pci_p2pdma_state(p2pdma_state, dev, hmm_pfn_to_page(word))) {
+	const isNew = provider !== null && !(word & HMM_PFN_DMA_MAPPED);
+	switch (entryState(dev, word, provider, p2pdma_state)) {
 		case PCI_P2PDMA_MAP_NONE:
 			break;
 		case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
@@ -173,6 +202,7 @@ export function hmm_dma_map_pfn(
 			break;
 		case PCI_P2PDMA_MAP_BUS_ADDR:
 			pfns[i] = word | HMM_PFN_P2PDMA_BUS | HMM_PFN_DMA_MAPPED;
+			if (isNew) countMapping(provider, dev);
 			return p2pdma_bus_addr(p2pdma_state.mem as p2pdma_provider, paddr, dev);
 		default:
 			return DMA_MAPPING_ERROR;
@@ -218,6 +248,7 @@ export function hmm_dma_map_pfn(
 			else forgetStateless(dev, dma_addr, map.dma_entry_size, DMA_BIDIRECTIONAL);
 		}
 		pfns[i] = pfns[i]! | HMM_PFN_DMA_MAPPED;
+		if (isNew) countMapping(provider, dev);
 		return dma_addr;
 	}
 	pfns[i] = pfns[i]! & ~HMM_PFN_P2PDMA;
@@ -256,5 +287,7 @@ export function hmm_dma_unmap_pfn(dev: device, map: hmm_dma_map, idx: size_t): b
 		dma_unmap_phys(dev, dma_addr, size, DMA_BIDIRECTIONAL, attrs);
 	}
 	pfns[i] = word & ~(HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS);
+	const provider = map.provider_list?.at(i) ?? null;
+	if (provider !== null) uncountMapping(provider, dev);
 	return true;
 }

@@ -10,11 +10,13 @@
  *        in: REQ_FAULT, REQ_WRITE          sticky: DMA_MAPPED, P2PDMA, P2PDMA_BUS
  * ```
  */
+import type { PointerSlice } from '../sim/pointer_slice.ts';
 import { feature } from '../sim/world.ts';
 import type { device } from './device.ts';
 import type { page } from './mm_types.ts';
 import type { mmu_interval_notifier } from './mmu_notifier.ts';
 import { pfn_to_page } from './mmzone.ts';
+import type { p2pdma_provider } from './pci-p2pdma.ts';
 import type { phys_addr_t, unsigned_int, unsigned_long } from './types.ts';
 
 export const HMM_PFN_VALID = 1n << 63n;
@@ -73,6 +75,14 @@ export class hmm_range {
 	 * @proposed Documentation/proposals/device-private-dma-pfn.md
 	 */
 	dma_dev: device | null = null;
+	/**
+	 * A pointer a page, out, beside the words: where it is not null, the word's PFN is that of a
+	 * page frame of this provider's memory, which has no struct page. null: the caller takes words
+	 * with pages only.
+	 *
+	 * @proposed Documentation/proposals/device-private-dma-phys.md
+	 */
+	hmm_providers: PointerSlice<p2pdma_provider> | null = null;
 
 	/** @param init - designated initialiser */
 	constructor(init: Partial<hmm_range> = {}) {
@@ -83,7 +93,7 @@ export class hmm_range {
 /**
  * The page of a VALID word.
  *
- * @param hmm_pfn - a word with HMM_PFN_VALID
+ * @param hmm_pfn - a word with HMM_PFN_VALID, and without a provider beside it
  * @kernel include/linux/hmm.h
  */
 export function hmm_pfn_to_page(hmm_pfn: unsigned_long): page {

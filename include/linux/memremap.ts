@@ -3,8 +3,9 @@
 import type { Sim } from '../sim/schedule.ts';
 import type { completion } from './completion.ts';
 import type { folio, page, vm_fault } from './mm_types.ts';
+import type { p2pdma_provider } from './pci-p2pdma.ts';
 import type { percpu_ref } from './percpu-refcount.ts';
-import type { int, out, unsigned_int, unsigned_long, vm_fault_t } from './types.ts';
+import type { int, out, phys_addr_t, unsigned_int, unsigned_long, vm_fault_t } from './types.ts';
 
 export const MEMORY_DEVICE_PRIVATE = 1;
 export const MEMORY_DEVICE_COHERENT = 2;
@@ -57,6 +58,22 @@ export interface dev_pagemap_ops {
 	 * @proposed Documentation/proposals/device-private-dma-pfn.md
 	 */
 	device_private_dma_pfn?(p: page, pfn: out<unsigned_long>): int;
+	/**
+	 * Where the bytes of a device-private page are on the bus, for memory without P2P pages.
+	 *
+	 * @param p - device-private page of this pagemap, without a reference
+	 * @param provider - out: the P2P memory that holds the bytes
+	 * @param phys - out: CPU physical address of the page there
+	 * @retval 0 both are set
+	 * @retval -EOPNOTSUPP the memory of this page is not on the bus
+	 * @context Atomic. Pure: same page, same answer, until the driver has evicted its pages.
+	 * @proposed Documentation/proposals/device-private-dma-phys.md
+	 */
+	device_private_dma_phys?(
+		p: page,
+		provider: out<p2pdma_provider | null>,
+		phys: out<phys_addr_t>,
+	): int;
 }
 
 /**

@@ -93,6 +93,8 @@ export class p2pdma_provider {
 	/** Who holds addresses; covered by `lock`. @proposed */
 	users: p2pdma_user[] = [];
 	lock = new mutex('&provider->lock');
+	/** Entries that mirrors of each client have mapped: for the check at unbinding. */
+	mapped: Map<device, number> = new Map();
 
 	/**
 	 * @param owner - device whose memory it is

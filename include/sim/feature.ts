@@ -64,6 +64,8 @@ export const features = {
 		'proposed: p2pdma_provider has ops, so that memory behind another fabric than PCIe is judged and addressed by it',
 	p2p_op_dma_dev:
 		'proposed: hmm_range.dma_dev and the op device_private_dma_pfn turn a device-private page into its P2P page',
+	p2p_provider_only:
+		'proposed: the op device_private_dma_phys answers with provider and physical address, and hmm_range.hmm_providers carries the provider: no P2P struct page is needed',
 } as const;
 
 /** Name of a switch. */
@@ -74,6 +76,7 @@ export const featureNeeds: Readonly<Partial<Record<FeatureName, readonly Feature
 	fix_s17: ['hmm_pmd_private'],
 	fabric_provider: ['p2pdma_provider'],
 	p2p_op_dma_dev: ['hmm_dma_flags', 'odp_hmm_dma_map', 'p2pdma_provider'],
+	p2p_provider_only: ['p2p_op_dma_dev', 'dma_map_phys'],
 };
 
 /** Which switches are on. */

@@ -87,10 +87,17 @@ TEST('F23_the_rest_exists_already', () => {
 
 /** The proposal's own words: the switch, the op, the field. */
 const words = ['p2p_op_dma_dev', 'device_private_dma_pfn', 'dma_dev'];
+/** Those of its second step: the switch, the op, the fields, what both ops are asked through. */
+const providerWords = [
+	'p2p_provider_only',
+	'device_private_dma_phys',
+	'hmm_providers',
+	'provider_list',
+];
 
-/** Rows of the proposal's table of changes: `file name`, and the names that are new. */
-function documentedChange(): { changed: string[]; added: string[] } {
-	const text = source('Documentation/proposals/device-private-dma-pfn.md');
+/** Rows of a proposal's table of changes: `file name`, and the names that are new. */
+function documentedChange(proposal: string): { changed: string[]; added: string[] } {
+	const text = source(`Documentation/proposals/${proposal}.md`);
 	const changed: string[] = [];
 	const added: string[] = [];
 	for (const [, path, name, what] of text.matchAll(
@@ -128,30 +135,36 @@ const withoutComments = (code: string): string => code.replace(/\/\*[\s\S]*?\*\/
 const mentions = (code: string, names: readonly string[]): boolean =>
 	names.some((name) => new RegExp(`\\b${name}\\b`).test(code));
 
+const unique = (names: readonly string[]): string => [...new Set(names)].sort().join('\n');
+
 TEST('F23_what_mentions_the_proposal_is_what_its_documentation_lists', () => {
-	const { changed, added } = documentedChange();
+	const steps = ['device-private-dma-pfn', 'device-private-dma-phys'].map(documentedChange);
+	const changed = steps.flatMap((step) => step.changed);
+	const added = steps.flatMap((step) => step.added);
 	ASSERT_TRUE(added.includes('hmm_private_dma_pfn'));
+	ASSERT_TRUE(added.includes('hmm_private_dma_phys'));
+	const names = [...words, ...providerWords, ...added];
 	const touched = model
 		.flatMap(filesOf)
 		// the exporting driver's row names no function, the switch is not the kernel's
 		.filter((path) => !/^(drivers\/gpu|include\/sim)\//.test(path))
-		.filter((path) => mentions(source(path), [...words, ...added]))
+		.filter((path) => mentions(source(path), names))
 		.flatMap((path) =>
 			declarations(path)
 				.filter(
 					({ code }) =>
-						mentions(code, [...words, ...added]) ||
+						mentions(code, names) ||
 						// the member that keeps the P2P layer's answer
 						(path === 'mm/hmm.ts' &&
 							mentions(code, ['p2pdma'])),
 				)
 				.map(({ name }) => `${path} ${name}`),
 		);
-	EXPECT_STREQ(touched.sort().join('\n'), changed.sort().join('\n'));
+	EXPECT_STREQ(unique(touched), unique(changed));
 });
 
 TEST('F23_what_exists_already_neither_names_nor_branches_on_the_proposal', () => {
-	const { added } = documentedChange();
+	const { added } = documentedChange('device-private-dma-pfn');
 	const untouched = model
 		.flatMap(filesOf)
 		.filter((path) =>

@@ -7,14 +7,16 @@
  *   private    pgmap 0   pgmap 1   pgmap 2                 struct pages without a bus address
  *   window   |<- P2PDMA pages of the BAR: the same bytes ->|
  *   alias    window.firstPfn + (VRAM page - window.firstVramPage)
+ *   aperture |<- the same of the BAR's provider, without pages ->|   one of the two
  * ```
  */
 
 import type { dev_pagemap, dev_pagemap_ops, range } from '../../../include/linux/memremap.ts';
 import type { page } from '../../../include/linux/mm_types.ts';
 import type { pci_dev } from '../../../include/linux/pci.ts';
+import type { p2pdma_provider } from '../../../include/linux/pci-p2pdma.ts';
 import { mutex, spinlock_t } from '../../../include/linux/spinlock.ts';
-import type { int } from '../../../include/linux/types.ts';
+import type { int, phys_addr_t } from '../../../include/linux/types.ts';
 import type { GpuSilicon } from './silicon.ts';
 
 /** Pages of one chunk. */
@@ -89,6 +91,28 @@ export class GpuWindow {
 	}
 }
 
+/** Provider memory that shows VRAM from its start: no struct pages. */
+export class GpuAperture {
+	readonly bar: int;
+	readonly provider: p2pdma_provider;
+	/** CPU physical address of its first byte. */
+	readonly phys: phys_addr_t;
+	readonly pages: number;
+
+	/**
+	 * @param bar - BAR
+	 * @param provider - the BAR's
+	 * @param phys - CPU physical address of its first byte
+	 * @param pages - how many pages of VRAM it shows
+	 */
+	constructor(bar: int, provider: p2pdma_provider, phys: phys_addr_t, pages: number) {
+		this.bar = bar;
+		this.provider = provider;
+		this.phys = phys;
+		this.pages = pages;
+	}
+}
+
 /** Counters of one GPU. */
 export class GpuCounters {
 	/** CPU faults on device-private pages that migrate_to_ram() served. */
@@ -97,7 +121,7 @@ export class GpuCounters {
 	pagesToVram = 0;
 	pagesToRam = 0;
 	pagesEvicted = 0;
-	/** Calls of the op. */
+	/** Calls of device_private_dma_pfn() and device_private_dma_phys(). */
 	opCalls = 0;
 }
 
@@ -113,6 +137,7 @@ export class RefGpu {
 	/** One migration at a time uses the copy engine; covers chunks, nextVramPage and stopping. */
 	engineMutex = new mutex('&gpu->engine');
 	window: GpuWindow | null = null;
+	aperture: GpuAperture | null = null;
 	/** No more pages are handed out. */
 	stopping = false;
 	nextVramPage = 0;

@@ -5,7 +5,7 @@
  * It knows user memory through mm/ and its own PCI function; it has never heard of a NIC.
  *
  * ```
- *   probe    VRAM behind the BAR -> P2P window -> (chunks on demand)
+ *   probe    VRAM behind the BAR -> P2P window or aperture -> (chunks on demand)
  *   remove   stop -> evict every chunk -> private pagemaps -> window -> pagemap of the window
  * ```
  */
@@ -26,7 +26,14 @@ import { devres_release_all } from '../../base/devres.ts';
 import { freeFolio, freePage, removeChunks } from './dmem.ts';
 import { RefGpu } from './gpu.ts';
 import { evictChunk, migrateToRam } from './migrate.ts';
-import { addWindow, devicePrivateDmaPfn, removeWindow, vramBar } from './p2p.ts';
+import {
+	addAperture,
+	addWindow,
+	devicePrivateDmaPfn,
+	devicePrivateDmaPhys,
+	removeWindow,
+	vramBar,
+} from './p2p.ts';
 import { GpuSilicon } from './silicon.ts';
 
 /** Ops of the private pagemaps; each release calls those that it knows. */
@@ -42,14 +49,28 @@ const pagemapOpsP2p: dev_pagemap_ops = Object.freeze({
 	device_private_dma_pfn: devicePrivateDmaPfn,
 });
 
+/** The same for memory without P2P pages. */
+const pagemapOpsProvider: dev_pagemap_ops = Object.freeze({
+	...pagemapOps,
+	device_private_dma_phys: devicePrivateDmaPhys,
+});
+
 /** How a GPU is set up. */
 export interface GpuOptions {
 	/** Bytes of VRAM; default: what the BAR shows, and at least 16 MiB. */
 	readonly vramSize?: bigint;
-	/** Bytes that the P2P window shows; 0: no window. Default: all that BAR and VRAM have. */
+	/** Bytes that the P2P window or aperture shows; 0: neither. Default: all that BAR and VRAM have. */
 	readonly windowSize?: bigint;
+	/** The BAR shows VRAM without struct pages. Default: where the kernel can have it so. */
+	readonly providerOnly?: boolean;
 	/** Owner of its private pages: that of its interconnect group. Default: nobody shares it. */
 	readonly owner?: object;
+}
+
+/** Ops of the private pagemaps of a GPU. */
+function opsOf(providerOnly: boolean): dev_pagemap_ops {
+	if (!feature('p2p_op_dma_dev')) return pagemapOps;
+	return providerOnly ? pagemapOpsProvider : pagemapOpsP2p;
 }
 
 /** VRAM of a GPU whose BAR shows less, or nothing. */
@@ -85,16 +106,14 @@ export function* tryRefgpuProbe(pdev: pci_dev, options: GpuOptions = {}): Sim<Re
 	const silicon = new GpuSilicon(pci_name(pdev), vramSize);
 	if (bar >= 0) showVram(pdev, bar, silicon);
 
-	const gpu = new RefGpu(
-		pdev,
-		silicon,
-		feature('p2p_op_dma_dev') ? pagemapOpsP2p : pagemapOps,
-	);
+	const providerOnly = options.providerOnly ?? feature('p2p_provider_only');
+	const gpu = new RefGpu(pdev, silicon, opsOf(providerOnly));
 	if (options.owner !== undefined) gpu.owner = options.owner;
 	const shown = vramSize < barSize ? vramSize : barSize;
 	const windowSize = options.windowSize ?? shown;
 	// Without a window every page is still usable by this GPU; it just has no alias.
-	if (windowSize > 0n) yield* addWindow(gpu, bar, windowSize < shown ? windowSize : shown);
+	const show = providerOnly ? addAperture : addWindow;
+	if (windowSize > 0n) yield* show(gpu, bar, windowSize < shown ? windowSize : shown);
 	pdev.dev.driver_data = gpu;
 	return gpu;
 }

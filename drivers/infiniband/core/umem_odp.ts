@@ -277,6 +277,8 @@ export function* ib_umem_odp_map_dma_and_lock(
 		start,
 		end,
 		hmm_pfns: pages.words(umem_odp).subarray(pfn_start_idx, pfn_start_idx + num_pfns),
+		// It maps by hmm_dma_map_pfn() only, which does not need a page.
+		hmm_providers: umem_odp.map.provider_list?.from(pfn_start_idx) ?? null,
 	});
 	if (fault) {
 		range.default_flags = HMM_PFN_REQ_FAULT;

@@ -10,6 +10,7 @@
  * | mmap.ts | p2pmem_alloc_mmap |
  * | enable.ts | pci_p2pdma_enable_store, pci_p2pdma_enable_show |
  * | provider.ts | pci_p2pdma_release, pcim_p2pdma_init, pcim_p2pdma_provider |
+ * | live.ts | who still has memory of a provider mapped: a sanitizer |
  * | memory.ts | p2pdma_folio_free (v6.12: p2pdma_page_free), pci_p2pdma_unmap_mappings, pci_p2pdma_setup_pool, pci_p2pdma_add_resource |
  * | acs.ts | pci_bridge_has_acs_redir, seq_buf_print_bus_devfn |
  * | whitelist.ts | cpu_supports_p2pdma, pci_host_bridge_dev, __host_bridge_whitelist, host_bridge_whitelist |

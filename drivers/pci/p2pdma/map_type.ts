@@ -74,11 +74,28 @@ export function pciMapType(provider: p2pdma_provider, dev: device): map_type {
  * @since v6.17
  */
 export function __pci_p2pdma_update_state(state: pci_p2pdma_map_state, dev: device, p: page): void {
-	const { mem } = to_p2p_pgmap(page_pgmap(p));
-	if (state.mem === mem && state.seq === mem.seq) return;
-	state.mem = mem;
-	state.seq = mem.seq;
-	state.map = pci_p2pdma_map_type(mem, dev);
+	p2pdma_provider_state(state, dev, to_p2p_pgmap(page_pgmap(p)).mem);
+}
+
+/**
+ * How a device reaches a provider, once for a run of addresses of the same one.
+ *
+ * @param state - the loop's state
+ * @param dev - who accesses it; the same in every call with this state
+ * @param provider - whose memory
+ * @context Atomic.
+ * @proposed Documentation/proposals/device-private-dma-phys.md
+ */
+export function p2pdma_provider_state(
+	state: pci_p2pdma_map_state,
+	dev: device,
+	provider: p2pdma_provider,
+): map_type {
+	if (state.mem === provider && state.seq === provider.seq) return state.map;
+	state.mem = provider;
+	state.seq = provider.seq;
+	state.map = pci_p2pdma_map_type(provider, dev);
+	return state.map;
 }
 
 /** Whether a page that is no P2P page belongs to a provider all the same: coherent memory may. */

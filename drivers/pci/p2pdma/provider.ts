@@ -6,8 +6,7 @@
  * the same object each time.
  * Duty: whoever holds a provider is made to give it up before the driver's remove() returns.
  */
-import { fileReport, WARN_ON } from '../../../include/linux/bug.ts';
-import { dev_name } from '../../../include/linux/device.ts';
+import { WARN_ON } from '../../../include/linux/bug.ts';
 import { ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
 import { IORESOURCE_MEM } from '../../../include/linux/ioport.ts';
 import {
@@ -24,16 +23,8 @@ import { type Sim, touch } from '../../../include/sim/schedule.ts';
 import { gen_pool_destroy } from '../../../kernel/genalloc.ts';
 import { synchronize_rcu } from '../../../kernel/rcu/tree.ts';
 import { devm_add_action_or_reset } from '../../base/devres.ts';
+import { reportUsers } from './live.ts';
 import { p2pdmaOf, pci_p2pdma } from './objects.ts';
-
-/** Whoever is attached now would go on using addresses of memory that is nobody's. */
-function reportUsers({ owner, users }: p2pdma_provider): void {
-	for (const { dev } of users)
-		fileReport(
-			'leak',
-			`provider of ${dev_name(owner)} goes while ${dev_name(dev)} holds addresses of it`,
-		);
-}
 
 /**
  * Take a function's struct pci_p2pdma away: the devres action of pcim_p2pdma_init().

@@ -57,6 +57,7 @@ function present(umem_odp: ib_umem_odp, _idx: number, word: u64): int {
 
 function* unmap(umem_odp: ib_umem_odp, idx: number): Sim<void> {
 	const dev = umem_odp.umem.ibdev;
+	const { provider_list } = umem_odp.map;
 	const pfn_list = umem_odp.map.pfn_list!;
 
 	if (
@@ -64,11 +65,13 @@ function* unmap(umem_odp: ib_umem_odp, idx: number): Sim<void> {
 		hmm_dma_unmap_pfn(dev.dma_device!, umem_odp.map, BigInt(idx))
 	) {
 		// The device may have written: the page's content is newer than its file or swap slot.
-		if (pfn_list[idx]! & HMM_PFN_WRITE)
+		// Memory without a page has neither.
+		if (pfn_list[idx]! & HMM_PFN_WRITE && !provider_list?.at(idx))
 			yield* set_page_dirty(compound_head(hmm_pfn_to_page(pfn_list[idx]!)));
 		umem_odp.npages--;
 	}
 	pfn_list[idx] = pfn_list[idx]! & ~HMM_PFN_FLAGS();
+	provider_list?.set(idx, null);
 }
 
 /**
