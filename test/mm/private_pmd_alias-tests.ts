@@ -4,6 +4,7 @@
  * Method: a folio of a device of the test's in one PMD entry, put in by hand; its op answers with
  * pages of GPU0's window, in one run or not. The callback is called alone: nothing is faulted.
  */
+import { pcim_p2pdma_provider } from '../../drivers/pci/p2pdma/provider.ts';
 import { EAGAIN, EINVAL, EOPNOTSUPP, EREMOTEIO } from '../../include/linux/errno.ts';
 import {
 	HMM_PFN_FLAGS,
@@ -17,6 +18,7 @@ import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import { type folio, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { mm_walk } from '../../include/linux/pagewalk.ts';
+import type { p2pdma_provider } from '../../include/linux/pci-p2pdma.ts';
 import type { TableEntry } from '../../include/linux/pgtable.ts';
 import {
 	make_readable_device_private_entry,
@@ -24,6 +26,8 @@ import {
 	softleaf_to_pmd,
 } from '../../include/linux/swapops.ts';
 import { outParam, PMD_SIZE } from '../../include/linux/types.ts';
+import { PointerSlice } from '../../include/sim/pointer_slice.ts';
+import { world } from '../../include/sim/world.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { folio_unlock } from '../../mm/filemap.ts';
 import { hmm_private_dma_pfn, hmm_vma_walk, hmm_vma_walk_pmd } from '../../mm/hmm.ts';
@@ -157,6 +161,31 @@ TEST_F(pmdAlias, 'range_that_starts_inside_gets_the_aliases_of_its_pages', (self
 	ASSERT_EQ(0, ret);
 	EXPECT_EQ(self.alias(5n), pfnOf(words[0]!));
 	EXPECT_EQ(self.alias(6n), pfnOf(words[1]!));
+});
+
+TEST_F(pmdAlias, 'F13_frames_of_its_pages_and_their_provider_without_a_p2p_page', (self) => {
+	const { w, dev } = self;
+	// GPU0's BAR as it is without a window.
+	const provider = pcim_p2pdma_provider(w.pdev('GPU0'), w.gpu0.window!.bar)!;
+	world().features = Object.freeze({ ...world().features, p2p_provider_only: true });
+	const frame = 0x8_0000_0000n;
+	dev.pgmap.ops = {
+		...dev.pgmap.ops,
+		device_private_dma_phys(p, mem, phys) {
+			mem.value = provider;
+			phys.value = (frame + page_to_pfn(p) - BASE) << 12n;
+			return 0;
+		},
+	} as typeof dev.pgmap.ops;
+	const dma_dev = w.pdev('NIC0').dev;
+	const list = new Array<p2pdma_provider | null>(4).fill(null);
+	const hmm_providers = new PointerSlice(list).from(1);
+	const { ret, words } = walk(self, 5n, 2n, { dma_dev, hmm_providers });
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(frame + 5n, pfnOf(words[0]!));
+	EXPECT_EQ(frame + 6n, pfnOf(words[1]!));
+	EXPECT_EQ(9, hmm_pfn_to_map_order(words[0]!));
+	EXPECT_STREQ('- P P -', list.map((one) => (one === provider ? 'P' : '-')).join(' '));
 });
 
 TEST_F(pmdAlias, 'write_request_on_a_read_only_entry_is_faulted', (self) => {
