@@ -470,7 +470,13 @@ for (const [how, providerOnly] of [
 ] as const)
 	TEST(`F13_F17_one_region_over_${how}`, () => {
 		const self = twoGpus(providerOnly);
-		const { w, mr, bytes, gpu1, address } = self;
+		const { w, nic, mr, bytes, gpu1, address } = self;
+		// All of it in one walk and one loop: neither may keep the first provider's verdict.
+		const advice = IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT;
+		run(() => rnicAdviseMr(nic, advice, mr.key.key, address, BigInt(BYTES)), {
+			task: w.task,
+		});
+		EXPECT_EQ(PAGES, mr.umem.npages);
 		ASSERT_TRUE(same(bytes, readAll(self)));
 		EXPECT_EQ(0, w.gpu0.counters.migrateToRam + gpu1.counters.migrateToRam);
 		const own = w.gpu0.aperture!.provider;
