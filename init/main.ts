@@ -18,7 +18,7 @@ import {
 	defaultProfile,
 	type FeatureName,
 	type FeatureSet,
-	featureNeeds,
+	missingNeed,
 	type ProfileName,
 	profiles,
 } from '../include/sim/feature.ts';
@@ -73,14 +73,12 @@ function switches(profile: ProfileName, options: BootOptions): FeatureSet {
 	for (const name of Object.keys(set))
 		if (!(name in base))
 			throw new HarnessError('boot()', `there is no feature switch "${name}"`);
-	for (const [name, needs = []] of Object.entries(featureNeeds)) {
-		const missing = needs.find((need) => set[name as FeatureName] && !set[need]);
-		if (missing !== undefined)
-			throw new HarnessError(
-				'boot()',
-				`"${name}" is written against a kernel with "${missing}", which "${profile}" has not`,
-			);
-	}
+	const lack = missingNeed(set);
+	if (lack !== null)
+		throw new HarnessError(
+			'boot()',
+			`"${lack.name}" is written against a kernel with "${lack.need}", which "${profile}" has not`,
+		);
 	return Object.freeze(set);
 }
 

@@ -133,3 +133,18 @@ export const profiles: Readonly<Record<ProfileName, FeatureSet>> = Object.freeze
 
 /** The release that a world has when none is named. */
 export const defaultProfile: ProfileName = 'v7.3';
+
+/**
+ * What a set of switches lacks to make sense.
+ *
+ * @param set - the switches
+ * @returns a switch that is on and what it is written against, which is off; null: nothing is lacking
+ */
+export function missingNeed(set: FeatureSet): { name: FeatureName; need: FeatureName } | null {
+	for (const [key, needs = []] of Object.entries(featureNeeds)) {
+		const name = key as FeatureName;
+		const need = set[name] ? needs.find((one) => !set[one]) : undefined;
+		if (need !== undefined) return { name, need };
+	}
+	return null;
+}

@@ -25,6 +25,8 @@ export interface TraceEvent {
 	returned: string | null;
 	/** It ended by an exception: an oops, or misuse. */
 	threw: boolean;
+	/** No call: what traceMark() wrote down, in `name`. */
+	readonly mark?: true;
 }
 
 /** Which calls are recorded. Globs as in ftrace: `hmm_*`, `*_fault`, `*pte*`. */

@@ -37,7 +37,7 @@ function rows(events: readonly TraceEvent[]): Row[] {
 }
 
 function duration({ event, kind }: Row): string {
-	if (kind === 'open' || event.left === null) return ' '.repeat(14);
+	if (kind === 'open' || event.left === null || event.mark) return ' '.repeat(14);
 	const us = Number(event.left - event.entered) / 1000;
 	const mark =
 		us > 100_000
@@ -57,6 +57,7 @@ function duration({ event, kind }: Row): string {
 function call(row: Row, options: GraphOptions): string {
 	const { event, kind } = row;
 	const indent = '  '.repeat(event.depth + 1);
+	if (event.mark) return `${indent}/* ${event.name} */`;
 	const args = options.args === true ? event.args : '';
 	const value = returnValue(event, options);
 	const file = options.modules === true && kind !== 'close' ? `  # ${event.module}` : '';

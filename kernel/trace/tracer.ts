@@ -216,6 +216,35 @@ export function startTrace(filter: TraceFilter = {}): void {
 }
 
 /**
+ * Write a remark between the calls, as trace_printk() does; nothing unless a trace is recorded.
+ *
+ * @param text - makes it
+ */
+export function traceMark(text: () => string): void {
+	const recording = (globalThis as WithTracer).__ktrace?.recording ?? null;
+	if (recording === null || recording.events.length >= MAX_TRACE_EVENTS) return;
+	const task = installedWorld()?.current;
+	const pid = task?.pid ?? 0;
+	const now = installedWorld()?.clock ?? 0n;
+	recording.events.push({
+		depth: recording.stacks.get(pid)?.length ?? 0,
+		name: text(),
+		module: '',
+		args: '',
+		comm: task?.comm ?? '',
+		pid,
+		cpu: task?.cpu ?? 0,
+		entered: now,
+		entryOrder: recording.order++,
+		left: now,
+		returnOrder: recording.order++,
+		returned: null,
+		threw: false,
+		mark: true,
+	});
+}
+
+/**
  * Stop recording.
  *
  * @returns the calls, in the order in which they were entered

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The command line that all families of records share. */
 import { parseArgs } from 'node:util';
-import { type ProfileName, profiles } from '../../include/sim/feature.ts';
+import {
+	type FeatureName,
+	type FeatureSet,
+	features,
+	missingNeed,
+	type ProfileName,
+	profiles,
+} from '../../include/sim/feature.ts';
 
 /** What to replay, and how to tell. */
 export interface ReplayOptions {
@@ -14,6 +21,12 @@ export interface ReplayOptions {
 	readonly json: boolean;
 	/** Count, beside, the answers whose letters differ that are compared apart. */
 	readonly strict: boolean;
+	/** Switches against the profile. */
+	readonly features: Partial<FeatureSet>;
+	/** Only this scenario, with every kernel call; null: no trace. */
+	readonly trace: string | null;
+	/** Execute steps as well that would oops the kernel. */
+	readonly unguarded: boolean;
 }
 
 /** A command line that makes no sense. */
@@ -35,6 +48,11 @@ export function replayUsage(families: readonly string[]): string {
 	--json           one JSON document on standard output
 	--strict         hmm, proposal: compare the letters x d (page table) and A a (VMA)
 	                 too, and print that figure beside
+	--feature NAME   a switch of \`kproto profiles\` that is on, whatever the profile says;
+	                 NAME=off: off
+	--trace ID       hmm, proposal: only the scenario ID, with every kernel call of it
+	--unguarded      hmm: execute the steps as well that the recorder left out because the
+	                 kernel's test driver oopses, and tell what becomes of each
 `;
 }
 
@@ -47,6 +65,7 @@ export function replayUsage(families: readonly string[]): string {
 export function parseReplayOptions(args: string[]): ReplayOptions {
 	const { values, positionals } = parse(args);
 	const { profile = null, filter, json = false, strict = false } = values;
+	const { trace = null, unguarded = false } = values;
 	if (profile !== null && !Object.hasOwn(profiles, profile))
 		throw new ReplayUsageError(
 			`--profile: there is no "${profile}"; there are ${Object.keys(profiles).join(', ')}`,
@@ -58,7 +77,68 @@ export function parseReplayOptions(args: string[]): ReplayOptions {
 		filter: filter === undefined ? null : regexp(filter),
 		json,
 		strict,
+		features: switches(values.feature ?? []),
+		trace,
+		unguarded,
 	};
+}
+
+/** `NAME` or `NAME=off`, as often as it is given. */
+function switches(given: readonly string[]): Partial<FeatureSet> {
+	const set: Partial<Record<FeatureName, boolean>> = {};
+	for (const text of given) {
+		const [name = '', state = 'on', ...more] = text.split('=');
+		if (!Object.hasOwn(features, name))
+			throw new ReplayUsageError(
+				`--feature: there is no switch "${name}"; kproto profiles tells them`,
+			);
+		if (more.length > 0 || (state !== 'on' && state !== 'off'))
+			throw new ReplayUsageError(
+				`--feature: ${name} is on or off, not "${text}"`,
+			);
+		set[name as FeatureName] = state === 'on';
+	}
+	return set;
+}
+
+/**
+ * Whether a kernel can have the switches that were asked for.
+ *
+ * @param profile - the kernel
+ * @param changes - against it
+ * @throws ReplayUsageError one is written against something that it has not
+ */
+export function checkSwitches(profile: ProfileName, changes: Partial<FeatureSet>): void {
+	const lack = missingNeed({ ...profiles[profile], ...changes });
+	if (lack !== null)
+		throw new ReplayUsageError(
+			`--feature: "${lack.name}" needs "${lack.need}", which ${profile} has not`,
+		);
+}
+
+/**
+ * Refuse what a family cannot do.
+ *
+ * @param options - the command line
+ * @param family - its name
+ * @param names - options that it does not know
+ * @throws ReplayUsageError one of them was given
+ */
+export function refuseOptions(
+	options: ReplayOptions,
+	family: string,
+	names: readonly ('strict' | 'features' | 'trace' | 'unguarded')[],
+): void {
+	for (const name of names) {
+		const value = options[name];
+		const isGiven =
+			typeof value === 'object' && value !== null
+				? Object.keys(value).length > 0
+				: value !== null && value !== false;
+		const option = name === 'features' ? 'feature' : name;
+		if (isGiven)
+			throw new ReplayUsageError(`--${option}: not with records of ${family}`);
+	}
 }
 
 function parse(args: string[]) {
@@ -71,6 +151,9 @@ function parse(args: string[]) {
 				filter: { type: 'string' },
 				json: { type: 'boolean' },
 				strict: { type: 'boolean' },
+				feature: { type: 'string', multiple: true },
+				trace: { type: 'string' },
+				unguarded: { type: 'boolean' },
 			},
 		});
 	} catch (error) {

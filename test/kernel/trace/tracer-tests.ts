@@ -17,7 +17,13 @@ import { run } from '../../../kernel/sched/core.ts';
 import type { TraceEvent } from '../../../kernel/trace/event.ts';
 import { formatFunctionGraph } from '../../../kernel/trace/function_graph.ts';
 import { summarise } from '../../../kernel/trace/summary.ts';
-import { canTrace, startTrace, stopTrace, Tracer } from '../../../kernel/trace/tracer.ts';
+import {
+	canTrace,
+	startTrace,
+	stopTrace,
+	Tracer,
+	traceMark,
+} from '../../../kernel/trace/tracer.ts';
 import { tracingLines } from '../../../tools/trace/hook.js';
 import {
 	EXPECT_EQ,
@@ -120,6 +126,25 @@ TEST('filters_choose_as_those_of_ftrace', () => {
 		'outer0 inner1 inner1',
 		names({ modules: ['include/'] }, 'include/linux/x.ts'),
 	);
+});
+
+TEST('mark_stands_between_the_calls_as_a_comment', () => {
+	traceMark(() => {
+		throw new Error('nobody records');
+	});
+	const events = traced({}, (tracer) => {
+		const inner = tracer.wrap('inner', (() => 0) as never, 'mm/x.ts');
+		const body = (): void => {
+			inner();
+			traceMark(() => 'invalidate');
+			inner();
+		};
+		tracer.wrap('outer', body as never, 'mm/x.ts')();
+	});
+	const [, first = '', mark = '', second = ''] = formatFunctionGraph(events).slice(4);
+	EXPECT_STREQ(' 0)   0.000 us    |    inner();', first);
+	EXPECT_STREQ(' 0)               |    /* invalidate */', mark);
+	EXPECT_STREQ(first, second);
 });
 
 TEST('wrapped_function_is_the_same_from_outside', () => {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** `kproto replay hmm PATH...`: scenarios of hmm_range_fault() and the HMM test driver. */
+import type { ProfileName } from '../../../include/sim/feature.ts';
 import { progressBar } from '../../kproto/progress.ts';
-import { parseReplayOptions } from '../options.ts';
+import { checkSwitches, parseReplayOptions, type ReplayOptions } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
 import type { Oracle } from './oracle.ts';
 import { type Scenario, scenarioShape } from './record.ts';
 import { plainReplayer, type Replayer, replayScenario } from './scenario.ts';
+import { traceScenarios } from './trace.ts';
 
 /**
  * Replay scenarios.
@@ -19,29 +21,58 @@ export async function main(argv: string[]): Promise<number> {
 	return replayFiles(argv, plainReplayer);
 }
 
+/** A record, its title, and the kernel that it is replayed under. */
+interface Chosen {
+	readonly title: string;
+	readonly profile: ProfileName;
+	readonly scenario: Scenario;
+}
+
+/** The records of the paths that the command line lets through. */
+function chosenRecords({ paths, profile, filter, features }: ReplayOptions): Chosen[] {
+	const chosen: Chosen[] = [];
+	for (const file of paths.flatMap(recordFiles)) {
+		const kernel = profileOf(file, profile);
+		checkSwitches(kernel, features);
+		for (const { line, value } of readRecordFile<Scenario>(file, scenarioShape)) {
+			const title = `${file}:${line} ${value.fam} ${value.id}`;
+			if (filter === null || filter.test(title))
+				chosen.push({ title, profile: kernel, scenario: value });
+		}
+	}
+	return chosen;
+}
+
 /**
  * Replay the scenarios of files with one kind of kernel.
  *
  * @param argv - options and paths
- * @param replayer - how it is set up and what steps do
+ * @param base - how it is set up and what steps do
  * @returns the exit code
+ * @throws RecordError, ReplayUsageError
  */
-export function replayFiles<O extends Oracle>(argv: string[], replayer: Replayer<O>): number {
-	const { paths, profile, filter, json, strict: isStrict } = parseReplayOptions(argv);
-	const records = paths
-		.flatMap(recordFiles)
-		.flatMap((file) => readRecordFile<Scenario>(file, scenarioShape));
+export async function replayFiles<O extends Oracle>(
+	argv: string[],
+	base: Replayer<O>,
+): Promise<number> {
+	const options = parseReplayOptions(argv);
+	const { features, json, trace } = options;
+	const records = chosenRecords(options);
+	if (trace !== null)
+		return traceScenarios(
+			trace,
+			{ family: base.family, json, features, records },
+			options.paths,
+		);
+	const replayer = { ...base, boot: { ...base.boot, features } };
 	const results = new ReplayResults(json);
-	if (isStrict) results.strictPassed = 0;
+	if (options.strict) results.strictPassed = 0;
 	const bar = progressBar();
 	bar.start(records.length, 0, { machine: '' });
-	for (const { file, line, value } of records) {
-		const title = `${file}:${line} ${value.fam} ${value.id}`;
-		bar.increment({ machine: value.id });
-		if (filter !== null && !filter.test(title)) continue;
-		const kernel = profileOf(file, profile);
-		const { mismatches, strict } = replayScenario(value, kernel, replayer);
-		results.add(title, kernel, mismatches);
+	for (const { title, profile, scenario } of records) {
+		bar.increment({ machine: scenario.id });
+		const { mismatches, strict } = replayScenario(scenario, profile, replayer);
+		results.add(title, profile, mismatches);
 		if (results.strictPassed !== null && mismatches.length + strict.length === 0)
 			results.strictPassed++;
 	}

@@ -12,7 +12,13 @@ import { formatHex, type MachineDescription } from '../../../arch/sim/descriptio
 import { Disk } from '../../../arch/sim/disk.ts';
 import type { file } from '../../../include/linux/fs.ts';
 import {
+	MMU_NOTIFY_CLEAR,
+	MMU_NOTIFY_EXCLUSIVE,
+	MMU_NOTIFY_MIGRATE,
+	MMU_NOTIFY_PROTECTION_PAGE,
+	MMU_NOTIFY_PROTECTION_VMA,
 	MMU_NOTIFY_RELEASE,
+	MMU_NOTIFY_UNMAP,
 	mmu_interval_notifier,
 	type mmu_interval_notifier_ops,
 } from '../../../include/linux/mmu_notifier.ts';
@@ -24,6 +30,7 @@ import type { Report } from '../../../include/sim/report.ts';
 import { type BootOptions, boot, shutdown } from '../../../init/main.ts';
 import { mutex_lock, mutex_unlock } from '../../../kernel/locking/mutex.ts';
 import { run } from '../../../kernel/sched/core.ts';
+import { traceMark } from '../../../kernel/trace/tracer.ts';
 import { DEVMEM_CHUNK_SIZE, type dmirror_device } from '../../../lib/test_hmm/device.ts';
 import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../../lib/test_hmm.ts';
 import { fput } from '../../../mm/file_table.ts';
@@ -89,9 +96,16 @@ export class InvalidationLog {
 	/** Invalidations of any event. */
 	hits = 0;
 
-	/** @param window - clips what is seen */
-	constructor(window: Window) {
+	/** Of what it is the log, in a trace. */
+	readonly name: 'window' | 'range';
+
+	/**
+	 * @param window - clips what is seen
+	 * @param name - what the window is
+	 */
+	constructor(window: Window, name: 'window' | 'range' = 'window') {
 		this.window = window;
+		this.name = name;
 		this.sub.container = this;
 	}
 }
@@ -99,6 +113,22 @@ export class InvalidationLog {
 function ownerNumber(owner: object | null | undefined): number {
 	if (owner === null || owner === undefined) return -1;
 	return minorOf(owner as dmirror_device);
+}
+
+/** Names of the events, by their number. */
+const eventNames: Readonly<Record<number, string>> = {
+	[MMU_NOTIFY_UNMAP]: 'UNMAP',
+	[MMU_NOTIFY_CLEAR]: 'CLEAR',
+	[MMU_NOTIFY_PROTECTION_VMA]: 'PROTECTION_VMA',
+	[MMU_NOTIFY_PROTECTION_PAGE]: 'PROTECTION_PAGE',
+	[MMU_NOTIFY_MIGRATE]: 'MIGRATE',
+	[MMU_NOTIFY_EXCLUSIVE]: 'EXCLUSIVE',
+};
+
+/** An invalidation as a trace has it: `window: invalidate MIGRATE pages [0, 4) owner 1`. */
+function invalidationText(of: string, [event, start, end, owner]: Invalidation): string {
+	const by = owner < 0 ? '' : ` owner ${owner}`;
+	return `${of}: invalidate ${eventNames[event] ?? event} pages [${start}, ${end})${by}`;
 }
 
 /** Ops of the log's notifier. */
@@ -113,12 +143,14 @@ export const logOps: mmu_interval_notifier_ops = {
 		const { base, np } = log.window;
 		const clip = (at: unsigned_long): number =>
 			Math.max(0, Math.min(np, Number((at - base) / PAGE_SIZE)));
-		log.seen.push([
+		const seen: Invalidation = [
 			range.event,
 			clip(range.start),
 			clip(range.end),
 			ownerNumber(range.owner),
-		]);
+		];
+		log.seen.push(seen);
+		traceMark(() => invalidationText(log.name, seen));
 		return true;
 	},
 };

@@ -118,7 +118,8 @@ export function faultRange(
 ): Answer {
 	const { page, pages } = request;
 	const mm = task.mm!;
-	const log = new InvalidationLog({ base: oracle.address(page), np: Math.max(1, pages) });
+	const window = { base: oracle.address(page), np: Math.max(1, pages) };
+	const log = new InvalidationLog(window, 'range');
 	const input = inputWords(request.req, pages);
 	const range = new hmm_range({
 		notifier: log.sub,

@@ -26,6 +26,8 @@ export interface ScenarioResult {
 
 /** How the kernel of a scenario is set up, and what its steps do. */
 export interface Replayer<O extends Oracle = Oracle> {
+	/** The family of records, as the command line names it. */
+	readonly family: string;
 	readonly boot: BootOptions;
 	open(scenario: Scenario, profile: ProfileName, options: BootOptions): O;
 	execute(oracle: O, task: task_struct, step: Step): Answer;
@@ -35,24 +37,44 @@ export interface Replayer<O extends Oracle = Oracle> {
 
 /** The kernel without anything that is only proposed. */
 export const plainReplayer: Replayer = {
+	family: 'hmm',
 	boot: {},
 	open: (scenario, profile, options) => new Oracle(scenario, profile, options),
 	execute,
 };
+
+/** Who is shown each step while a scenario is replayed. */
+export interface StepObserver {
+	/** The kernel is about to be asked. */
+	before(index: number): void;
+	/** It has answered; null: it oopsed. */
+	after(index: number, answer: Answer | null): void;
+	/** The step's answers were compared with the recorded ones. */
+	compared?(index: number, mismatches: readonly Mismatch[]): void;
+}
 
 /** A replay under way. */
 class Replay<O extends Oracle> {
 	private readonly scenario: Scenario;
 	private readonly oracle: O;
 	private readonly execute: Replayer<O>['execute'];
+	private readonly observer: StepObserver | null;
+	/** Number of the step that is executed. */
+	private at = 0;
 	private readonly expected = new Map<task_struct, SpaceState>();
 	mismatches: Mismatch[] = [];
 	strict: Mismatch[] = [];
 
-	constructor(scenario: Scenario, oracle: O, run: Replayer<O>['execute']) {
+	constructor(
+		scenario: Scenario,
+		oracle: O,
+		run: Replayer<O>['execute'],
+		observer: StepObserver | null,
+	) {
 		this.scenario = scenario;
 		this.oracle = oracle;
 		this.execute = run;
+		this.observer = observer;
 	}
 
 	steps(): void {
@@ -61,7 +83,9 @@ class Replay<O extends Oracle> {
 			const answer = r[i]!;
 			if (answer['skip'] === 'guard') continue;
 			const comparison = new StepComparison(`${i} ${stepText(step)}`);
+			this.at = i;
 			this.step(step, answer, comparison);
+			this.observer?.compared?.(i, comparison.mismatches);
 			this.strict.push(...comparison.strict);
 			if (comparison.mismatches.length === 0) continue;
 			this.mismatches.push(...comparison.mismatches);
@@ -73,7 +97,7 @@ class Replay<O extends Oracle> {
 		const { oracle } = this;
 		oracle.log.seen = [];
 		if (step[0] !== 'child') {
-			const got = this.execute(oracle, oracle.parent, step);
+			const got = this.ask(oracle.parent, step);
 			this.compare(step, expected, got, comparison);
 			return;
 		}
@@ -81,11 +105,25 @@ class Replay<O extends Oracle> {
 			comparison.fields('', expected, { skip: 'nochild' });
 			return;
 		}
-		const inner = this.execute(oracle, oracle.child, step.slice(1) as unknown as Step);
+		const inner = this.ask(oracle.child, step.slice(1) as unknown as Step);
 		const recorded = (expected['c'] ?? {}) as Answer;
 		comparison.fields('c.', recorded, inner);
 		if (oracle.child !== null) this.space('c.', oracle.child, recorded, comparison);
 		this.compare(step, expected, {}, comparison);
+	}
+
+	/** Execute a step under the eyes of the observer. */
+	private ask(task: task_struct, step: Step): Answer {
+		const { oracle, observer, at } = this;
+		if (observer === null) return this.execute(oracle, task, step);
+		let answer: Answer | null = null;
+		observer.before(at);
+		try {
+			answer = this.execute(oracle, task, step);
+		} finally {
+			observer.after(at, answer);
+		}
+		return answer;
 	}
 
 	/** Compare a step of the parent, or what a child's step did to the parent. */
@@ -127,8 +165,12 @@ function inOrder(a: readonly number[], b: readonly number[]): number {
 	return 0;
 }
 
-/** A step as the records write it. */
-function stepText(step: Step): string {
+/**
+ * A step as the records write it.
+ *
+ * @param step - name and arguments
+ */
+export function stepText(step: Step): string {
 	return JSON.stringify(step);
 }
 
@@ -147,6 +189,7 @@ function breakdown(error: unknown): Mismatch {
  * @param scenario - what the kernel was asked and answered
  * @param profile - the kernel
  * @param replayer - how it is set up and what steps do
+ * @param observer - who is shown each step; null: nobody
  */
 export function replayScenario(
 	scenario: Scenario,
@@ -157,14 +200,16 @@ export function replayScenario<O extends Oracle>(
 	scenario: Scenario,
 	profile: ProfileName,
 	replayer: Replayer<O>,
+	observer?: StepObserver | null,
 ): ScenarioResult;
 export function replayScenario(
 	scenario: Scenario,
 	profile: ProfileName,
 	replayer: Replayer = plainReplayer,
+	observer: StepObserver | null = null,
 ): ScenarioResult {
 	const oracle = replayer.open(scenario, profile, replayer.boot);
-	const replay = new Replay(scenario, oracle, replayer.execute);
+	const replay = new Replay(scenario, oracle, replayer.execute, observer);
 	try {
 		replay.steps();
 		const reports = oracle

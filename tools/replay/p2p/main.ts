@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** `kproto replay p2p PATH...`: records of P2PDMA on many machines. */
 import { progressBar } from '../../kproto/progress.ts';
-import { parseReplayOptions } from '../options.ts';
+import { parseReplayOptions, refuseOptions } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, recordFiles } from '../sources.ts';
 import { RecordCache, replayFile } from './folder.ts';
@@ -15,6 +15,7 @@ import { RecordCache, replayFile } from './folder.ts';
  */
 export async function main(argv: string[]): Promise<number> {
 	const options = parseReplayOptions(argv);
+	refuseOptions(options, 'p2p', ['strict', 'features', 'trace', 'unguarded']);
 	const files = options.paths.flatMap(recordFiles);
 	const results = new ReplayResults(options.json);
 	const cache = new RecordCache();
