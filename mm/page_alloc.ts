@@ -358,7 +358,7 @@ export function pageFrame(p: page): Frame {
 export function frameOf(pfn: number): Frame {
 	const frame = ram().frame(pfn);
 	if (frame === null)
-		oops(`unable to handle page fault: pfn 0x${pfn.toString(16)} is not RAM`);
+		oops(`BUG: unable to handle page fault: pfn 0x${pfn.toString(16)} is not RAM`);
 	return frame;
 }
 

@@ -65,6 +65,8 @@ export class ReplayResults {
 	failed: FailedRecord[] = [];
 	/** Records whose letters that are compared apart agree too; null: nobody asked. */
 	strictPassed: number | null = null;
+	/** Figures that are told beside: a line each, and a field each of the document. */
+	private readonly beside: { line: string; field: string; value: unknown }[] = [];
 	private readonly json: boolean;
 
 	/** @param json - one document at the end instead of lines */
@@ -94,6 +96,29 @@ export class ReplayResults {
 	}
 
 	/**
+	 * Tell something at once that is no difference; nothing in a JSON document.
+	 *
+	 * @param head - one line
+	 * @param text - what stands below it, indented here
+	 */
+	tell(head: string, text: string): void {
+		if (this.json) return;
+		const below = text === '' ? '' : `\n${text.replace(/^/gm, '  ')}`;
+		process.stdout.write(`${head}${below}\n`);
+	}
+
+	/**
+	 * Tell a figure beside the result, at the end.
+	 *
+	 * @param line - for a reader
+	 * @param field - of the JSON document
+	 * @param value - of that field
+	 */
+	tellBeside(line: string, field: string, value: unknown): void {
+		this.beside.push({ line, field, value });
+	}
+
+	/**
 	 * Tell the end of it.
 	 *
 	 * @returns the exit code
@@ -109,6 +134,9 @@ export class ReplayResults {
 				passed,
 				failed: failed.length,
 				...strict,
+				...Object.fromEntries(
+					this.beside.map(({ field, value }) => [field, value]),
+				),
 				records: failed,
 			};
 			process.stdout.write(
@@ -119,6 +147,7 @@ export class ReplayResults {
 				process.stdout.write(
 					`strict: ${this.strictPassed} of ${passed + failed.length} agree in the letters x d A a too\n`,
 				);
+			for (const { line } of this.beside) process.stdout.write(`${line}\n`);
 			process.stdout.write(`${passed} passed, ${failed.length} failed\n`);
 		}
 		return failed.length === 0 ? 0 : 1;

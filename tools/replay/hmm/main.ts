@@ -2,13 +2,19 @@
 /** `kproto replay hmm PATH...`: scenarios of hmm_range_fault() and the HMM test driver. */
 import type { ProfileName } from '../../../include/sim/feature.ts';
 import { progressBar } from '../../kproto/progress.ts';
-import { checkSwitches, parseReplayOptions, type ReplayOptions } from '../options.ts';
+import {
+	checkSwitches,
+	parseReplayOptions,
+	type ReplayOptions,
+	ReplayUsageError,
+} from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
 import type { Oracle } from './oracle.ts';
 import { type Scenario, scenarioShape } from './record.ts';
 import { plainReplayer, type Replayer, replayScenario } from './scenario.ts';
 import { traceScenarios } from './trace.ts';
+import { UnguardedSteps } from './unguarded.ts';
 
 /**
  * Replay scenarios.
@@ -57,6 +63,8 @@ export async function replayFiles<O extends Oracle>(
 ): Promise<number> {
 	const options = parseReplayOptions(argv);
 	const { features, json, trace } = options;
+	if (trace !== null && options.unguarded)
+		throw new ReplayUsageError('--trace and --unguarded: one of them');
 	const records = chosenRecords(options);
 	if (trace !== null)
 		return traceScenarios(
@@ -67,6 +75,7 @@ export async function replayFiles<O extends Oracle>(
 	const replayer = { ...base, boot: { ...base.boot, features } };
 	const results = new ReplayResults(json);
 	if (options.strict) results.strictPassed = 0;
+	const unguarded = options.unguarded ? new UnguardedSteps(replayer, results) : null;
 	const bar = progressBar();
 	bar.start(records.length, 0, { machine: '' });
 	for (const { title, profile, scenario } of records) {
@@ -75,7 +84,9 @@ export async function replayFiles<O extends Oracle>(
 		results.add(title, profile, mismatches);
 		if (results.strictPassed !== null && mismatches.length + strict.length === 0)
 			results.strictPassed++;
+		unguarded?.replay(title, profile, scenario);
 	}
 	bar.stop();
+	unguarded?.finish();
 	return results.finish();
 }
