@@ -47,6 +47,7 @@ import { createProcess, exitProcess } from '../../../mm/syscalls.ts';
 import { SpecialMappings } from '../../../test/support/special_mappings.ts';
 import type { UffdMonitor } from '../../../test/support/uffd_monitor.ts';
 import { minorOf, type Window } from './dump.ts';
+import { BootImages } from './image.ts';
 import type { Answer, Scenario } from './record.ts';
 
 const ARENA = 0x2000_0000_0000n;
@@ -162,6 +163,42 @@ export function pageOf(value: bigint): Uint8Array {
 	return bytes;
 }
 
+function makeFile(): file {
+	const made = run(shmem_file_setup('oracle', FILE_PAGES * PAGE_SIZE, 0n));
+	if (typeof made === 'number') throw new Error(`file: ${made}`);
+	for (let i = 0; i < CACHED_PAGES; i++)
+		run(shmemWrite(made, BigInt(i) * PAGE_SIZE, pageOf(BigInt(FILE_VALUE + i))));
+	return made;
+}
+
+/** What all scenarios of a configuration find: the process, and the file. */
+interface Ground {
+	readonly parent: task_struct;
+	readonly file: file;
+}
+
+/** Kernels with that in them, by machine. */
+const grounds = new WeakMap<MachineDescription, BootImages<Ground>>();
+
+/** A kernel with the test driver, the process and the file. */
+function openGround(
+	machine: MachineDescription,
+	profile: ProfileName,
+	options: BootOptions,
+	setup: { readonly hasSwap: boolean; readonly isCoherent: boolean },
+): Ground {
+	const images = grounds.get(machine) ?? new BootImages<Ground>();
+	grounds.set(machine, images);
+	return images.open(JSON.stringify([profile, options, setup]), () => {
+		boot(machine, profile, options);
+		setHugePages(HUGE_PAGES);
+		if (setup.hasSwap) swapOn(new Disk(SWAP_PAGES));
+		run(hmm_dmirror_init(setup.isCoherent ? spm : []));
+		const parent = createProcess('oracle');
+		return { parent, file: makeFile() };
+	});
+}
+
 /** A booted kernel with the processes, files and devices of one scenario. */
 export class Oracle {
 	readonly window: Window;
@@ -188,14 +225,14 @@ export class Oracle {
 		options: BootOptions,
 		machine: MachineDescription = plainMachine,
 	) {
-		boot(machine, profile, options);
 		this.window = { base: ARENA + BigInt(scenario.win) * PAGE_SIZE, np: scenario.np };
+		const ground = openGround(machine, profile, options, {
+			hasSwap: swapFamilies.includes(scenario.fam),
+			isCoherent: scenario.dev > 1,
+		});
+		this.parent = ground.parent;
+		this.file = ground.file;
 		faultAround().bytes = scenario.fa;
-		setHugePages(HUGE_PAGES);
-		if (swapFamilies.includes(scenario.fam)) swapOn(new Disk(SWAP_PAGES));
-		run(hmm_dmirror_init(scenario.dev > 1 ? spm : []));
-		this.parent = createProcess('oracle');
-		this.file = this.makeFile();
 		this.log = new InvalidationLog(this.window);
 		const { log, parent, window } = this;
 		const length = BigInt(window.np) * PAGE_SIZE;
@@ -206,20 +243,6 @@ export class Oracle {
 				throw new Error(`open of device ${minor}: ${opened}`);
 			this.dmirrors.push(opened);
 		}
-	}
-
-	private makeFile(): file {
-		const made = run(shmem_file_setup('oracle', FILE_PAGES * PAGE_SIZE, 0n));
-		if (typeof made === 'number') throw new Error(`file: ${made}`);
-		for (let i = 0; i < CACHED_PAGES; i++)
-			run(
-				shmemWrite(
-					made,
-					BigInt(i) * PAGE_SIZE,
-					pageOf(BigInt(FILE_VALUE + i)),
-				),
-			);
-		return made;
 	}
 
 	/** Address of a page of the window. */
