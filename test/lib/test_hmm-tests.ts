@@ -80,6 +80,13 @@ class Self {
 		});
 	}
 
+	/** HMM_DMIRROR_PROT_* of each page. */
+	snapshot(): string {
+		const perm = new Uint8Array(PAGES);
+		ASSERT_EQ(0, this.ioctl(HMM_DMIRROR_SNAPSHOT, 0, PAGES, perm));
+		return perm.join();
+	}
+
 	/** The u64 at the beginning of each page. */
 	read(): bigint[] {
 		return Array.from(
@@ -118,6 +125,13 @@ FIXTURE_TEARDOWN(dev, ({ task, fd }) => {
 	run(hmm_dmirror_exit());
 });
 
+/** A snapshot of writable pages of the device, and of RAM. */
+const onDevice = (pages: number): string =>
+	Array(pages)
+		.fill(HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL | HMM_DMIRROR_PROT_WRITE)
+		.join();
+const inRam = (pages: number): string => Array(pages).fill(HMM_DMIRROR_PROT_WRITE).join();
+
 const first = (bytes: Uint8Array, page: number): bigint =>
 	new DataView(bytes.buffer).getBigUint64(page * PAGE, true);
 
@@ -137,10 +151,7 @@ TEST_F(dev, 'data_follows_the_page_to_the_device_and_back', (self) => {
 	const buffer = new Uint8Array(PAGES * PAGE);
 	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV, 0, PAGES, buffer));
 	for (let i = 0; i < PAGES; i++) EXPECT_EQ(BigInt(0x100 + i), first(buffer, i));
-	const perm = new Uint8Array(PAGES);
-	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_SNAPSHOT, 0, PAGES, perm));
-	for (const byte of perm)
-		EXPECT_EQ(HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL | HMM_DMIRROR_PROT_WRITE, byte);
+	EXPECT_EQ(onDevice(PAGES), self.snapshot());
 	const cmd = new hmm_dmirror_cmd({ addr: self.address, npages: BigInt(PAGES) });
 	ASSERT_EQ(0, self.command(HMM_DMIRROR_MIGRATE_TO_SYS, cmd));
 	EXPECT_EQ(BigInt(PAGES), cmd.cpages);
@@ -149,9 +160,12 @@ TEST_F(dev, 'data_follows_the_page_to_the_device_and_back', (self) => {
 
 TEST_F(dev, 'release_evicts_and_a_migration_finds_memory_again', (self) => {
 	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	EXPECT_EQ(onDevice(PAGES), self.snapshot());
 	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_RELEASE));
+	EXPECT_EQ(inRam(PAGES), self.snapshot());
 	EXPECT_EQ('256,257,258,259', self.read().join());
 	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	EXPECT_EQ(onDevice(PAGES), self.snapshot());
 	EXPECT_EQ('256,257,258,259', self.read().join());
 });
 

@@ -70,8 +70,8 @@ import {
 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
-	EXPECT_FALSE,
 	EXPECT_STREQ,
+	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
@@ -390,6 +390,6 @@ TEST_F(thp, 'pages_of_a_former_huge_folio_are_small_again', ({ p, dev }) => {
 	toDevice(p, dev, 600, 1);
 	const small = nth_page(folioOf(dev, 0).page, 0);
 	EXPECT_EQ(0, folio_order(page_folio(small)));
-	EXPECT_FALSE(is_zone_device_page(small) === false);
+	EXPECT_TRUE(is_zone_device_page(small));
 	EXPECT_EQ(2n, userRead64(p, at(600)));
 });

@@ -265,7 +265,8 @@ TEST_F(huge, 'mprotect_and_munmap_split_at_huge_pages_only', ({ p }) => {
 	EXPECT_EQ(0, userMprotect(p, at(0), HUGE, PROT_NONE));
 	EXPECT_STREQ('sig 11 code 2', signalText(userRead64(p, at(0))));
 	EXPECT_EQ(0, userMprotect(p, at(0), 3n * HUGE, RW));
-	EXPECT_STREQ('r r r', dump(p, 3).replaceAll('d', '').replaceAll('w', 'r'));
+	// the write bit comes back with the next write only; the third was not touched
+	EXPECT_STREQ('rd rd wd', dump(p, 3));
 	EXPECT_NULL(userWrite64(p, at(0), 4n));
 	EXPECT_EQ(0, userMunmap(p, at(512), HUGE));
 	EXPECT_EQ(4n, userRead64(p, at(0)));

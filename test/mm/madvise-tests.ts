@@ -12,7 +12,14 @@ import {
 	VM_LOCKED,
 	VM_NOHUGEPAGE,
 } from '../../include/linux/mm.ts';
-import { type folio, page_folio } from '../../include/linux/mm_types.ts';
+import {
+	FAULT_FLAG_ALLOW_RETRY,
+	FAULT_FLAG_WRITE,
+	type folio,
+	page_folio,
+	VM_FAULT_COMPLETED,
+	VM_FAULT_LOCKED,
+} from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import { PG_dirty, PG_locked, PG_swapbacked } from '../../include/linux/page-flags.ts';
 import { pte_pfn } from '../../include/linux/pgtable.ts';
@@ -54,6 +61,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { faultAt } from './entries.ts';
 import {
 	ARENA,
 	InvalidationLog,
@@ -243,7 +251,9 @@ TEST_F(advise, 'populate_ends_where_it_may_not_go_on', ({ p }) => {
 
 TEST_F(advise, 'populate_goes_on_after_the_lock_was_dropped', ({ p }) => {
 	// the first write to a clean page of a file may have to wait for others to be written back
-	userMmap(p, at(0), 3n * PAGE, RW, MAP_SHARED);
+	userMmap(p, at(0), 4n * PAGE, RW, MAP_SHARED);
+	const flags = FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY;
+	EXPECT_EQ(VM_FAULT_LOCKED | VM_FAULT_COMPLETED, faultAt(p, 3, flags));
 	EXPECT_EQ(0, madvise(p, 0, 3, MADV_POPULATE_WRITE));
-	EXPECT_STREQ('www', ptes(p.mm!, 0, 3));
+	EXPECT_STREQ('wwww', ptes(p.mm!, 0, 4));
 });

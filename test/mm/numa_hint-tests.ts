@@ -26,6 +26,7 @@ import {
 import { flush_tlb_mm } from '../../mm/tlb.ts';
 import {
 	EXPECT_EQ,
+	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
@@ -76,7 +77,8 @@ TEST_F(hint, 'access_gives_the_entry_its_protection_back', ({ p }) => {
 	EXPECT_STREQ('w', ptes(p.mm!, 0, 1));
 	EXPECT_NULL(userWrite64(p, at(1), 8n));
 	EXPECT_EQ(2n, p.min_flt - faults);
-	EXPECT_TRUE(!isHint(p, 0) && !isHint(p, 1));
+	EXPECT_FALSE(isHint(p, 0));
+	EXPECT_FALSE(isHint(p, 1));
 	EXPECT_TRUE(pte_young(pteOf(p.mm!, at(0))!.value));
 	// nobody was told: whoever mirrors the page may go on
 	EXPECT_STREQ('', log.take());
@@ -90,6 +92,7 @@ TEST_F(hint, 'shared_page_stays_read_only', ({ p }) => {
 	hintAt(p, 0);
 	EXPECT_EQ(5n, userRead64(p, at(0)));
 	EXPECT_STREQ('r', ptes(p.mm!, 0, 1));
+	EXPECT_FALSE(isHint(p, 0));
 	hintAt(p, 0);
 	// hint first, then the copy
 	const faults = p.min_flt;
@@ -107,6 +110,8 @@ TEST_F(hint, 'file_page_is_writable_as_its_mapping_says', ({ p }) => {
 	hintAt(p, 1);
 	EXPECT_EQ(1n, userRead64(p, at(0)));
 	EXPECT_EQ(1n, userRead64(p, at(1)));
+	EXPECT_FALSE(isHint(p, 0));
+	EXPECT_FALSE(isHint(p, 1));
 	EXPECT_TRUE(pte_write(pteOf(p.mm!, at(0))!.value));
-	EXPECT_TRUE(!pte_write(pteOf(p.mm!, at(1))!.value));
+	EXPECT_FALSE(pte_write(pteOf(p.mm!, at(1))!.value));
 });

@@ -4,8 +4,11 @@
  * Method: the entry is written into the table of a process by hand, with the counts that whoever
  * makes such entries leaves; device-private ones come from a device (mm_world.ts).
  */
+
 import { Disk } from '../../arch/sim/disk.ts';
 import type { Machine } from '../../arch/sim/machine.ts';
+import { IS_ERR } from '../../include/linux/err.ts';
+import type { file } from '../../include/linux/fs.ts';
 import {
 	MADV_DONTNEED,
 	MAP_PRIVATE,
@@ -78,6 +81,7 @@ import {
 } from '../../mm/syscalls.ts';
 import { flush_tlb_page } from '../../mm/tlb.ts';
 import {
+	ASSERT_FALSE,
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NULL,
@@ -430,8 +434,8 @@ TEST_F(leaves, 'file_mapping_keeps_write_protect_markers', ({ p }) => {
 });
 
 TEST_F(leaves, 'page_cache_only_unmapping_leaves_what_is_anonymous', ({ p, dev }) => {
-	const f = run(shmem_file_setup('f', 8n * PAGE, 0n));
-	if (typeof f === 'number') return;
+	const f = run(shmem_file_setup('f', 8n * PAGE, 0n)) as file;
+	ASSERT_FALSE(IS_ERR(f));
 	userMmap(p, at(16), 4n * PAGE, RW, MAP_PRIVATE, f);
 	userWrite64(p, at(16), 1n);
 	userWrite64(p, at(19), 1n);

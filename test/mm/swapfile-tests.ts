@@ -5,6 +5,8 @@
  * are looked at before and after touches, forks, unmapping and truncation, and under seeded schedules.
  */
 import { Disk } from '../../arch/sim/disk.ts';
+import { IS_ERR } from '../../include/linux/err.ts';
+import type { file } from '../../include/linux/fs.ts';
 import {
 	MADV_DONTNEED,
 	MAP_PRIVATE,
@@ -72,8 +74,10 @@ import {
 	userWrite64,
 } from '../../mm/syscalls.ts';
 import {
+	ASSERT_FALSE,
 	EXPECT_EQ,
 	EXPECT_FALSE,
+	EXPECT_GT,
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
@@ -305,8 +309,8 @@ TEST_F(swap, 'shmem_pages_go_out_and_come_back_dirty', ({ p, disk }) => {
 });
 
 TEST_F(swap, 'file_is_read_written_and_truncated_while_swapped_out', ({ p }) => {
-	const f = run(() => shmem_file_setup('f', 4n * PAGE, 0n));
-	if (typeof f === 'number') return;
+	const f = run(() => shmem_file_setup('f', 4n * PAGE, 0n)) as file;
+	ASSERT_FALSE(IS_ERR(f));
 	const bytes = new Uint8Array(4096).fill(7);
 	for (let i = 0n; i < 4n; i++) run(() => shmemWrite(f, i * PAGE, bytes));
 	userMmap(p, at(16), 4n * PAGE, RW, MAP_SHARED, f);
@@ -451,11 +455,14 @@ TEST_F(swap, 'slot_that_is_lost_is_reported_at_the_end', ({ p }) => {
 	EXPECT_EQ(1, slots());
 });
 
-const races = FIXTURE('swap_races', () => ({ p: null as unknown as task_struct }));
+const races = FIXTURE<Self>('swap_races', () => ({
+	p: null as unknown as task_struct,
+	disk: new Disk(64),
+}));
 
 FIXTURE_SETUP(races, (self) => {
 	bootMm('v7.3');
-	swapOn(new Disk(64), SWP_STABLE_WRITES);
+	EXPECT_EQ(0, swapOn(self.disk, SWP_STABLE_WRITES));
 	self.p = createProcess('races');
 	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
 	userMmap(self.p, at(16), 8n * PAGE, RW, MAP_SHARED);
@@ -463,8 +470,17 @@ FIXTURE_SETUP(races, (self) => {
 
 FIXTURE_TEARDOWN(races, ({ p }) => exitProcess(p));
 
-TEST_F(races, 'writers_and_reclaim_never_lose_a_word', ({ p }) => {
+/** Have a page nowhere but on the disk: written out, read again, and dropped since it is clean. */
+function toDisk(p: task_struct, page: number, word = 0n): void {
+	userWrite64(p, at(page), word);
+	pageout(p, page, 1);
+	userRead64(p, at(page));
+	pageout(p, page, 1);
+}
+
+TEST_F(races, 'writers_and_reclaim_never_lose_a_word', ({ p, disk }) => {
 	for (let seed = 1; seed <= 60; seed++) {
+		toDisk(p, 2);
 		for (const base of [0, 16]) {
 			const writer = (word: bigint) =>
 				function* () {
@@ -493,14 +509,13 @@ TEST_F(races, 'writers_and_reclaim_never_lose_a_word', ({ p }) => {
 					);
 		}
 	}
+	EXPECT_GT(disk.writes, 0);
+	EXPECT_GT(disk.reads, 0);
 });
 
-TEST_F(races, 'two_readers_of_a_slot_get_one_folio', ({ p }) => {
+TEST_F(races, 'two_readers_of_a_slot_get_one_folio', ({ p, disk }) => {
 	for (let seed = 1; seed <= 40; seed++) {
-		userWrite64(p, at(0), BigInt(seed));
-		pageout(p, 0, 1);
-		userRead64(p, at(0));
-		pageout(p, 0, 1);
+		toDisk(p, 0, BigInt(seed));
 		const reader = function* () {
 			EXPECT_EQ(BigInt(seed), yield* loadUser64(at(0)));
 		};
@@ -509,14 +524,16 @@ TEST_F(races, 'two_readers_of_a_slot_get_one_folio', ({ p }) => {
 		runThreads(randomStrategy(seed));
 		const f = page_folio(pageAt(p, 0));
 		EXPECT_EQ(folio_test_swapcache(f) ? 2 : 1, folio_ref_count(f));
+		// one of them read it
+		EXPECT_EQ(seed, disk.reads);
+		EXPECT_EQ(seed, disk.writes);
 	}
 });
 
-TEST_F(races, 'fork_and_exit_race_with_reclaim', ({ p }) => {
+TEST_F(races, 'fork_and_exit_race_with_reclaim', ({ p, disk }) => {
 	for (let seed = 1; seed <= 30; seed++) {
-		userWrite64(p, at(0), BigInt(seed));
+		toDisk(p, 0, BigInt(seed));
 		userWrite64(p, at(1), BigInt(seed));
-		pageout(p, 0, 1);
 		const child = forkProcess(p) as task_struct;
 		const reclaim = function* () {
 			yield* do_madvise(p.mm!, at(0), 2n * PAGE, MADV_PAGEOUT);
@@ -533,4 +550,6 @@ TEST_F(races, 'fork_and_exit_race_with_reclaim', ({ p }) => {
 		EXPECT_EQ(BigInt(seed), userRead64(p, at(0)));
 		EXPECT_EQ(BigInt(seed), userRead64(p, at(1)));
 	}
+	EXPECT_GT(disk.writes, 0);
+	EXPECT_GT(disk.reads, 0);
 });

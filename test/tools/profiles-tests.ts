@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type FeatureName, features, profiles } from '../../include/sim/feature.ts';
-import { EXPECT_EQ, EXPECT_TRUE, TEST } from '../kselftest_harness.ts';
+import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST } from '../kselftest_harness.ts';
 
 const program = fileURLToPath(new URL('../../tools/kproto.js', import.meta.url));
 
@@ -44,10 +44,21 @@ TEST('one_profile_and_json', () => {
 	EXPECT_EQ('v7.3', list.find((one) => one.name === 'hmm_dma_flags')?.profiles.join());
 });
 
-TEST('mistake_is_one_line_and_2', () => {
-	const { code, err } = run('v5.4');
+TEST('unknown_profiles_and_options_are_one_line_and_2', () => {
+	const { code, out, err } = run('v5.4');
 	EXPECT_EQ(2, code);
-	EXPECT_TRUE(err.startsWith('kproto profiles: there is no profile "v5.4"\n'));
-	EXPECT_EQ(2, run('--colour').code);
-	EXPECT_EQ(0, run('-h').code);
+	EXPECT_STREQ('', out);
+	EXPECT_STREQ('kproto profiles: there is no profile "v5.4"\n', err);
+	const option = run('--colour');
+	EXPECT_EQ(2, option.code);
+	EXPECT_STREQ('', option.out);
+	// the rest of the sentence is Node's
+	EXPECT_TRUE(/^kproto profiles: Unknown option '--colour'.*\n$/.test(option.err));
+});
+
+TEST('help_is_no_mistake', () => {
+	const { code, out, err } = run('-h');
+	EXPECT_EQ(0, code);
+	EXPECT_TRUE(out.startsWith('usage: kproto profiles'));
+	EXPECT_STREQ('', err);
 });

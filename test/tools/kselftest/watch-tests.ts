@@ -37,27 +37,48 @@ function suiteText(importing: string): string {
 class Watching {
 	private readonly child: ChildProcess;
 	private output = '';
+	private errors = '';
 	private heard = (): void => {};
+	private failed = (_why: Error): void => {};
+	private ended: Error | null = null;
 
 	constructor(dir: string) {
 		this.child = spawn(
 			process.execPath,
 			[join(root, 'tools/kproto.js'), 'kselftest', '--dir', dir, '--watch'],
-			{ env, stdio: ['pipe', 'pipe', 'ignore'] },
+			{ env, stdio: ['pipe', 'pipe', 'pipe'] },
 		);
 		this.child.stdout?.on('data', (chunk: Buffer) => {
 			this.output += chunk.toString();
 			this.heard();
 		});
+		this.child.stderr?.on('data', (chunk: Buffer) => {
+			this.errors += chunk.toString();
+		});
+		this.child.on('error', (error) => this.end(error));
+		this.child.on('close', (code, signal) =>
+			this.end(new Error(`it ended with ${code ?? signal}: ${this.errors}`)),
+		);
 	}
 
-	/** What is printed from the last verdict to the next. */
+	private end(why: Error): void {
+		this.ended ??= why;
+		this.failed(this.ended);
+	}
+
+	/**
+	 * What is printed from the last verdict to the next.
+	 *
+	 * @throws Error the program ended, with what it wrote to stderr
+	 */
 	async verdict(): Promise<string> {
-		await new Promise<void>((resolve) => {
+		await new Promise<void>((resolve, reject) => {
+			this.failed = reject;
 			this.heard = () => {
 				if (/^# Totals:.*\n/m.test(this.output)) resolve();
 			};
 			this.heard();
+			if (this.ended !== null) reject(this.ended);
 		});
 		const { output } = this;
 		this.output = '';

@@ -84,7 +84,8 @@ TEST('every_kind_of_field_is_compared', () => {
 	];
 	for (const [step, change, field] of wrong) {
 		const found = changed(step, change);
-		EXPECT_TRUE(found.length === 1 && found[0]!.step.endsWith(` ${field}`));
+		const title = `${step} ${JSON.stringify(good.steps[step])}`;
+		EXPECT_STREQ(`${title} ${field}`, found.map((one) => one.step).join());
 	}
 });
 
@@ -110,8 +111,22 @@ TEST('oops_is_told_and_not_thrown', () => {
 		['mprotect', 0, 4, 1],
 		['dread', 0, 0, 4],
 	];
-	const found = replayScenario({ ...good, steps, r: steps.map(() => ({ rc: 0 })) }, 'v7.3');
-	EXPECT_TRUE(found.mismatches.length > 0);
+	const r: Scenario['r'] = [
+		{ rc: 0, pt: 'P*8', vma: '0-8:rwA' },
+		{
+			...{ rc: 0, cp: 4, d: [0, 0, 0, 0], pt: 'Dw0x*4 .*4', vma: '0-8:rwAa' },
+			inv: [
+				[6, 0, 4, 0],
+				[6, 0, 4, 0],
+			],
+		},
+		{ rc: 0, pt: 'Dr0x*4 .*4', vma: '0-4:rAa 4-8:rwAa', inv: [[2, 0, 4, -1]] },
+		{ rc: 0 },
+	];
+	const { mismatches } = replayScenario({ ...good, steps, r }, 'v7.3');
+	EXPECT_EQ(1, mismatches.length);
+	EXPECT_STREQ('the kernel', mismatches[0]?.step ?? '');
+	EXPECT_TRUE(String(mismatches[0]?.got).includes('is not RAM'));
 });
 
 TEST('runs_expand_to_what_they_were', () => {

@@ -94,6 +94,7 @@ TEST_F(machine, 'gives_its_matrices', async ({ path }, { file }) => {
 		verdicts: { may: string[] }[][];
 	};
 	EXPECT_GT(answer.from.length, 1);
+	EXPECT_GT(answer.to.length, 0);
 	for (const matrix of [answer.classic, answer.verdicts]) {
 		EXPECT_EQ(answer.from.length, matrix.length);
 		EXPECT_EQ(answer.to.length, matrix[0]?.length ?? 0);
