@@ -4,7 +4,7 @@
  * cannot be made exclusive stays as it is. Method: pages of a process in each state are asked for,
  * with a notifier that writes events down and may interfere.
  */
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { folio_ref_count, folio_test_locked, PG_locked } from '../../include/linux/page-flags.ts';
@@ -48,9 +48,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, pageAt } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { InvalidationLog, PAGE } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { InvalidationLog, PAGE, RW } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;

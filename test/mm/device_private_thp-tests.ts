@@ -20,7 +20,7 @@ import {
 	migrate_pfn_to_page,
 	migrate_vma,
 } from '../../include/linux/migrate.ts';
-import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, PROT_READ } from '../../include/linux/mm.ts';
 import {
 	MM_ANONPAGES,
 	type page,
@@ -79,9 +79,8 @@ import {
 } from '../kselftest_harness.ts';
 import { at, runs, vmaOf } from './entries.ts';
 import { copyValue, TestDevice, valueOf } from './mm_world.ts';
-import { InvalidationLog, PAGE, smallMachine } from './small_machine.ts';
+import { InvalidationLog, PAGE, RW, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const HUGE = 512;
 const M = MIGRATE_PFN_MIGRATE;
 const C = MIGRATE_PFN_COMPOUND;

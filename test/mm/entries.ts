@@ -59,12 +59,9 @@ import {
 	pte_offset_kernel,
 	pud_offset,
 } from '../../mm/pgtable.ts';
-import { ARENA, PAGE } from './small_machine.ts';
+import { at } from './small_machine.ts';
 
-/** Address of a page, counted from the arena. */
-export function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
+export { at };
 
 function kindOf(pfn: bigint): string {
 	if (is_zero_pfn(pfn)) return 'z';

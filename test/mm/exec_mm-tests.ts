@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Life and death of an address space, and what the check at shutdown says of what is left. */
-import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, PROT_READ } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import { PG_reserved } from '../../include/linux/page-flags.ts';
 import { GFP_KERNEL } from '../../include/linux/types.ts';
@@ -35,9 +35,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, smallMachine } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { ARENA, PAGE, RW, smallMachine } from './small_machine.ts';
 
 const life = FIXTURE('mm_life', () => ({}), FIXTURE_VARIANT({ trackOrigins: false }));
 FIXTURE_VARIANT_ADD(life, 'plain', {});

@@ -52,9 +52,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, pteOf, signalText, smallMachine } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { ARENA, PAGE, pteOf, RW, signalText, smallMachine } from './small_machine.ts';
 
 const faults = FIXTURE('fault', () => ({ p: null as unknown as task_struct }));
 

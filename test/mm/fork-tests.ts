@@ -8,7 +8,6 @@ import {
 	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_READ,
-	PROT_WRITE,
 	VM_DONTCOPY,
 	VM_MIXEDMAP,
 	VM_UFFD_WP,
@@ -56,9 +55,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, pageAt, vmaOf } from './entries.ts';
-import { InvalidationLog, PAGE, smallMachine, vmaList } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { InvalidationLog, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const fork = FIXTURE(
 	'fork',

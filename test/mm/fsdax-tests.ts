@@ -17,7 +17,7 @@ import type { Machine } from '../../arch/sim/machine.ts';
 import { file } from '../../include/linux/fs.ts';
 import { HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE, hmm_range } from '../../include/linux/hmm.ts';
 import { dev_pagemap, MEMORY_DEVICE_FS_DAX } from '../../include/linux/memremap.ts';
-import { FOLL_GET, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { FOLL_GET, MAP_SHARED } from '../../include/linux/mm.ts';
 import {
 	address_space,
 	FAULT_FLAG_WRITE,
@@ -64,9 +64,8 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, ptes, smallMachine } from './small_machine.ts';
+import { ARENA, PAGE, ptes, RW, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 /** First PFN of the file system's memory. */
 const PMEM = 0x100000n;
 

@@ -11,7 +11,6 @@ import {
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
-	PROT_WRITE,
 	VM_MIXEDMAP,
 } from '../../include/linux/mm.ts';
 import { type page, page_folio } from '../../include/linux/mm_types.ts';
@@ -51,9 +50,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { PAGE } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { PAGE, RW } from './small_machine.ts';
 
 const gup = FIXTURE('gup', () => ({ p: null as unknown as task_struct }));
 

@@ -17,13 +17,7 @@ import {
 	hmm_pfn_to_map_order,
 	hmm_range,
 } from '../../include/linux/hmm.ts';
-import {
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	PROT_WRITE,
-	VM_MIXEDMAP,
-} from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, MAP_SHARED, VM_MIXEDMAP } from '../../include/linux/mm.ts';
 import {
 	type page,
 	VM_FAULT_COMPLETED,
@@ -78,20 +72,12 @@ import {
 import { put_page } from '../../mm/swap.ts';
 import { createProcess, exitProcess, userMmap } from '../../mm/syscalls.ts';
 import { bootMm, vmaAt } from './mm_world.ts';
+import { ARENA, at, PAGE, RW } from './small_machine.ts';
 
-/** Bytes of a page. */
-export const PAGE = 4096n;
-/** First page of the arena; nothing else is below its top-level entry. */
-export const ARENA = 0x2000_0000_0000n;
-/** Readable and writable. */
-export const RW = PROT_READ | PROT_WRITE;
+export { ARENA, at, PAGE, RW };
+
 /** The three bits that belong to the owner of the DMA map. */
 export const STICKY = HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
-
-/** Address of a page of the arena. */
-export function at(pageNumber: int | bigint): bigint {
-	return ARENA + BigInt(pageNumber) * PAGE;
-}
 
 const letters: readonly [bigint, string][] = [
 	[HMM_PFN_VALID, 'V'],

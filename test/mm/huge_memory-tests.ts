@@ -10,7 +10,7 @@
  */
 import { EAGAIN } from '../../include/linux/errno.ts';
 import type { ThpPolicy } from '../../include/linux/huge_mm.ts';
-import { MADV_DONTNEED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, PROT_READ } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES, page_folio } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import {
@@ -62,9 +62,8 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, pageAt, runs, vmaOf } from './entries.ts';
-import { InvalidationLog, PAGE, smallMachine } from './small_machine.ts';
+import { InvalidationLog, PAGE, RW, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const HUGE = 512;
 
 interface Self {

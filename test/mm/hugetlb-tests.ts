@@ -18,7 +18,6 @@ import {
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
-	PROT_WRITE,
 } from '../../include/linux/mm.ts';
 import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
@@ -65,9 +64,8 @@ import {
 } from '../kselftest_harness.ts';
 import { at, vmaOf } from './entries.ts';
 import { bootMm, pmdEntry, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, PAGE, signalText, vmaList } from './small_machine.ts';
+import { InvalidationLog, PAGE, RW, signalText, vmaList } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const HUGE = 512n * PAGE;
 const PRIVATE = MAP_PRIVATE | MAP_HUGETLB;
 const SHARED = MAP_SHARED | MAP_HUGETLB;

@@ -5,7 +5,7 @@
  * bytes and invalidations before and after, in both releases.
  */
 import { EAGAIN, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES, page_folio } from '../../include/linux/mm_types.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
@@ -37,9 +37,8 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, pageAt, runs } from './entries.ts';
-import { InvalidationLog, PAGE, smallMachine } from './small_machine.ts';
+import { InvalidationLog, PAGE, RW, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const HUGE = 512;
 
 interface Self {

@@ -6,7 +6,6 @@ import {
 	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_READ,
-	PROT_WRITE,
 	VM_HUGEPAGE,
 	VM_IO,
 	VM_LOCKED,
@@ -64,17 +63,18 @@ import {
 import { faultAt } from './entries.ts';
 import {
 	ARENA,
+	at,
 	InvalidationLog,
 	PAGE,
 	pteOf,
 	ptes,
+	RW,
 	signalText,
 	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
 const DIRTY = 1n << 6n;
-const RW = PROT_READ | PROT_WRITE;
 
 const advise = FIXTURE('madvise', () => ({ p: null as unknown as task_struct }));
 
@@ -90,10 +90,6 @@ FIXTURE_TEARDOWN(advise, (self) => {
 function anon(p: task_struct, page: number, pages: number): void {
 	userMmap(p, ARENA + BigInt(page) * PAGE, BigInt(pages) * PAGE, RW, MAP_PRIVATE);
 	for (let i = page; i < page + pages; i++) userWrite64(p, ARENA + BigInt(i) * PAGE, 1n);
-}
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
 }
 
 /** The folio that an address is mapped to. */

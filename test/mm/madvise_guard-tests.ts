@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Guard pages: what a touch does, what keeps them, and what a fork makes of them. */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import {
-	MADV_DONTNEED,
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	PROT_WRITE,
-	VM_LOCKED,
-} from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, VM_LOCKED } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_guard_marker } from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
@@ -35,9 +28,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, InvalidationLog, PAGE, pteOf, signalText, smallMachine } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { at, InvalidationLog, PAGE, pteOf, RW, signalText, smallMachine } from './small_machine.ts';
 
 const guard = FIXTURE('madvise_guard', () => ({ p: null as unknown as task_struct }));
 
@@ -49,10 +40,6 @@ FIXTURE_SETUP(guard, (self) => {
 FIXTURE_TEARDOWN(guard, (self) => {
 	exitProcess(self.p);
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 function madvise(p: task_struct, page: number, pages: number, behavior: number): number {
 	return userMadvise(p, at(page), BigInt(pages) * PAGE, behavior);

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Memory that went bad: MADV_HWPOISON, what maps it, who is told, and what is never handed out again. */
 import { EBUSY, EFAULT, EHWPOISON, EOPNOTSUPP } from '../../include/linux/errno.ts';
-import {
-	MADV_DONTNEED,
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	PROT_WRITE,
-} from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED } from '../../include/linux/mm.ts';
 import type { page } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import { PG_hwpoison } from '../../include/linux/page-flags.ts';
@@ -38,9 +32,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, InvalidationLog, PAGE, pteOf, signalText, smallMachine } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { at, InvalidationLog, PAGE, pteOf, RW, signalText, smallMachine } from './small_machine.ts';
 
 const failure = FIXTURE('memory_failure', () => ({ p: null as unknown as task_struct }));
 
@@ -52,10 +44,6 @@ FIXTURE_SETUP(failure, (self) => {
 FIXTURE_TEARDOWN(failure, (self) => {
 	exitProcess(self.p);
 });
-
-function at(index: number): bigint {
-	return ARENA + BigInt(index) * PAGE;
-}
 
 function map(p: task_struct, pages: number, how: number): void {
 	userMmap(p, at(0), BigInt(pages) * PAGE, RW, how);

@@ -13,7 +13,6 @@ import {
 	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_READ,
-	PROT_WRITE,
 	VM_MAYWRITE,
 	VM_MIXEDMAP,
 	VM_SHARED,
@@ -79,9 +78,8 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
-import { InvalidationLog, PAGE, signalText, smallMachine } from './small_machine.ts';
+import { InvalidationLog, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 /** A page whose tables are its own. */
 const FAR = 1 << 20;
 

@@ -26,13 +26,7 @@ import {
 	migrate_pfn_to_page,
 	type migrate_vma,
 } from '../../include/linux/migrate.ts';
-import {
-	PROT_READ,
-	PROT_WRITE,
-	VM_HUGETLB,
-	VM_IO,
-	VM_UFFD_MISSING,
-} from '../../include/linux/mm.ts';
+import { PROT_READ, VM_HUGETLB, VM_IO, VM_UFFD_MISSING } from '../../include/linux/mm.ts';
 import {
 	MM_ANONPAGES,
 	type page,
@@ -154,8 +148,8 @@ import {
 	valueOf,
 	vmaAt,
 } from './mm_world.ts';
+import { RW } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const M = MIGRATE_PFN_MIGRATE;
 const VALID = MIGRATE_PFN_VALID;
 const W = MIGRATE_PFN_WRITE;

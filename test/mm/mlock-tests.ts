@@ -43,9 +43,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, pteOf, ptes, smallMachine, vmaList } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { ARENA, at, PAGE, pteOf, ptes, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const lock = FIXTURE('mlock', () => ({ p: null as unknown as task_struct }));
 
@@ -57,10 +55,6 @@ FIXTURE_SETUP(lock, (self) => {
 FIXTURE_TEARDOWN(lock, (self) => {
 	exitProcess(self.p);
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 function map(p: task_struct, page: number, pages: number, prot = RW, how = MAP_PRIVATE): void {
 	userMmap(p, at(page), BigInt(pages) * PAGE, prot, how);

@@ -13,7 +13,6 @@ import {
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
-	PROT_WRITE,
 	VM_ACCOUNT,
 	VM_DONTEXPAND,
 } from '../../include/linux/mm.ts';
@@ -65,11 +64,11 @@ import {
 	PAGE,
 	pteLetter,
 	ptes,
+	RW,
 	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 /** Pages in 2 MiB and 1 GiB. */
 const PMD = 512;
 const PUD = 512 * 512;

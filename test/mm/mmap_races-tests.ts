@@ -11,7 +11,6 @@ import {
 	MAP_FIXED,
 	MAP_PRIVATE,
 	PROT_READ,
-	PROT_WRITE,
 } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -38,9 +37,8 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, pteLetter, smallMachine } from './small_machine.ts';
+import { ARENA, PAGE, pteLetter, RW, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const SEEDS = 40;
 
 const races = FIXTURE('mmap_races', () => ({ p: null as unknown as task_struct }));

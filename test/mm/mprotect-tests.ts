@@ -5,7 +5,6 @@ import {
 	MAP_PRIVATE,
 	PROT_NONE,
 	PROT_READ,
-	PROT_WRITE,
 	VM_ACCOUNT,
 	VM_MAYWRITE,
 } from '../../include/linux/mm.ts';
@@ -55,16 +54,16 @@ import {
 } from '../kselftest_harness.ts';
 import {
 	ARENA,
+	at,
 	InvalidationLog,
 	PAGE,
 	pteOf,
 	ptes,
+	RW,
 	signalText,
 	smallMachine,
 	vmaList,
 } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
 
 const protect = FIXTURE(
 	'mprotect',
@@ -87,10 +86,6 @@ FIXTURE_TEARDOWN(protect, (self) => {
 
 function anon(p: task_struct, page: number, pages: number, prot: number): void {
 	userMmap(p, at(page), BigInt(pages) * PAGE, prot, MAP_PRIVATE);
-}
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
 }
 
 function mprotect(p: task_struct, page: number, pages: number, prot: number): number {

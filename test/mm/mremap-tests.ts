@@ -10,7 +10,6 @@ import {
 	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_READ,
-	PROT_WRITE,
 	VM_ACCOUNT,
 	VM_LOCKED,
 } from '../../include/linux/mm.ts';
@@ -45,15 +44,16 @@ import {
 } from '../kselftest_harness.ts';
 import {
 	ARENA,
+	at,
 	InvalidationLog,
 	PAGE,
 	ptes,
+	RW,
 	signalText,
 	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const MOVE = MREMAP_MAYMOVE | MREMAP_FIXED;
 const KEEP = MOVE | MREMAP_DONTUNMAP;
 
@@ -75,10 +75,6 @@ FIXTURE_TEARDOWN(move, (self) => {
 	self.log.remove();
 	exitProcess(self.p);
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 function anon(p: task_struct, page: number, pages: number, prot = RW, how = MAP_PRIVATE): void {
 	userMmap(p, at(page), BigInt(pages) * PAGE, prot, how);

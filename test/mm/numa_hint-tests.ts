@@ -3,7 +3,7 @@
  * NUMA-hint entries: PROT_NONE where the VMA may be accessed. There is one node, so that the kernel
  * itself makes none; the tests put them into page tables.
  */
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import {
 	PAGE_NONE,
 	pte_modify,
@@ -35,9 +35,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, InvalidationLog, PAGE, pteOf, ptes, smallMachine } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { at, InvalidationLog, PAGE, pteOf, ptes, RW, smallMachine } from './small_machine.ts';
 
 const hint = FIXTURE('numa_hint', () => ({ p: null as unknown as task_struct }));
 
@@ -49,10 +47,6 @@ FIXTURE_SETUP(hint, (self) => {
 FIXTURE_TEARDOWN(hint, (self) => {
 	exitProcess(self.p);
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 /** What change_prot_numa() makes of an entry. */
 function hintAt(p: task_struct, page: number): void {

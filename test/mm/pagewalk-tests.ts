@@ -4,13 +4,7 @@
  * `hole(depth)a-b`, `pmd a-b`, `pte a`, … with pages counted from the arena on.
  */
 import { EINVAL } from '../../include/linux/errno.ts';
-import {
-	MAP_PRIVATE,
-	PROT_READ,
-	PROT_WRITE,
-	VM_HUGETLB,
-	VM_PFNMAP,
-} from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, VM_HUGETLB, VM_PFNMAP } from '../../include/linux/mm.ts';
 import {
 	ACTION_AGAIN,
 	ACTION_CONTINUE,
@@ -45,9 +39,8 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, smallMachine } from './small_machine.ts';
+import { ARENA, at, PAGE, RW, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const PMD = 512;
 const PUD = 512 * 512;
 
@@ -61,10 +54,6 @@ FIXTURE_SETUP(walker, (self) => {
 FIXTURE_TEARDOWN(walker, (self) => {
 	exitProcess(self.p);
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 function page(addr: bigint): bigint {
 	return (addr - ARENA) / PAGE;

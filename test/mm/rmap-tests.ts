@@ -6,13 +6,7 @@
  */
 import { EAGAIN, EBUSY } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
-import {
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_EXEC,
-	PROT_READ,
-	PROT_WRITE,
-} from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ } from '../../include/linux/mm.ts';
 import {
 	type address_space,
 	type folio,
@@ -107,9 +101,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
 import { pmdEntry } from './mm_world.ts';
-import { InvalidationLog, PAGE, smallMachine, vmaList } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { InvalidationLog, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const rmap = FIXTURE(
 	'rmap',

@@ -5,7 +5,7 @@
  * a collector of footprints.
  */
 import type { Machine } from '../../arch/sim/machine.ts';
-import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE } from '../../include/linux/mm.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -35,9 +35,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, entryAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { PAGE } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { PAGE, RW } from './small_machine.ts';
 
 const points = FIXTURE('schedule_points', () => ({
 	p: null as unknown as task_struct,

@@ -7,13 +7,7 @@
 import type { Signal } from '../../arch/sim/vectors.ts';
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
-import {
-	MADV_DONTNEED,
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	PROT_WRITE,
-} from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_ALLOW_RETRY,
 	FAULT_FLAG_RETRY_NOWAIT,
@@ -79,9 +73,8 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt } from './entries.ts';
-import { InvalidationLog, PAGE, signalText, smallMachine } from './small_machine.ts';
+import { InvalidationLog, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const PAGES = 24n;
 const WRITTEN = 16;
 

@@ -2,6 +2,7 @@
 /** A machine without devices, and what tests of mm/ ask of a process on it. */
 import type { MachineDescription } from '../../arch/sim/description.ts';
 import type { Signal } from '../../arch/sim/vectors.ts';
+import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import {
 	mmu_interval_notifier,
@@ -16,6 +17,7 @@ import {
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
+import type { int } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
@@ -28,8 +30,15 @@ import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../mm/
 
 /** Bytes of a page. */
 export const PAGE = 4096n;
-/** Where mappings of tests start. */
+/** Where mappings of tests start; nothing else is below its top-level entry. */
 export const ARENA = 0x2000_0000_0000n;
+/** Readable and writable. */
+export const RW = PROT_READ | PROT_WRITE;
+
+/** Address of a page, counted from the arena. */
+export function at(page: int | bigint): bigint {
+	return ARENA + BigInt(page) * PAGE;
+}
 
 /**
  * A machine with RAM and two CPUs.
@@ -82,7 +91,7 @@ export function pteLetter(mm: mm_struct, va: bigint): string {
 /** Letters of some pages from the arena on. */
 export function ptes(mm: mm_struct, first: number, count: number): string {
 	let text = '';
-	for (let i = 0; i < count; i++) text += pteLetter(mm, ARENA + BigInt(first + i) * PAGE);
+	for (let i = 0; i < count; i++) text += pteLetter(mm, at(first + i));
 	return text;
 }
 

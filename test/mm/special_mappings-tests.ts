@@ -7,13 +7,7 @@ import {
 	HMM_PFN_VALID,
 	hmm_range,
 } from '../../include/linux/hmm.ts';
-import {
-	MADV_DONTNEED,
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	PROT_WRITE,
-} from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { VM_FAULT_SIGBUS } from '../../include/linux/mm_types.ts';
 import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
@@ -53,9 +47,8 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { type SpecialKind, SpecialMappings, specialKinds } from '../support/special_mappings.ts';
-import { ARENA, PAGE, ptes, signalText, smallMachine, vmaList } from './small_machine.ts';
+import { at, PAGE, ptes, RW, signalText, smallMachine, vmaList } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const MOVE = MREMAP_MAYMOVE | MREMAP_FIXED;
 
 const special = FIXTURE('special_mappings', () => ({
@@ -73,10 +66,6 @@ FIXTURE_TEARDOWN(special, (self) => {
 	exitProcess(self.p);
 	self.driver.close();
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 function map(
 	{ p, driver }: { readonly p: task_struct; readonly driver: SpecialMappings },

@@ -9,13 +9,7 @@ import { Disk } from '../../arch/sim/disk.ts';
 import type { Machine } from '../../arch/sim/machine.ts';
 import { IS_ERR } from '../../include/linux/err.ts';
 import type { file } from '../../include/linux/fs.ts';
-import {
-	MADV_DONTNEED,
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	PROT_WRITE,
-} from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_ALLOW_RETRY,
 	FAULT_FLAG_KILLABLE,
@@ -97,9 +91,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, faultSim, pageAt, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, PAGE, signalText } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { InvalidationLog, PAGE, RW, signalText } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;

@@ -12,7 +12,6 @@ import {
 	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_READ,
-	PROT_WRITE,
 	VM_LOCKED,
 } from '../../include/linux/mm.ts';
 import {
@@ -91,9 +90,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, PAGE, signalText } from './small_machine.ts';
-
-const RW = PROT_READ | PROT_WRITE;
+import { InvalidationLog, PAGE, RW, signalText } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;

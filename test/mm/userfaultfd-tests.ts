@@ -21,7 +21,6 @@ import {
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
-	PROT_WRITE,
 	VM_DONTEXPAND,
 } from '../../include/linux/mm.ts';
 import { pte_present, pte_protnone, pte_uffd_wp, pte_write } from '../../include/linux/pgtable.ts';
@@ -82,15 +81,16 @@ import {
 import { UffdMonitor, type UffdPolicy } from '../support/uffd_monitor.ts';
 import {
 	ARENA,
+	at,
 	InvalidationLog,
 	PAGE,
 	pteOf,
+	RW,
 	signalText,
 	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
-const RW = PROT_READ | PROT_WRITE;
 const MISSING = UFFDIO_REGISTER_MODE_MISSING;
 const WP = UFFDIO_REGISTER_MODE_WP;
 const RWP = UFFDIO_REGISTER_MODE_RWP;
@@ -109,10 +109,6 @@ FIXTURE_TEARDOWN(uffd, (self) => {
 	self.monitor?.close();
 	exitProcess(self.p);
 });
-
-function at(page: number): bigint {
-	return ARENA + BigInt(page) * PAGE;
-}
 
 function map(p: task_struct, page: number, pages: number, how = MAP_PRIVATE, prot = RW): void {
 	userMmap(p, at(page), BigInt(pages) * PAGE, prot, how);
