@@ -4,7 +4,7 @@
  * cannot be made exclusive stays as it is. Method: pages of a process in each state are asked for,
  * with a notifier that writes events down and may interfere.
  */
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
+import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { folio_ref_count, folio_test_locked, PG_locked } from '../../include/linux/page-flags.ts';
@@ -28,7 +28,6 @@ import { folio_put } from '../../mm/swap.ts';
 import {
 	createProcess,
 	exitProcess,
-	userMmap,
 	userMprotect,
 	userRead64,
 	userWrite64,
@@ -48,7 +47,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, pageAt } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { InvalidationLog, PAGE, RW } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;
@@ -66,7 +65,7 @@ FIXTURE_VARIANT_ADD(exclusive, 'v7_3', { profile: 'v7.3' });
 FIXTURE_SETUP(exclusive, (self, { profile }) => {
 	bootMm(profile);
 	self.p = createProcess('exclusive');
-	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 8);
 	self.log = new InvalidationLog(self.p.mm!);
 });
 
@@ -161,7 +160,7 @@ TEST_F(exclusive, 'second_device_takes_the_page_from_the_first', ({ p, log }, { 
 });
 
 TEST_F(exclusive, 'pages_of_a_file_stay_the_cpus', ({ p }, { profile }) => {
-	userMmap(p, at(16), 2n * PAGE, RW, MAP_SHARED);
+	mapPages(p, 16, 2, RW, MAP_SHARED);
 	const pages: (page | null)[] = [];
 	const ret = exclude(p, 16, 2, profile, pages);
 	// 6.12 says so page by page, and has faulted all of them
@@ -219,7 +218,7 @@ TEST_F(exclusive, 'unmapping_lets_the_page_go', ({ p }, { profile }) => {
 	userWrite64(p, at(0), 7n);
 	const page = pageAt(p, 0);
 	exclude(p, 0, 1, profile);
-	userMmap(p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 8);
 	EXPECT_EQ(0, page._refcount);
 	EXPECT_EQ(-1, page._mapcount);
 });

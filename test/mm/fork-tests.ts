@@ -5,7 +5,6 @@
  */
 import { ENOMEM } from '../../include/linux/errno.ts';
 import {
-	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_READ,
 	VM_DONTCOPY,
@@ -38,7 +37,6 @@ import {
 	createProcess,
 	exitProcess,
 	storeUser64,
-	userMmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
@@ -55,7 +53,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, pageAt, vmaOf } from './entries.ts';
-import { InvalidationLog, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
+import { InvalidationLog, mapPages, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const fork = FIXTURE(
 	'fork',
@@ -75,16 +73,12 @@ FIXTURE_TEARDOWN(fork, ({ p }) => {
 	exitProcess(p);
 });
 
-function map(p: task_struct, page: number, pages: number, flags = MAP_PRIVATE): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, RW, flags);
-}
-
 function forked(p: task_struct): task_struct {
 	return forkProcess(p) as task_struct;
 }
 
 TEST_F(fork, 'private_pages_are_shared_read_only', ({ p }) => {
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	userWrite64(p, at(0), 1n);
 	userRead64(p, at(1));
 	userWrite64(p, at(3), 3n);
@@ -102,8 +96,8 @@ TEST_F(fork, 'private_pages_are_shared_read_only', ({ p }) => {
 });
 
 TEST_F(fork, 'what_a_fault_brings_back_is_not_copied', ({ p }) => {
-	map(p, 0, 2, MAP_SHARED);
-	map(p, 8, 2);
+	mapPages(p, 0, 2, RW, MAP_SHARED);
+	mapPages(p, 8, 2);
 	userWrite64(p, at(0), 1n);
 	userRead64(p, at(8));
 	const log = new InvalidationLog(p.mm!);
@@ -119,7 +113,7 @@ TEST_F(fork, 'what_a_fault_brings_back_is_not_copied', ({ p }) => {
 });
 
 TEST_F(fork, 'shared_pages_of_a_watched_mapping_are_copied_clean', ({ p }) => {
-	map(p, 0, 2, MAP_SHARED);
+	mapPages(p, 0, 2, RW, MAP_SHARED);
 	userWrite64(p, at(0), 1n);
 	vmaOf(p, 0).vm_flags |= VM_UFFD_WP;
 	const child = forked(p);
@@ -129,7 +123,7 @@ TEST_F(fork, 'shared_pages_of_a_watched_mapping_are_copied_clean', ({ p }) => {
 });
 
 TEST_F(fork, 'special_pfns_are_copied', ({ p }) => {
-	map(p, 0, 1, MAP_SHARED);
+	mapPages(p, 0, 1, RW, MAP_SHARED);
 	run(function* () {
 		yield* mmap_write_lock(p.mm!);
 		const vma = vmaOf(p, 0);
@@ -143,8 +137,8 @@ TEST_F(fork, 'special_pfns_are_copied', ({ p }) => {
 });
 
 TEST_F(fork, 'mappings_may_stay_behind_or_start_empty', ({ p }) => {
-	map(p, 0, 2);
-	userMmap(p, at(4), PAGE, PROT_READ, MAP_PRIVATE);
+	mapPages(p, 0, 2);
+	mapPages(p, 4, 1, PROT_READ);
 	userWrite64(p, at(0), 1n);
 	vmaOf(p, 0).vm_flags |= VM_WIPEONFORK;
 	vmaOf(p, 4).vm_flags |= VM_DONTCOPY;
@@ -157,7 +151,7 @@ TEST_F(fork, 'mappings_may_stay_behind_or_start_empty', ({ p }) => {
 });
 
 TEST_F(fork, 'page_that_may_be_pinned_is_copied_at_once', ({ p }) => {
-	map(p, 0, 2);
+	mapPages(p, 0, 2);
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(1), 2n);
 	const f = page_folio(pageAt(p, 0));
@@ -174,9 +168,9 @@ TEST_F(fork, 'page_that_may_be_pinned_is_copied_at_once', ({ p }) => {
 });
 
 TEST_F(fork, 'each_allocation_of_a_fork_may_fail', ({ p }) => {
-	map(p, 0, 2);
-	map(p, 600, 2);
-	map(p, 1 << 20, 1, MAP_SHARED);
+	mapPages(p, 0, 2);
+	mapPages(p, 600, 2);
+	mapPages(p, 1 << 20, 1, RW, MAP_SHARED);
 	for (const page of [0, 600, 1 << 20]) userWrite64(p, at(page), 1n);
 	userWrite64(p, at(600), 1n);
 	const sites = ['alloc_pages', 'vm_area_dup', 'anon_vma_alloc', 'anon_vma_chain_alloc'];
@@ -242,7 +236,7 @@ TEST_F(fork, 'process_without_address_space_cannot_fork', ({ p }) => {
 });
 
 TEST_F(fork, 'anon_vma_that_nobody_uses_is_taken_over', ({ p }) => {
-	map(p, 0, 1);
+	mapPages(p, 0, 1);
 	userWrite64(p, at(0), 1n);
 	const child = forked(p);
 	const grandchild = forked(child);
@@ -261,7 +255,7 @@ TEST_F(fork, 'anon_vma_that_nobody_uses_is_taken_over', ({ p }) => {
 
 TEST_F(fork, 'write_by_another_thread_is_in_the_child_whole_or_not_at_all', ({ p }) => {
 	for (let seed = 1; seed <= 60; seed++) {
-		map(p, 0, 1);
+		mapPages(p, 0, 1);
 		userWrite64(p, at(0), 1n);
 		let child: task_struct | null = null;
 		world().preemptible = true;

@@ -7,7 +7,6 @@ import {
 	FOLL_GET,
 	FOLL_NOFAULT,
 	FOLL_WRITE,
-	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
@@ -33,7 +32,6 @@ import { put_page } from '../../mm/swap.ts';
 import {
 	createProcess,
 	exitProcess,
-	userMmap,
 	userMprotect,
 	userRead64,
 	userWrite64,
@@ -50,14 +48,14 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { PAGE, RW } from './small_machine.ts';
+import { mapPages, PAGE, RW } from './small_machine.ts';
 
 const gup = FIXTURE('gup', () => ({ p: null as unknown as task_struct }));
 
 FIXTURE_SETUP(gup, (self) => {
 	bootMm('v7.3');
 	self.p = createProcess('gup');
-	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 8);
 });
 
 FIXTURE_TEARDOWN(gup, ({ p }) => exitProcess(p));
@@ -122,7 +120,7 @@ TEST_F(gup, 'first_page_that_fails_ends_the_run', ({ p }) => {
 });
 
 TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
-	userMmap(p, at(16), 2n * PAGE, RW, MAP_SHARED);
+	mapPages(p, 16, 2, RW, MAP_SHARED);
 	const vma = vmaOf(p, 16);
 	vma.vm_flags |= VM_MIXEDMAP;
 	run(
@@ -140,7 +138,7 @@ TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
 });
 
 TEST_F(gup, 'clean_page_that_is_asked_for_to_be_written_becomes_dirty', ({ p }) => {
-	userMmap(p, at(16), PAGE, RW, MAP_SHARED);
+	mapPages(p, 16, 1, RW, MAP_SHARED);
 	userRead64(p, at(16));
 	const f = page_folio(pageAt(p, 16));
 	f.flags &= ~PG_dirty;
@@ -162,7 +160,7 @@ TEST_F(gup, 'failed_faults_say_why', ({ p }) => {
 	injectFaults().fail('folio_prealloc', 1);
 	userRead64(p, at(1));
 	EXPECT_EQ(-12, get(p, 0, 1, FOLL_WRITE));
-	userMmap(p, at(16), PAGE, RW, MAP_SHARED);
+	mapPages(p, 16, 1, RW, MAP_SHARED);
 	userRead64(p, at(16));
 	pageAt(p, 16).flags |= PG_hwpoison;
 	const was = entryAt(p, 16).value;

@@ -64,7 +64,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, vmaOf } from './entries.ts';
 import { bootMm, pmdEntry, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, PAGE, RW, signalText, vmaList } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW, signalText, vmaList } from './small_machine.ts';
 
 const HUGE = 512n * PAGE;
 const PRIVATE = MAP_PRIVATE | MAP_HUGETLB;
@@ -149,7 +149,7 @@ TEST_F(huge, 'mapping_without_enough_pages_is_refused', ({ p }) => {
 	EXPECT_STREQ('4 free 2 promised', pool());
 	EXPECT_EQ(-22, userMmap(p, at(1), HUGE, RW, PRIVATE));
 	// without a place it is found, aligned, behind what is there
-	userMmap(p, at(512 * 3), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 512 * 3, 1);
 	EXPECT_EQ(at(0), userMmap(p, null, 2n * PAGE, RW, PRIVATE));
 	EXPECT_EQ(at(512 * 4), userMmap(p, null, HUGE, RW, PRIVATE));
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Guard pages: what a touch does, what keeps them, and what a fork makes of them. */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, VM_LOCKED } from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_SHARED, VM_LOCKED } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_guard_marker } from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
@@ -11,8 +11,6 @@ import { MADV_GUARD_INSTALL, MADV_GUARD_REMOVE } from '../../mm/madvise.ts';
 import {
 	createProcess,
 	exitProcess,
-	userMadvise,
-	userMmap,
 	userMunmap,
 	userRead64,
 	userWrite64,
@@ -28,7 +26,17 @@ import {
 	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, InvalidationLog, PAGE, pteOf, RW, signalText, smallMachine } from './small_machine.ts';
+import {
+	at,
+	InvalidationLog,
+	madvisePages,
+	mapPages,
+	PAGE,
+	pteOf,
+	RW,
+	signalText,
+	smallMachine,
+} from './small_machine.ts';
 
 const guard = FIXTURE('madvise_guard', () => ({ p: null as unknown as task_struct }));
 
@@ -40,10 +48,6 @@ FIXTURE_SETUP(guard, (self) => {
 FIXTURE_TEARDOWN(guard, (self) => {
 	exitProcess(self.p);
 });
-
-function madvise(p: task_struct, page: number, pages: number, behavior: number): number {
-	return userMadvise(p, at(page), BigInt(pages) * PAGE, behavior);
-}
 
 /** `g` guarded, `.` empty or no table, `p` present. */
 function entries(p: task_struct, first: number, count: number): string {
@@ -57,18 +61,18 @@ function entries(p: task_struct, first: number, count: number): string {
 }
 
 TEST_F(guard, 'touch_of_a_guarded_page_is_a_segv', ({ p }) => {
-	userMmap(p, at(0), 4n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 4);
 	for (let i = 1; i < 4; i++) userWrite64(p, at(i), 7n);
 	const log = new InvalidationLog(p.mm!);
-	EXPECT_EQ(0, madvise(p, 0, 2, MADV_GUARD_INSTALL));
+	EXPECT_EQ(0, madvisePages(p, 0, 2, MADV_GUARD_INSTALL));
 	EXPECT_STREQ('1 0-2', log.take());
 	EXPECT_STREQ('ggpp', entries(p, 0, 4));
 	EXPECT_STREQ('sig 11 code 1', signalText(userRead64(p, at(1))));
 	EXPECT_STREQ('sig 11 code 1', signalText(userWrite64(p, at(0), 1n)));
 	// once more: nothing to unmap
-	EXPECT_EQ(0, madvise(p, 0, 2, MADV_GUARD_INSTALL));
+	EXPECT_EQ(0, madvisePages(p, 0, 2, MADV_GUARD_INSTALL));
 	EXPECT_STREQ('', log.take());
-	EXPECT_EQ(0, madvise(p, 1, 3, MADV_GUARD_REMOVE));
+	EXPECT_EQ(0, madvisePages(p, 1, 3, MADV_GUARD_REMOVE));
 	EXPECT_STREQ('g.pp', entries(p, 0, 4));
 	EXPECT_EQ(0n, userRead64(p, at(1)));
 	EXPECT_EQ(7n, userRead64(p, at(2)));
@@ -76,20 +80,20 @@ TEST_F(guard, 'touch_of_a_guarded_page_is_a_segv', ({ p }) => {
 });
 
 TEST_F(guard, 'markers_stay_until_the_mapping_goes', ({ p }) => {
-	userMmap(p, at(0), 2n * PAGE, RW, MAP_SHARED);
-	EXPECT_EQ(0, madvise(p, 0, 2, MADV_GUARD_INSTALL));
+	mapPages(p, 0, 2, RW, MAP_SHARED);
+	EXPECT_EQ(0, madvisePages(p, 0, 2, MADV_GUARD_INSTALL));
 	EXPECT_NULL(p.mm!.vmas[0]!.anon_vma);
-	EXPECT_EQ(0, madvise(p, 0, 2, MADV_DONTNEED));
+	EXPECT_EQ(0, madvisePages(p, 0, 2, MADV_DONTNEED));
 	EXPECT_STREQ('gg', entries(p, 0, 2));
 	EXPECT_EQ(0, userMunmap(p, at(0), PAGE));
-	userMmap(p, at(0), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 1);
 	EXPECT_EQ(0n, userRead64(p, at(0)));
 });
 
 TEST_F(guard, 'child_of_a_fork_has_them_too', ({ p }) => {
 	// two tables, and nothing else is in them: the VMA has an anon_vma so that they are copied
-	userMmap(p, at(510), 4n * PAGE, RW, MAP_PRIVATE);
-	EXPECT_EQ(0, madvise(p, 510, 4, MADV_GUARD_INSTALL));
+	mapPages(p, 510, 4);
+	EXPECT_EQ(0, madvisePages(p, 510, 4, MADV_GUARD_INSTALL));
 	EXPECT_TRUE(p.mm!.vmas[0]!.anon_vma !== null);
 	const child = forkProcess(p) as task_struct;
 	EXPECT_STREQ('gggg', entries(child, 510, 4));
@@ -97,24 +101,24 @@ TEST_F(guard, 'child_of_a_fork_has_them_too', ({ p }) => {
 });
 
 TEST_F(guard, 'what_cannot_be_guarded', ({ p }) => {
-	userMmap(p, at(0), 2n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 2);
 	const vma = p.mm!.vmas[0]!;
 	vma.vm_flags |= VM_LOCKED;
-	EXPECT_EQ(-EINVAL, madvise(p, 0, 1, MADV_GUARD_INSTALL));
-	EXPECT_EQ(0, madvise(p, 0, 1, MADV_GUARD_REMOVE));
+	EXPECT_EQ(-EINVAL, madvisePages(p, 0, 1, MADV_GUARD_INSTALL));
+	EXPECT_EQ(0, madvisePages(p, 0, 1, MADV_GUARD_REMOVE));
 	vma.vm_flags &= ~VM_LOCKED;
 	injectFaults().fail('anon_vma_alloc', 1);
-	EXPECT_EQ(-ENOMEM, madvise(p, 0, 1, MADV_GUARD_INSTALL));
+	EXPECT_EQ(-ENOMEM, madvisePages(p, 0, 1, MADV_GUARD_INSTALL));
 	injectFaults().fail('alloc_pages', 1);
-	EXPECT_EQ(-ENOMEM, madvise(p, 0, 1, MADV_GUARD_INSTALL));
-	EXPECT_EQ(-ENOMEM, madvise(p, 1, 2, MADV_GUARD_INSTALL));
+	EXPECT_EQ(-ENOMEM, madvisePages(p, 0, 1, MADV_GUARD_INSTALL));
+	EXPECT_EQ(-ENOMEM, madvisePages(p, 1, 2, MADV_GUARD_INSTALL));
 	EXPECT_STREQ('.g', entries(p, 0, 2));
 });
 
 TEST('releases_before_guard_pages_refuse_them', () => {
 	boot(smallMachine(), 'v6.12');
 	const p = createProcess('guard');
-	userMmap(p, at(0), PAGE, RW, MAP_PRIVATE);
-	EXPECT_EQ(-EINVAL, madvise(p, 0, 1, MADV_GUARD_INSTALL));
+	mapPages(p, 0, 1);
+	EXPECT_EQ(-EINVAL, madvisePages(p, 0, 1, MADV_GUARD_INSTALL));
 	exitProcess(p);
 });

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Memory that went bad: MADV_HWPOISON, what maps it, who is told, and what is never handed out again. */
 import { EBUSY, EFAULT, EHWPOISON, EOPNOTSUPP } from '../../include/linux/errno.ts';
-import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED } from '../../include/linux/mm.ts';
-import type { page } from '../../include/linux/mm_types.ts';
-import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import { MADV_DONTNEED, MAP_SHARED } from '../../include/linux/mm.ts';
 import { PG_hwpoison } from '../../include/linux/page-flags.ts';
-import { pte_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_hwpoison } from '../../include/linux/swapops.ts';
 import { boot } from '../../init/main.ts';
@@ -18,7 +15,6 @@ import {
 	createProcess,
 	exitProcess,
 	userMadvise,
-	userMmap,
 	userMunmap,
 	userRead64,
 	userWrite64,
@@ -32,7 +28,17 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, InvalidationLog, PAGE, pteOf, RW, signalText, smallMachine } from './small_machine.ts';
+import { pageAt } from './entries.ts';
+import {
+	at,
+	InvalidationLog,
+	mapPages,
+	mapWritten,
+	PAGE,
+	pteOf,
+	signalText,
+	smallMachine,
+} from './small_machine.ts';
 
 const failure = FIXTURE('memory_failure', () => ({ p: null as unknown as task_struct }));
 
@@ -45,17 +51,8 @@ FIXTURE_TEARDOWN(failure, (self) => {
 	exitProcess(self.p);
 });
 
-function map(p: task_struct, pages: number, how: number): void {
-	userMmap(p, at(0), BigInt(pages) * PAGE, RW, how);
-	for (let i = 0; i < pages; i++) userWrite64(p, at(i), BigInt(i + 1));
-}
-
 function poison(p: task_struct, index: number): number {
 	return userMadvise(p, at(index), PAGE, MADV_HWPOISON);
-}
-
-function pageAt(p: task_struct, index: number): page {
-	return pfn_to_page(pte_pfn(pteOf(p.mm!, at(index))!.value));
 }
 
 function isPoisoned(p: task_struct, index: number): boolean {
@@ -63,7 +60,7 @@ function isPoisoned(p: task_struct, index: number): boolean {
 }
 
 TEST_F(failure, 'touch_of_bad_memory_is_a_bus_error', ({ p }) => {
-	map(p, 3, MAP_PRIVATE);
+	mapWritten(p, 0, 3);
 	const bad = pageAt(p, 1);
 	const log = new InvalidationLog(p.mm!);
 	EXPECT_EQ(0, poison(p, 1));
@@ -82,7 +79,7 @@ TEST_F(failure, 'touch_of_bad_memory_is_a_bus_error', ({ p }) => {
 });
 
 TEST_F(failure, 'everybody_who_maps_it_loses_it', ({ p }) => {
-	map(p, 2, MAP_PRIVATE);
+	mapWritten(p, 0, 2);
 	const child = forkProcess(p) as task_struct;
 	EXPECT_EQ(0, poison(p, 0));
 	EXPECT_TRUE(isPoisoned(p, 0) && isPoisoned(child, 0));
@@ -92,7 +89,7 @@ TEST_F(failure, 'everybody_who_maps_it_loses_it', ({ p }) => {
 });
 
 TEST_F(failure, 'bad_page_of_a_file_stays_in_its_cache', ({ p }) => {
-	map(p, 2, MAP_SHARED);
+	mapWritten(p, 0, 2, MAP_SHARED);
 	const bad = pageAt(p, 1);
 	EXPECT_EQ(0, poison(p, 1));
 	// the entry goes, the page cache still knows
@@ -106,7 +103,7 @@ TEST_F(failure, 'bad_page_of_a_file_stays_in_its_cache', ({ p }) => {
 });
 
 TEST_F(failure, 'what_cannot_be_taken_out_of_use', ({ p }) => {
-	userMmap(p, at(0), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 1);
 	userRead64(p, at(0));
 	// the zero page
 	EXPECT_EQ(-EBUSY, poison(p, 0));

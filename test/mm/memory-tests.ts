@@ -78,7 +78,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
-import { InvalidationLog, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
 
 /** A page whose tables are its own. */
 const FAR = 1 << 20;
@@ -105,10 +105,6 @@ FIXTURE_TEARDOWN(memory, ({ p }) => {
 	exitProcess(p);
 });
 
-function anon(p: task_struct, page: number, pages: number, prot = RW): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, prot, MAP_PRIVATE);
-}
-
 /** Maps pages with ops of the test's own. */
 function mapOps(
 	p: task_struct,
@@ -132,7 +128,7 @@ function mapOps(
 // --- anonymous memory ---
 
 TEST_F(memory, 'read_maps_the_zero_page_and_a_write_replaces_it', ({ p }) => {
-	anon(p, 0, 3);
+	mapPages(p, 0, 3);
 	const log = new InvalidationLog(p.mm!);
 	EXPECT_EQ(0n, userRead64(p, at(1)));
 	EXPECT_STREQ('. rz! .', dump(p, 0, 3));
@@ -153,7 +149,7 @@ TEST_F(memory, 'zero_page_is_reserved_and_referenced_once', () => {
 });
 
 TEST_F(memory, 'first_write_invalidates_nothing', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	const log = new InvalidationLog(p.mm!);
 	EXPECT_NULL(userWrite64(p, at(0), 1n));
 	EXPECT_STREQ('waxd .', dump(p, 0, 2));
@@ -162,15 +158,15 @@ TEST_F(memory, 'first_write_invalidates_nothing', ({ p }) => {
 });
 
 TEST_F(memory, 'each_allocation_of_a_fault_may_fail', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	// pud, pmd and pte table, then the page
 	for (const nth of [1, 2, 3, 4]) {
-		anon(p, 0, 1);
+		mapPages(p, 0, 1);
 		injectFaults().fail('alloc_pages', nth);
 		EXPECT_EQ(VM_FAULT_OOM, faultAt(p, 0, FAULT_FLAG_WRITE));
 	}
 	for (const site of ['anon_vma_alloc', 'anon_vma_chain_alloc', 'folio_prealloc']) {
-		anon(p, 0, 1);
+		mapPages(p, 0, 1);
 		injectFaults().fail(site, 1);
 		EXPECT_EQ(VM_FAULT_OOM, faultAt(p, 0, FAULT_FLAG_WRITE));
 	}
@@ -180,19 +176,19 @@ TEST_F(memory, 'each_allocation_of_a_fault_may_fail', ({ p }) => {
 });
 
 TEST_F(memory, 'copy_without_memory_leaves_the_zero_page', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	userRead64(p, at(0));
 	injectFaults().fail('folio_prealloc', 1);
 	EXPECT_EQ(VM_FAULT_OOM, faultAt(p, 0, FAULT_FLAG_WRITE));
 	injectFaults().fail('anon_vma_alloc', 1);
-	anon(p, 2, 1);
+	mapPages(p, 2, 1);
 	userRead64(p, at(2));
 	EXPECT_EQ(VM_FAULT_OOM, faultAt(p, 2, FAULT_FLAG_WRITE));
 	EXPECT_STREQ('rz!', dump(p, 0, 1));
 });
 
 TEST_F(memory, 'what_the_oom_reaper_emptied_is_not_made_anew', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	p.mm!.flags_unstable = true;
 	EXPECT_EQ(VM_FAULT_SIGBUS, faultAt(p, 0));
 	EXPECT_EQ(VM_FAULT_SIGBUS, faultAt(p, 1, FAULT_FLAG_WRITE));
@@ -200,26 +196,26 @@ TEST_F(memory, 'what_the_oom_reaper_emptied_is_not_made_anew', ({ p }) => {
 });
 
 TEST_F(memory, 'flags_that_make_no_sense_are_refused', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	EXPECT_EQ(VM_FAULT_SIGSEGV, faultAt(p, 0, FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE));
 	expectReport(/fault to write and to unshare/);
 	vmaOf(p, 0).vm_flags &= ~VM_MAYWRITE;
 	EXPECT_EQ(VM_FAULT_SIGSEGV, faultAt(p, 0, FAULT_FLAG_WRITE));
 	expectReport(/write fault in a mapping that never may/);
-	userMmap(p, at(0), PAGE, PROT_READ, MAP_SHARED);
+	mapPages(p, 0, 1, PROT_READ, MAP_SHARED);
 	EXPECT_EQ(VM_FAULT_SIGSEGV, faultAt(p, 0, FAULT_FLAG_WRITE));
 	expectReport(/write fault forced on a shared mapping/);
 });
 
 TEST_F(memory, 'mapping_that_nobody_can_fill_in_is_sigbus', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	vmaOf(p, 0).vm_flags |= VM_SHARED;
 	EXPECT_EQ(VM_FAULT_SIGBUS, faultAt(p, 0));
 	vmaOf(p, 0).vm_flags &= ~VM_SHARED;
 });
 
 TEST_F(memory, 'fault_that_comes_again_counts_as_a_major_one', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	EXPECT_EQ(0, faultAt(p, 0, FAULT_FLAG_WRITE));
 	EXPECT_EQ(0, faultAt(p, 0, FAULT_FLAG_WRITE));
 	EXPECT_EQ(0, faultAt(p, 0, FAULT_FLAG_WRITE | FAULT_FLAG_TRIED));
@@ -231,7 +227,7 @@ TEST_F(memory, 'fault_that_comes_again_counts_as_a_major_one', ({ p }) => {
 // --- copy on write ---
 
 TEST_F(memory, 'shared_page_is_copied_and_the_last_sharer_reuses_it', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	userWrite64(p, at(0), 1n);
 	const original = pageAt(p, 0);
 	const child = forkProcess(p) as task_struct;
@@ -251,7 +247,7 @@ TEST_F(memory, 'shared_page_is_copied_and_the_last_sharer_reuses_it', ({ p }) =>
 });
 
 TEST_F(memory, 'copy_replaces_what_other_cpus_remember', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	userWrite64(p, at(0), 1n);
 	const child = forkProcess(p) as task_struct;
 	p.cpu = 1;
@@ -267,7 +263,7 @@ TEST_F(memory, 'copy_replaces_what_other_cpus_remember', ({ p }) => {
 });
 
 TEST_F(memory, 'page_with_another_reference_is_copied', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	for (let i = 0; i < 2; i++) userWrite64(p, at(i), 1n + BigInt(i));
 	exitProcess(forkProcess(p) as task_struct);
 	const folios = [0, 1].map((i) => page_folio(pageAt(p, i)));
@@ -285,7 +281,7 @@ TEST_F(memory, 'page_with_another_reference_is_copied', ({ p }) => {
 });
 
 TEST_F(memory, 'locked_page_is_copied', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	userWrite64(p, at(0), 1n);
 	exitProcess(forkProcess(p) as task_struct);
 	const f = page_folio(pageAt(p, 0));
@@ -301,7 +297,7 @@ TEST_F(memory, 'locked_page_is_copied', ({ p }) => {
 });
 
 TEST_F(memory, 'unsharing_makes_a_page_exclusive_but_not_writable', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	userWrite64(p, at(0), 1n);
 	const child = forkProcess(p) as task_struct;
 	const shared = pageAt(p, 0);
@@ -312,13 +308,13 @@ TEST_F(memory, 'unsharing_makes_a_page_exclusive_but_not_writable', ({ p }) => {
 	// nothing to do for what is exclusive, nor in a shared mapping
 	EXPECT_EQ(0, faultAt(p, 0, FAULT_FLAG_UNSHARE));
 	EXPECT_STREQ('rax', dump(p, 0, 1));
-	userMmap(p, at(8), PAGE, PROT_READ, MAP_SHARED);
+	mapPages(p, 8, 1, PROT_READ, MAP_SHARED);
 	EXPECT_EQ(VM_FAULT_LOCKED, faultAt(p, 8, FAULT_FLAG_UNSHARE));
 	EXPECT_STREQ('rf', dump(p, 8, 1));
 });
 
 TEST_F(memory, 'mprotect_gives_the_write_bit_back_to_exclusive_pages_only', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	userWrite64(p, at(0), 1n);
 	userRead64(p, at(1));
 	userMprotect(p, at(0), 2n * PAGE, PROT_READ);
@@ -328,7 +324,7 @@ TEST_F(memory, 'mprotect_gives_the_write_bit_back_to_exclusive_pages_only', ({ p
 });
 
 TEST_F(memory, 'write_to_a_special_pfn', ({ p }) => {
-	userMmap(p, at(0), 2n * PAGE, PROT_READ, MAP_SHARED);
+	mapPages(p, 0, 2, PROT_READ, MAP_SHARED);
 	const vma = vmaOf(p, 0);
 	run(function* () {
 		yield* mmap_write_lock(p.mm!);
@@ -345,7 +341,7 @@ TEST_F(memory, 'write_to_a_special_pfn', ({ p }) => {
 });
 
 TEST_F(memory, 'private_mapping_of_pfns_is_copied_page_by_page', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	const source = run(alloc_page(GFP_KERNEL))!;
 	const vma = vmaOf(p, 0);
 	run(function* () {
@@ -384,7 +380,7 @@ TEST_F(memory, 'mapping_without_a_fault_op_is_filled_in_or_sigbus', ({ p }) => {
 TEST_F(memory, 'vm_insert_page_refuses', ({ p }) => {
 	mapOps(p, 0, 1, {});
 	mapOps(p, FAR, 1, {});
-	anon(p, 4, 1);
+	mapPages(p, 4, 1);
 	userWrite64(p, at(4), 1n);
 	const page = run(alloc_page(GFP_KERNEL))!;
 	run(function* () {
@@ -450,7 +446,7 @@ TEST_F(memory, 'fault_op_may_have_made_the_copy_itself', ({ p }) => {
 TEST_F(memory, 'entry_that_appears_meanwhile_wins', ({ p }) => {
 	for (const flags of [MAP_SHARED, MAP_PRIVATE])
 		for (const write of [0, FAULT_FLAG_WRITE]) {
-			anon(p, 4, 1);
+			mapPages(p, 4, 1);
 			userRead64(p, at(4));
 			const appear = (): void => {
 				entryAt(p, 0).value = entryAt(p, 4).value;
@@ -541,7 +537,7 @@ TEST_F(memory, 'page_mkwrite_may_refuse', ({ p }) => {
 // --- bad entries ---
 
 TEST_F(memory, 'special_entry_in_an_ordinary_mapping_is_reported', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	userWrite64(p, at(0), 1n);
 	const word = entryAt(p, 0).value;
 	entryAt(p, 0).value = word | _PAGE_SPECIAL;
@@ -565,7 +561,7 @@ function threads(p: task_struct, bodies: (() => Sim<unknown>)[], seed: number): 
 
 TEST_F(memory, 'threads_that_touch_one_page_see_one_page', ({ p }) => {
 	for (let seed = 1; seed <= 40; seed++) {
-		anon(p, 0, 1);
+		mapPages(p, 0, 1);
 		const seen: unknown[] = [];
 		threads(
 			p,
@@ -588,7 +584,7 @@ TEST_F(memory, 'threads_that_touch_one_page_see_one_page', ({ p }) => {
 
 TEST_F(memory, 'writers_of_a_shared_page_lose_nothing', ({ p }) => {
 	for (let seed = 1; seed <= 40; seed++) {
-		anon(p, 0, 1);
+		mapPages(p, 0, 1);
 		userWrite64(p, at(0), 1n);
 		const child = forkProcess(p) as task_struct;
 		threads(
@@ -607,7 +603,7 @@ TEST_F(memory, 'writers_of_a_shared_page_lose_nothing', ({ p }) => {
 
 TEST_F(memory, 'unmapped_page_is_not_reused_while_a_cpu_knows_it', ({ p }) => {
 	for (let seed = 1; seed <= 40; seed++) {
-		anon(p, 0, 2);
+		mapPages(p, 0, 2);
 		userWrite64(p, at(0), 5n);
 		const seen: unknown[] = [];
 		threads(

@@ -3,7 +3,6 @@
 import { EAGAIN, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
-	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
@@ -28,7 +27,6 @@ import {
 	exitProcess,
 	userMadvise,
 	userMlock,
-	userMmap,
 	userMremap,
 	userMunlock,
 	userMunmap,
@@ -43,7 +41,17 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, at, PAGE, pteOf, ptes, RW, smallMachine, vmaList } from './small_machine.ts';
+import {
+	ARENA,
+	at,
+	mapPages,
+	PAGE,
+	pteOf,
+	ptes,
+	RW,
+	smallMachine,
+	vmaList,
+} from './small_machine.ts';
 
 const lock = FIXTURE('mlock', () => ({ p: null as unknown as task_struct }));
 
@@ -55,10 +63,6 @@ FIXTURE_SETUP(lock, (self) => {
 FIXTURE_TEARDOWN(lock, (self) => {
 	exitProcess(self.p);
 });
-
-function map(p: task_struct, page: number, pages: number, prot = RW, how = MAP_PRIVATE): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, prot, how);
-}
 
 function mlock(p: task_struct, page: number, pages: number): number {
 	return userMlock(p, at(page), BigInt(pages) * PAGE);
@@ -80,11 +84,11 @@ function lockedText(f: folio): string {
 }
 
 TEST_F(lock, 'pages_are_faulted_in_as_the_protection_allows', ({ p }) => {
-	map(p, 0, 2);
-	map(p, 2, 1, PROT_READ);
-	map(p, 3, 1, RW, MAP_SHARED);
+	mapPages(p, 0, 2);
+	mapPages(p, 2, 1, PROT_READ);
+	mapPages(p, 3, 1, RW, MAP_SHARED);
 	// not readable for get_user_pages(), but there
-	map(p, 4, 1, PROT_WRITE, MAP_SHARED);
+	mapPages(p, 4, 1, PROT_WRITE, MAP_SHARED);
 	EXPECT_EQ(0, mlock(p, 0, 5));
 	EXPECT_STREQ('wwrww', ptes(p.mm!, 0, 5));
 	EXPECT_EQ(5n, p.mm!.locked_vm);
@@ -98,7 +102,7 @@ TEST_F(lock, 'pages_are_faulted_in_as_the_protection_allows', ({ p }) => {
 });
 
 TEST_F(lock, 'part_of_a_mapping_is_a_vma_of_its_own', ({ p }) => {
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	for (let i = 0; i < 4; i++) userWrite64(p, at(i), 1n);
 	EXPECT_EQ(0, userMlock(p, at(1) + 5n, PAGE));
 	EXPECT_STREQ('0-1:rw 1-3:rw 3-4:rw', vmaList(p.mm!));
@@ -115,7 +119,7 @@ TEST_F(lock, 'part_of_a_mapping_is_a_vma_of_its_own', ({ p }) => {
 });
 
 TEST_F(lock, 'a_page_touched_later_is_locked', ({ p }) => {
-	map(p, 0, 2, RW, MAP_SHARED);
+	mapPages(p, 0, 2, RW, MAP_SHARED);
 	p.mm!.vmas[0]!.vm_flags |= VM_LOCKED;
 	p.mm!.locked_vm = 2n;
 	userRead64(p, at(0));
@@ -135,8 +139,8 @@ TEST_F(lock, 'a_page_touched_later_is_locked', ({ p }) => {
 });
 
 TEST_F(lock, 'gap_is_enomem_and_nothing_is_faulted_in', ({ p }) => {
-	map(p, 0, 1);
-	map(p, 2, 1);
+	mapPages(p, 0, 1);
+	mapPages(p, 2, 1);
 	EXPECT_EQ(-ENOMEM, mlock(p, 0, 3));
 	EXPECT_STREQ('MMM', ptes(p.mm!, 0, 3));
 	EXPECT_EQ(1n, p.mm!.locked_vm);
@@ -148,16 +152,16 @@ TEST_F(lock, 'gap_is_enomem_and_nothing_is_faulted_in', ({ p }) => {
 });
 
 TEST_F(lock, 'what_cannot_be_faulted_in', ({ p }) => {
-	map(p, 0, 1, PROT_NONE);
+	mapPages(p, 0, 1, PROT_NONE);
 	EXPECT_EQ(-ENOMEM, mlock(p, 0, 1));
-	map(p, 1, 1);
+	mapPages(p, 1, 1);
 	injectFaults().fail('folio_prealloc', 1);
 	EXPECT_EQ(-EAGAIN, mlock(p, 1, 1));
 	injectFaults().fail('vm_area_dup', 1);
-	map(p, 4, 2);
+	mapPages(p, 4, 2);
 	EXPECT_EQ(-ENOMEM, mlock(p, 4, 1));
 	// a driver's mapping is left out: nothing to lock
-	map(p, 8, 1);
+	mapPages(p, 8, 1);
 	p.mm!.vmas.at(-1)!.vm_flags |= VM_PFNMAP;
 	EXPECT_EQ(0, mlock(p, 8, 1));
 	EXPECT_STREQ('.', ptes(p.mm!, 8, 1));
@@ -165,7 +169,7 @@ TEST_F(lock, 'what_cannot_be_faulted_in', ({ p }) => {
 });
 
 TEST_F(lock, 'what_a_locked_mapping_gains_is_faulted_in', ({ p }) => {
-	map(p, 0, 1);
+	mapPages(p, 0, 1);
 	EXPECT_EQ(0, mlock(p, 0, 1));
 	EXPECT_EQ(at(0), userMremap(p, at(0), PAGE, 2n * PAGE, 0) as bigint);
 	EXPECT_STREQ('ww', ptes(p.mm!, 0, 2));

@@ -60,7 +60,9 @@ import {
 } from '../kselftest_harness.ts';
 import {
 	ARENA,
+	at,
 	InvalidationLog,
+	mapPages,
 	PAGE,
 	pteLetter,
 	ptes,
@@ -84,67 +86,62 @@ FIXTURE_TEARDOWN(map, (self) => {
 	exitProcess(self.p);
 });
 
-/** Maps private anonymous pages at a fixed place. */
-function anon(p: task_struct, page: number, pages: number, prot: number): unknown {
-	return userMmap(p, ARENA + BigInt(page) * PAGE, BigInt(pages) * PAGE, prot, MAP_PRIVATE);
-}
-
 function unmap(p: task_struct, page: number, pages: number): number {
-	return userMunmap(p, ARENA + BigInt(page) * PAGE, BigInt(pages) * PAGE);
+	return userMunmap(p, at(page), BigInt(pages) * PAGE);
 }
 
 function touch(p: task_struct, page: number): void {
-	EXPECT_NULL(userWrite64(p, ARENA + BigInt(page) * PAGE, 1n));
+	EXPECT_NULL(userWrite64(p, at(page), 1n));
 }
 
 TEST_F(map, 'equal_neighbours_become_one_vma', ({ p }) => {
-	anon(p, 0, 2, RW);
-	anon(p, 4, 2, RW);
+	mapPages(p, 0, 2, RW);
+	mapPages(p, 4, 2, RW);
 	EXPECT_STREQ('0-2:rw 4-6:rw', vmaList(p.mm!));
-	anon(p, 2, 2, RW);
+	mapPages(p, 2, 2, RW);
 	EXPECT_STREQ('0-6:rw', vmaList(p.mm!));
-	anon(p, 6, 1, PROT_READ);
+	mapPages(p, 6, 1, PROT_READ);
 	EXPECT_STREQ('0-6:rw 6-7:r', vmaList(p.mm!));
-	anon(p, 7, 1, RW);
-	anon(p, 6, 1, RW);
+	mapPages(p, 7, 1, RW);
+	mapPages(p, 6, 1, RW);
 	EXPECT_STREQ('0-8:rw', vmaList(p.mm!));
 	EXPECT_EQ(8n, p.mm!.total_vm);
 });
 
 TEST_F(map, 'neighbour_above_grows_downwards', ({ p }) => {
-	anon(p, 4, 2, RW);
+	mapPages(p, 4, 2, RW);
 	touch(p, 4);
-	anon(p, 2, 2, RW);
+	mapPages(p, 2, 2, RW);
 	EXPECT_STREQ('2-6:rw', vmaList(p.mm!));
 	EXPECT_EQ((ARENA >> 12n) + 2n, p.mm!.vmas[0]!.vm_pgoff);
 	EXPECT_EQ(1n, userRead64(p, ARENA + 4n * PAGE));
 });
 
 TEST_F(map, 'neighbours_with_different_pages_of_their_own_stay_apart', ({ p }) => {
-	anon(p, 0, 1, RW);
-	anon(p, 2, 1, PROT_READ);
-	anon(p, 2, 1, RW);
+	mapPages(p, 0, 1, RW);
+	mapPages(p, 2, 1, PROT_READ);
+	mapPages(p, 2, 1, RW);
 	touch(p, 0);
 	touch(p, 2);
 	const [left, right] = p.mm!.vmas;
 	const same = left!.anon_vma === right!.anon_vma;
-	anon(p, 1, 1, RW);
+	mapPages(p, 1, 1, RW);
 	EXPECT_STREQ(same ? '0-3:rw' : '0-2:rw 2-3:rw', vmaList(p.mm!));
 });
 
 TEST_F(map, 'merge_gives_the_anon_vma_to_the_one_without', ({ p }) => {
-	anon(p, 2, 2, RW);
+	mapPages(p, 2, 2, RW);
 	touch(p, 2);
-	anon(p, 0, 1, RW);
+	mapPages(p, 0, 1, RW);
 	EXPECT_NULL(p.mm!.vmas[0]!.anon_vma);
-	anon(p, 1, 1, RW);
+	mapPages(p, 1, 1, RW);
 	EXPECT_STREQ('0-4:rw', vmaList(p.mm!));
 	EXPECT_TRUE(p.mm!.vmas[0]!.anon_vma !== null);
 	EXPECT_EQ(1n, userRead64(p, ARENA + 2n * PAGE));
 });
 
 TEST_F(map, 'hole_in_the_middle_splits', ({ p }) => {
-	anon(p, 0, 8, RW);
+	mapPages(p, 0, 8, RW);
 	for (let i = 0; i < 8; i++) touch(p, i);
 	EXPECT_EQ(0, unmap(p, 3, 2));
 	EXPECT_STREQ('0-3:rw 5-8:rw', vmaList(p.mm!));
@@ -153,29 +150,29 @@ TEST_F(map, 'hole_in_the_middle_splits', ({ p }) => {
 	EXPECT_EQ(1n, userRead64(p, ARENA + 5n * PAGE));
 	EXPECT_EQ(6n, p.mm!.total_vm);
 	// the hole filled again is zero, and all is one VMA
-	anon(p, 3, 2, RW);
+	mapPages(p, 3, 2, RW);
 	EXPECT_STREQ('0-8:rw', vmaList(p.mm!));
 	EXPECT_EQ(0n, userRead64(p, ARENA + 3n * PAGE));
 });
 
 TEST_F(map, 'fixed_mapping_replaces_what_is_there', ({ p }) => {
-	anon(p, 0, 4, RW);
+	mapPages(p, 0, 4, RW);
 	touch(p, 1);
 	const log = new InvalidationLog(p.mm!);
-	anon(p, 1, 2, PROT_READ);
+	mapPages(p, 1, 2, PROT_READ);
 	EXPECT_STREQ('0-1:rw 1-3:r 3-4:rw', vmaList(p.mm!));
 	EXPECT_STREQ('0 1-3', log.take());
 	EXPECT_EQ(0n, userRead64(p, ARENA + PAGE));
 	// nothing is there: nobody is told
 	log.take();
-	anon(p, 8, 1, RW);
+	mapPages(p, 8, 1, RW);
 	EXPECT_STREQ('', log.take());
 	log.remove();
 });
 
 TEST_F(map, 'munmap_tells_the_range_once_whatever_lies_in_it', ({ p }) => {
-	anon(p, 0, 2, RW);
-	anon(p, 3, 2, PROT_READ);
+	mapPages(p, 0, 2, RW);
+	mapPages(p, 3, 2, PROT_READ);
 	const log = new InvalidationLog(p.mm!);
 	EXPECT_EQ(0, unmap(p, 1, 7));
 	EXPECT_STREQ('0 1-8', log.take());
@@ -186,7 +183,7 @@ TEST_F(map, 'munmap_tells_the_range_once_whatever_lies_in_it', ({ p }) => {
 });
 
 TEST_F(map, 'last_vma_takes_its_page_tables_along', ({ p }) => {
-	anon(p, 0, 2, RW);
+	mapPages(p, 0, 2, RW);
 	touch(p, 0);
 	EXPECT_EQ(4, p.mm!.pgtables);
 	EXPECT_EQ(0, unmap(p, 0, 2));
@@ -195,8 +192,8 @@ TEST_F(map, 'last_vma_takes_its_page_tables_along', ({ p }) => {
 });
 
 TEST_F(map, 'neighbour_in_the_same_2_mib_keeps_the_table', ({ p }) => {
-	anon(p, 0, 1, RW);
-	anon(p, 8, 1, PROT_READ);
+	mapPages(p, 0, 1, RW);
+	mapPages(p, 8, 1, PROT_READ);
 	touch(p, 0);
 	EXPECT_EQ(0, unmap(p, 0, 1));
 	EXPECT_STREQ('.', pteLetter(p.mm!, ARENA));
@@ -204,17 +201,17 @@ TEST_F(map, 'neighbour_in_the_same_2_mib_keeps_the_table', ({ p }) => {
 });
 
 TEST_F(map, 'neighbour_below_in_the_same_2_mib_keeps_the_table', ({ p }) => {
-	anon(p, 0, 1, RW);
-	anon(p, 8, 1, PROT_READ);
+	mapPages(p, 0, 1, RW);
+	mapPages(p, 8, 1, PROT_READ);
 	userRead64(p, ARENA + 8n * PAGE);
 	EXPECT_EQ(0, unmap(p, 8, 1));
 	EXPECT_STREQ('.', pteLetter(p.mm!, ARENA));
 });
 
 TEST_F(map, 'tables_between_two_neighbours_go', ({ p }) => {
-	anon(p, 0, 1, RW);
-	anon(p, PMD - 1, 3 * PMD, RW);
-	anon(p, 5 * PMD, 1, RW);
+	mapPages(p, 0, 1, RW);
+	mapPages(p, PMD - 1, 3 * PMD, RW);
+	mapPages(p, 5 * PMD, 1, RW);
 	touch(p, 0);
 	touch(p, PMD);
 	touch(p, 2 * PMD);
@@ -223,19 +220,19 @@ TEST_F(map, 'tables_between_two_neighbours_go', ({ p }) => {
 	EXPECT_EQ(0, unmap(p, PMD - 1, 3 * PMD));
 	EXPECT_EQ(5, p.mm!.pgtables);
 	EXPECT_STREQ('w', pteLetter(p.mm!, ARENA));
-	EXPECT_STREQ('M', pteLetter(p.mm!, ARENA + BigInt(PMD) * PAGE));
-	EXPECT_STREQ('w', pteLetter(p.mm!, ARENA + BigInt(5 * PMD) * PAGE));
+	EXPECT_STREQ('M', pteLetter(p.mm!, at(PMD)));
+	EXPECT_STREQ('w', pteLetter(p.mm!, at(5 * PMD)));
 });
 
 TEST_F(map, 'neighbour_in_another_gib_keeps_only_the_upper_levels', ({ p }) => {
-	anon(p, 0, 1, RW);
-	anon(p, PUD, 1, RW);
+	mapPages(p, 0, 1, RW);
+	mapPages(p, PUD, 1, RW);
 	touch(p, 0);
 	touch(p, PUD);
 	EXPECT_EQ(6, p.mm!.pgtables);
 	EXPECT_EQ(0, unmap(p, PUD, 1));
 	EXPECT_EQ(4, p.mm!.pgtables);
-	anon(p, PUD, 1, RW);
+	mapPages(p, PUD, 1, RW);
 	touch(p, PUD);
 	EXPECT_EQ(0, unmap(p, 0, PUD + 1));
 	EXPECT_EQ(1, p.mm!.pgtables);
@@ -243,7 +240,7 @@ TEST_F(map, 'neighbour_in_another_gib_keeps_only_the_upper_levels', ({ p }) => {
 
 TEST_F(map, 'addresses_are_chosen_from_the_bottom', ({ p }) => {
 	EXPECT_EQ(ARENA, mmapAnonymous(p, PAGE, RW));
-	anon(p, 3, 1, PROT_READ);
+	mapPages(p, 3, 1, PROT_READ);
 	EXPECT_EQ(ARENA + PAGE, mmapAnonymous(p, 2n * PAGE, PROT_READ));
 	EXPECT_EQ(ARENA + 4n * PAGE, mmapAnonymous(p, 5n * PAGE, RW));
 	// a free hint is taken, one that is not is ignored
@@ -269,7 +266,7 @@ TEST_F(map, 'mmap_refuses_what_makes_no_sense', ({ p }) => {
 	EXPECT_EQ(-EINVAL, mmap(0n, PAGE, anonymous, 0n, new file()));
 	EXPECT_EQ(-ENODEV, mmap(0n, PAGE, MAP_PRIVATE, 0n, new file()));
 	EXPECT_EQ(-EINVAL, mmap(0n, PAGE, 0, 0n, new file({ f_op: { mmap: refuse } })));
-	anon(p, 0, 1, RW);
+	mapPages(p, 0, 1, RW);
 	EXPECT_EQ(-EEXIST, mmap(ARENA, PAGE, anonymous | MAP_FIXED_NOREPLACE));
 	EXPECT_STREQ('0-1:rw', vmaList(p.mm!));
 });
@@ -283,27 +280,27 @@ TEST_F(map, 'munmap_refuses_what_makes_no_sense', ({ p }) => {
 });
 
 TEST_F(map, 'private_writable_memory_is_accounted_unless_asked_not_to', ({ p }) => {
-	anon(p, 0, 1, RW);
+	mapPages(p, 0, 1, RW);
 	userMmap(p, ARENA + 2n * PAGE, PAGE, RW, MAP_PRIVATE | MAP_NORESERVE);
 	EXPECT_TRUE((p.mm!.vmas[0]!.vm_flags & VM_ACCOUNT) !== 0n);
 	EXPECT_EQ(0n, p.mm!.vmas[1]!.vm_flags & VM_ACCOUNT);
 });
 
 TEST_F(map, 'failed_split_leaves_everything_as_it_was', ({ p }) => {
-	anon(p, 0, 4, RW);
+	mapPages(p, 0, 4, RW);
 	injectFaults().fail('vm_area_dup', 1);
 	EXPECT_EQ(-ENOMEM, unmap(p, 1, 1));
 	EXPECT_STREQ('0-4:rw', vmaList(p.mm!));
 	injectFaults().fail('vm_area_dup', 1);
 	EXPECT_EQ(-ENOMEM, unmap(p, 0, 1));
 	injectFaults().fail('vm_area_dup', 1);
-	EXPECT_EQ(-ENOMEM, anon(p, 1, 1, PROT_READ));
+	EXPECT_EQ(-ENOMEM, userMmap(p, at(1), PAGE, PROT_READ, MAP_PRIVATE));
 	EXPECT_STREQ('0-4:rw', vmaList(p.mm!));
 });
 
 TEST_F(map, 'failed_vma_allocation_is_enomem', ({ p }) => {
 	injectFaults().fail('vm_area_alloc', 1);
-	EXPECT_EQ(-ENOMEM, anon(p, 0, 1, RW));
+	EXPECT_EQ(-ENOMEM, userMmap(p, at(0), PAGE, RW, MAP_PRIVATE));
 	EXPECT_STREQ('', vmaList(p.mm!));
 	EXPECT_EQ(0n, p.mm!.total_vm);
 });
@@ -325,8 +322,8 @@ TEST_F(map, 'killed_task_does_not_wait_for_the_mmap_lock', ({ p }) => {
 });
 
 TEST_F(map, 'lookups_find_the_vma_or_the_next', ({ p }) => {
-	anon(p, 0, 2, RW);
-	anon(p, 4, 2, PROT_READ);
+	mapPages(p, 0, 2, RW);
+	mapPages(p, 4, 2, PROT_READ);
 	const mm = p.mm!;
 	run(mmap_read_lock(mm));
 	const [first, second] = mm.vmas as [vm_area_struct, vm_area_struct];
@@ -351,7 +348,7 @@ TEST_F(map, 'lookup_without_the_mmap_lock_is_reported', ({ p }) => {
 });
 
 TEST_F(map, 'split_makes_the_upper_or_the_lower_part_new', ({ p }) => {
-	anon(p, 0, 4, RW);
+	mapPages(p, 0, 4, RW);
 	const mm = p.mm!;
 	const old = mm.vmas[0]!;
 	run(mmap_write_lock(mm));

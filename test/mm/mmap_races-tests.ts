@@ -25,7 +25,6 @@ import {
 	exitProcess,
 	loadUser64,
 	storeUser64,
-	userMmap,
 	userMunmap,
 	userRead64,
 } from '../../mm/syscalls.ts';
@@ -37,7 +36,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, PAGE, pteLetter, RW, smallMachine } from './small_machine.ts';
+import { ARENA, mapPages, PAGE, pteLetter, RW, smallMachine } from './small_machine.ts';
 
 const SEEDS = 40;
 
@@ -66,7 +65,7 @@ function isSignal(x: bigint | Signal | null): x is Signal {
 
 TEST_F(races, 'two_first_touches_of_a_page_make_one_page', ({ p }) => {
 	for (let seed = 1; seed <= SEEDS; seed++) {
-		userMmap(p, ARENA, 2n * PAGE, RW, MAP_PRIVATE);
+		mapPages(p, 0, 2);
 		const body = (word: bigint) =>
 			function* () {
 				EXPECT_TRUE((yield* storeUser64(ARENA + 8n * word, word)) === null);
@@ -82,7 +81,7 @@ TEST_F(races, 'two_first_touches_of_a_page_make_one_page', ({ p }) => {
 TEST_F(races, 'touch_races_with_munmap', ({ p }) => {
 	let signals = 0;
 	for (let seed = 1; seed <= SEEDS; seed++) {
-		userMmap(p, ARENA, 4n * PAGE, RW, MAP_PRIVATE);
+		mapPages(p, 0, 4);
 		const toucher = function* () {
 			for (let i = 0n; i < 4n; i++) {
 				const x = yield* storeUser64(ARENA + i * PAGE, i);
@@ -103,7 +102,7 @@ TEST_F(races, 'touch_races_with_munmap', ({ p }) => {
 
 TEST_F(races, 'no_write_after_mprotect_returned', ({ p }) => {
 	for (let seed = 1; seed <= SEEDS; seed++) {
-		userMmap(p, ARENA, PAGE, RW, MAP_PRIVATE);
+		mapPages(p, 0, 1);
 		let isProtected = false;
 		const writer = function* () {
 			for (let i = 1n; i < 6n; i++) {
@@ -124,7 +123,7 @@ TEST_F(races, 'no_write_after_mprotect_returned', ({ p }) => {
 
 TEST_F(races, 'dontneed_gives_the_old_value_or_zero', ({ p }) => {
 	for (let seed = 1; seed <= SEEDS; seed++) {
-		userMmap(p, ARENA, 2n * PAGE, RW, MAP_PRIVATE);
+		mapPages(p, 0, 2);
 		let dropped = false;
 		const reader = function* () {
 			EXPECT_TRUE((yield* storeUser64(ARENA, 5n)) === null);

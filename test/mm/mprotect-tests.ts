@@ -56,6 +56,7 @@ import {
 	ARENA,
 	at,
 	InvalidationLog,
+	mapPages,
 	PAGE,
 	pteOf,
 	ptes,
@@ -84,16 +85,12 @@ FIXTURE_TEARDOWN(protect, (self) => {
 	exitProcess(self.p);
 });
 
-function anon(p: task_struct, page: number, pages: number, prot: number): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, prot, MAP_PRIVATE);
-}
-
 function mprotect(p: task_struct, page: number, pages: number, prot: number): number {
 	return userMprotect(p, at(page), BigInt(pages) * PAGE, prot);
 }
 
 TEST_F(protect, 'write_after_the_right_is_gone_is_a_segv', ({ p }) => {
-	anon(p, 0, 2, RW);
+	mapPages(p, 0, 2, RW);
 	EXPECT_NULL(userWrite64(p, at(0), 7n));
 	EXPECT_EQ(0, mprotect(p, 0, 1, PROT_READ));
 	// the TLB had the writable entry
@@ -106,7 +103,7 @@ TEST_F(protect, 'write_after_the_right_is_gone_is_a_segv', ({ p }) => {
 });
 
 TEST_F(protect, 'exclusive_page_is_writable_again_at_once_and_a_shared_one_is_not', ({ p }) => {
-	anon(p, 0, 2, RW);
+	mapPages(p, 0, 2, RW);
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(1), 1n);
 	mprotect(p, 0, 2, PROT_READ);
@@ -119,14 +116,14 @@ TEST_F(protect, 'exclusive_page_is_writable_again_at_once_and_a_shared_one_is_no
 });
 
 TEST_F(protect, 'zero_page_stays_read_only', ({ p }) => {
-	anon(p, 0, 1, PROT_READ);
+	mapPages(p, 0, 1, PROT_READ);
 	EXPECT_EQ(0n, userRead64(p, at(0)));
 	mprotect(p, 0, 1, RW);
 	EXPECT_STREQ('r', ptes(p.mm!, 0, 1));
 });
 
 TEST_F(protect, 'range_splits_and_merges_vmas', ({ p }) => {
-	anon(p, 0, 8, RW);
+	mapPages(p, 0, 8, RW);
 	mprotect(p, 2, 2, PROT_READ);
 	EXPECT_STREQ('0-2:rw 2-4:r 4-8:rw', vmaList(p.mm!));
 	mprotect(p, 4, 1, PROT_READ);
@@ -142,9 +139,9 @@ TEST_F(protect, 'range_splits_and_merges_vmas', ({ p }) => {
 });
 
 TEST_F(protect, 'merge_hands_the_anon_vma_on', ({ p }) => {
-	anon(p, 0, 1, RW);
-	anon(p, 1, 2, PROT_READ);
-	anon(p, 3, 1, RW);
+	mapPages(p, 0, 1, RW);
+	mapPages(p, 1, 2, PROT_READ);
+	mapPages(p, 3, 1, RW);
 	userWrite64(p, at(3), 3n);
 	mprotect(p, 1, 2, RW);
 	EXPECT_STREQ('0-4:rw', vmaList(p.mm!));
@@ -170,7 +167,7 @@ TEST_F(protect, 'part_moves_to_the_neighbour_on_either_side', ({ p }) => {
 });
 
 TEST_F(protect, 'notifiers_hear_of_it_only_where_page_tables_are', ({ p, log }) => {
-	anon(p, 0, 8, RW);
+	mapPages(p, 0, 8, RW);
 	mprotect(p, 0, 8, PROT_READ);
 	EXPECT_STREQ('', log.take());
 	userRead64(p, at(0));
@@ -185,7 +182,7 @@ TEST_F(protect, 'notifiers_hear_of_it_only_where_page_tables_are', ({ p, log }) 
 	EXPECT_STREQ('2 3-4, 2 4-6', log.take());
 	// a pud without an entry is passed over; an event starts at the first that has one
 	EXPECT_EQ(0, userMunmap(p, at(0), 8n * PAGE));
-	anon(p, 0x40000 - 2, 4, RW);
+	mapPages(p, 0x40000 - 2, 4, RW);
 	EXPECT_NULL(userWrite64(p, at(0x40000 + 1), 1n));
 	log.take();
 	mprotect(p, 0x40000 - 2, 4, PROT_READ);
@@ -193,8 +190,8 @@ TEST_F(protect, 'notifiers_hear_of_it_only_where_page_tables_are', ({ p, log }) 
 });
 
 TEST_F(protect, 'gap_ends_it_with_what_lies_before_done', ({ p }) => {
-	anon(p, 0, 2, RW);
-	anon(p, 3, 2, RW);
+	mapPages(p, 0, 2, RW);
+	mapPages(p, 3, 2, RW);
 	EXPECT_EQ(-ENOMEM, mprotect(p, 0, 5, PROT_READ));
 	EXPECT_STREQ('0-2:r 3-5:rw', vmaList(p.mm!));
 	EXPECT_EQ(-ENOMEM, mprotect(p, 2, 1, PROT_READ));
@@ -203,7 +200,7 @@ TEST_F(protect, 'gap_ends_it_with_what_lies_before_done', ({ p }) => {
 });
 
 TEST_F(protect, 'refuses_what_makes_no_sense', ({ p }) => {
-	anon(p, 0, 1, PROT_READ);
+	mapPages(p, 0, 1, PROT_READ);
 	EXPECT_EQ(-EINVAL, userMprotect(p, at(0) + 1n, PAGE, RW));
 	EXPECT_EQ(0, userMprotect(p, at(0), 0n, RW));
 	EXPECT_EQ(-ENOMEM, userMprotect(p, at(0), (1n << 64n) - PAGE, RW));
@@ -226,7 +223,7 @@ TEST_F(protect, 'killed_task_does_not_wait', ({ p }) => {
 });
 
 TEST_F(protect, 'failed_split_changes_no_entry', ({ p }) => {
-	anon(p, 0, 4, RW);
+	mapPages(p, 0, 4, RW);
 	for (let i = 0; i < 4; i++) userWrite64(p, at(i), 1n);
 	injectFaults().fail('vm_area_dup', 1);
 	EXPECT_EQ(-ENOMEM, mprotect(p, 1, 3, PROT_READ));
@@ -238,7 +235,7 @@ TEST_F(protect, 'failed_split_changes_no_entry', ({ p }) => {
 
 TEST_F(protect, 'accounting_follows_the_write_right_while_nothing_was_written', ({ p }) => {
 	const accounted = () => (p.mm!.vmas[0]!.vm_flags & VM_ACCOUNT) !== 0n;
-	anon(p, 0, 1, PROT_READ);
+	mapPages(p, 0, 1, PROT_READ);
 	EXPECT_TRUE(!accounted());
 	mprotect(p, 0, 1, RW);
 	EXPECT_TRUE(accounted());
@@ -251,7 +248,7 @@ TEST_F(protect, 'accounting_follows_the_write_right_while_nothing_was_written', 
 });
 
 TEST_F(protect, 'non_present_entries_lose_the_write_right', ({ p }, { profile }) => {
-	anon(p, 0, 5, RW);
+	mapPages(p, 0, 5, RW);
 	for (let i = 0; i < 5; i++) userWrite64(p, at(i), 1n);
 	const mm = p.mm!;
 	const words = [0, 1, 2, 3, 4].map((i) => pteOf(mm, at(i))!.value);

@@ -6,13 +6,7 @@
  * both sides; once with each release, since 6.12 refuses what spans several VMAs.
  */
 import { EFAULT, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import {
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	VM_ACCOUNT,
-	VM_LOCKED,
-} from '../../include/linux/mm.ts';
+import { MAP_SHARED, PROT_READ, VM_ACCOUNT, VM_LOCKED } from '../../include/linux/mm.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
@@ -23,7 +17,6 @@ import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, sys_mremap } from '../.
 import {
 	createProcess,
 	exitProcess,
-	userMmap,
 	userMprotect,
 	userMremap,
 	userMunmap,
@@ -46,6 +39,7 @@ import {
 	ARENA,
 	at,
 	InvalidationLog,
+	mapPages,
 	PAGE,
 	ptes,
 	RW,
@@ -76,10 +70,6 @@ FIXTURE_TEARDOWN(move, (self) => {
 	exitProcess(self.p);
 });
 
-function anon(p: task_struct, page: number, pages: number, prot = RW, how = MAP_PRIVATE): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, prot, how);
-}
-
 /** Page number of the result, or the errno. */
 function mremap(
 	p: task_struct,
@@ -95,7 +85,7 @@ function mremap(
 }
 
 TEST_F(move, 'pages_are_at_the_new_address_and_nothing_at_the_old_one', ({ p, log }) => {
-	anon(p, 0, 4);
+	mapPages(p, 0, 4);
 	for (const i of [0, 1, 3]) userWrite64(p, at(i), BigInt(i + 10));
 	log.take();
 	EXPECT_EQ(8, mremap(p, 0, 4, 8));
@@ -112,7 +102,7 @@ TEST_F(move, 'pages_are_at_the_new_address_and_nothing_at_the_old_one', ({ p, lo
 });
 
 TEST_F(move, 'a_cpu_does_not_use_the_old_translation', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	userWrite64(p, at(0), 1n);
 	EXPECT_EQ(4, mremap(p, 0, 1, 4, KEEP));
 	// a new page at the old address, not the one that moved
@@ -122,8 +112,8 @@ TEST_F(move, 'a_cpu_does_not_use_the_old_translation', ({ p }) => {
 });
 
 TEST_F(move, 'what_was_at_the_destination_goes', ({ p, log }) => {
-	anon(p, 0, 2);
-	anon(p, 4, 4);
+	mapPages(p, 0, 2);
+	mapPages(p, 4, 4);
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(5), 5n);
 	log.take();
@@ -135,7 +125,7 @@ TEST_F(move, 'what_was_at_the_destination_goes', ({ p, log }) => {
 });
 
 TEST_F(move, 'dontunmap_leaves_an_empty_mapping', ({ p, log }) => {
-	anon(p, 0, 3);
+	mapPages(p, 0, 3);
 	userWrite64(p, at(1), 11n);
 	log.take();
 	EXPECT_EQ(8, mremap(p, 0, 3, 8, KEEP));
@@ -151,7 +141,7 @@ TEST_F(move, 'dontunmap_leaves_an_empty_mapping', ({ p, log }) => {
 });
 
 TEST_F(move, 'dontunmap_of_untouched_memory_is_not_merged_with_itself', ({ p }) => {
-	anon(p, 0, 4);
+	mapPages(p, 0, 4);
 	EXPECT_EQ(4, mremap(p, 2, 2, 4, KEEP));
 	EXPECT_STREQ('0-4:rw 4-6:rw', vmaList(p.mm!));
 	// but moved for good it is
@@ -160,15 +150,15 @@ TEST_F(move, 'dontunmap_of_untouched_memory_is_not_merged_with_itself', ({ p }) 
 });
 
 TEST_F(move, 'untouched_memory_merges_at_its_new_place', ({ p }) => {
-	anon(p, 0, 2);
-	anon(p, 8, 2);
+	mapPages(p, 0, 2);
+	mapPages(p, 8, 2);
 	EXPECT_EQ(10, mremap(p, 0, 2, 10));
 	EXPECT_STREQ('8-12:rw', vmaList(p.mm!));
 	EXPECT_EQ(at(8) >> 12n, p.mm!.vmas[0]!.vm_pgoff);
 });
 
 TEST_F(move, 'touched_memory_goes_back_to_where_it_was', ({ p }) => {
-	anon(p, 0, 4);
+	mapPages(p, 0, 4);
 	for (let i = 0; i < 4; i++) userWrite64(p, at(i), BigInt(i + 1));
 	EXPECT_EQ(8, mremap(p, 1, 2, 8));
 	EXPECT_STREQ('0-1:rw 3-4:rw 8-10:rw', vmaList(p.mm!));
@@ -178,14 +168,14 @@ TEST_F(move, 'touched_memory_goes_back_to_where_it_was', ({ p }) => {
 });
 
 TEST_F(move, 'faulted_range_gives_an_unfaulted_neighbour_its_anon_vma', ({ p }) => {
-	anon(p, 1, 1);
-	anon(p, 0, 1, PROT_READ);
-	anon(p, 2, 1);
+	mapPages(p, 1, 1);
+	mapPages(p, 0, 1, PROT_READ);
+	mapPages(p, 2, 1);
 	userWrite64(p, at(2), 2n);
 	// 1-3 is one mapping with an anon_vma: take page 2 away, forget the rest, put it back
 	EXPECT_EQ(8, mremap(p, 2, 1, 8));
 	EXPECT_EQ(0, userMunmap(p, at(1), PAGE));
-	anon(p, 1, 1);
+	mapPages(p, 1, 1);
 	EXPECT_NULL(p.mm!.vmas[1]!.anon_vma);
 	EXPECT_EQ(2, mremap(p, 8, 1, 2));
 	EXPECT_STREQ('0-1:r 1-3:rw', vmaList(p.mm!));
@@ -194,7 +184,7 @@ TEST_F(move, 'faulted_range_gives_an_unfaulted_neighbour_its_anon_vma', ({ p }) 
 });
 
 TEST_F(move, 'shared_memory_keeps_its_offset', ({ p }) => {
-	anon(p, 0, 4, RW, MAP_SHARED);
+	mapPages(p, 0, 4, RW, MAP_SHARED);
 	userWrite64(p, at(2), 22n);
 	EXPECT_EQ(9, mremap(p, 1, 2, 9));
 	EXPECT_STREQ('0-1:rws 3-4:rws 9-11:rws', vmaList(p.mm!));
@@ -205,19 +195,19 @@ TEST_F(move, 'shared_memory_keeps_its_offset', ({ p }) => {
 });
 
 TEST_F(move, 'length_0_is_another_view_of_shared_memory', ({ p }) => {
-	anon(p, 0, 2, RW, MAP_SHARED);
+	mapPages(p, 0, 2, RW, MAP_SHARED);
 	userWrite64(p, at(1), 7n);
 	EXPECT_EQ(8, mremap(p, 0, 0, 8, MOVE, 2));
 	EXPECT_STREQ('0-2:rws 8-10:rws', vmaList(p.mm!));
 	EXPECT_EQ(7n, userRead64(p, at(9)));
-	anon(p, 4, 1);
+	mapPages(p, 4, 1);
 	EXPECT_EQ(-EINVAL, mremap(p, 4, 0, 12, MOVE, 1));
 });
 
 TEST_F(move, 'range_over_several_vmas', ({ p, log }, { profile }) => {
-	anon(p, 0, 2);
-	anon(p, 3, 2, PROT_READ);
-	anon(p, 8, 6);
+	mapPages(p, 0, 2);
+	mapPages(p, 3, 2, PROT_READ);
+	mapPages(p, 8, 6);
 	for (const i of [0, 1]) userWrite64(p, at(i), BigInt(i + 1));
 	userWrite64(p, at(10), 10n);
 	userWrite64(p, at(13), 13n);
@@ -240,8 +230,8 @@ TEST_F(move, 'range_over_several_vmas', ({ p, log }, { profile }) => {
 });
 
 TEST_F(move, 'first_address_must_be_mapped', ({ p, log }) => {
-	anon(p, 1, 2);
-	anon(p, 8, 3);
+	mapPages(p, 1, 2);
+	mapPages(p, 8, 3);
 	userWrite64(p, at(8), 1n);
 	log.take();
 	EXPECT_EQ(-EFAULT, mremap(p, 0, 3, 8));
@@ -250,7 +240,7 @@ TEST_F(move, 'first_address_must_be_mapped', ({ p, log }) => {
 });
 
 TEST_F(move, 'parameters_that_make_no_sense', ({ p }) => {
-	anon(p, 0, 4);
+	mapPages(p, 0, 4);
 	EXPECT_EQ(-EINVAL, mremap(p, 0, 4, 2));
 	EXPECT_EQ(-EINVAL, mremap(p, 0, 4, 8, MREMAP_FIXED));
 	EXPECT_EQ(-EINVAL, mremap(p, 0, 4, 8, 8));
@@ -263,7 +253,7 @@ TEST_F(move, 'parameters_that_make_no_sense', ({ p }) => {
 });
 
 TEST_F(move, 'shrinks_and_grows_in_place', ({ p, log }) => {
-	anon(p, 0, 4);
+	mapPages(p, 0, 4);
 	userWrite64(p, at(3), 3n);
 	userWrite64(p, at(0), 1n);
 	log.take();
@@ -274,7 +264,7 @@ TEST_F(move, 'shrinks_and_grows_in_place', ({ p, log }) => {
 	EXPECT_EQ(0, mremap(p, 0, 2, 0, 0, 3));
 	EXPECT_STREQ('0-3:rw', vmaList(p.mm!));
 	EXPECT_EQ(0n, userRead64(p, at(2)));
-	anon(p, 3, 1, PROT_READ);
+	mapPages(p, 3, 1, PROT_READ);
 	EXPECT_EQ(-ENOMEM, mremap(p, 0, 3, 0, 0, 4));
 	const moved = mremap(p, 0, 3, 0, MREMAP_MAYMOVE, 5);
 	EXPECT_EQ(4, moved);
@@ -287,7 +277,7 @@ TEST_F(move, 'shrinks_and_grows_in_place', ({ p, log }) => {
 });
 
 TEST_F(move, 'whole_tables_change_their_owner', ({ p, log }) => {
-	anon(p, 0x200, 0x400);
+	mapPages(p, 0x200, 0x400);
 	userWrite64(p, at(0x200), 1n);
 	userWrite64(p, at(0x5ff), 2n);
 	const tables = p.mm!.pgtables;
@@ -299,28 +289,28 @@ TEST_F(move, 'whole_tables_change_their_owner', ({ p, log }) => {
 	EXPECT_EQ(2n, userRead64(p, at(0x13ff)));
 	EXPECT_EQ(tables, p.mm!.pgtables);
 	// and a whole pud's
-	anon(p, 0x40000, 0x40000);
+	mapPages(p, 0x40000, 0x40000);
 	userWrite64(p, at(0x41234), 3n);
 	EXPECT_EQ(0x80000, mremap(p, 0x40000, 0x40000, 0x80000));
 	EXPECT_EQ(3n, userRead64(p, at(0x81234)));
 });
 
 TEST_F(move, 'start_is_rounded_down_where_nothing_else_is_in_the_table', ({ p, log }) => {
-	anon(p, 0x2f0, 0x210);
+	mapPages(p, 0x2f0, 0x210);
 	userWrite64(p, at(0x2f1), 1n);
 	log.take();
 	EXPECT_EQ(0x6f0, mremap(p, 0x2f0, 0x210, 0x6f0));
 	EXPECT_STREQ('0 512-1280, 0 752-1280', log.take());
 	EXPECT_EQ(1n, userRead64(p, at(0x6f1)));
 	// somebody is in the table: not rounded
-	anon(p, 0xa00, 1);
+	mapPages(p, 0xa00, 1);
 	EXPECT_EQ(0xaf0, mremap(p, 0x6f0, 0x210, 0xaf0));
 	EXPECT_STREQ('0 1776-2304, 0 1776-2304', log.take());
 	EXPECT_EQ(1n, userRead64(p, at(0xaf1)));
 });
 
 TEST_F(move, 'failure_puts_the_pages_back', ({ p }) => {
-	anon(p, 0x1f0, 0x20);
+	mapPages(p, 0x1f0, 0x20);
 	userWrite64(p, at(0x1f0), 1n);
 	userWrite64(p, at(0x20f), 2n);
 	injectFaults().fail('move_page_tables', 3);
@@ -337,7 +327,7 @@ TEST_F(move, 'failure_puts_the_pages_back', ({ p }) => {
 });
 
 TEST_F(move, 'killed_while_it_waits', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	run(mmap_write_lock(p.mm!));
 	const results: unknown[] = [];
 	const killed = spawn(
@@ -354,7 +344,7 @@ TEST_F(move, 'killed_while_it_waits', ({ p }) => {
 });
 
 TEST_F(move, 'locked_pages_are_counted_where_they_are', ({ p }) => {
-	anon(p, 0, 4);
+	mapPages(p, 0, 4);
 	const vma = p.mm!.vmas[0]!;
 	vma.vm_flags |= VM_LOCKED;
 	p.mm!.locked_vm = 4n;

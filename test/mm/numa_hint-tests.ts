@@ -3,7 +3,7 @@
  * NUMA-hint entries: PROT_NONE where the VMA may be accessed. There is one node, so that the kernel
  * itself makes none; the tests put them into page tables.
  */
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
+import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import {
 	PAGE_NONE,
 	pte_modify,
@@ -18,7 +18,6 @@ import { forkProcess } from '../../mm/fork.ts';
 import {
 	createProcess,
 	exitProcess,
-	userMmap,
 	userMprotect,
 	userRead64,
 	userWrite64,
@@ -35,7 +34,16 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, InvalidationLog, PAGE, pteOf, ptes, RW, smallMachine } from './small_machine.ts';
+import {
+	at,
+	InvalidationLog,
+	mapPages,
+	PAGE,
+	pteOf,
+	ptes,
+	RW,
+	smallMachine,
+} from './small_machine.ts';
 
 const hint = FIXTURE('numa_hint', () => ({ p: null as unknown as task_struct }));
 
@@ -60,7 +68,7 @@ function isHint(p: task_struct, page: number): boolean {
 }
 
 TEST_F(hint, 'access_gives_the_entry_its_protection_back', ({ p }) => {
-	userMmap(p, at(0), 2n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 2);
 	for (let i = 0; i < 2; i++) userWrite64(p, at(i), BigInt(i + 5));
 	const log = new InvalidationLog(p.mm!);
 	hintAt(p, 0);
@@ -80,7 +88,7 @@ TEST_F(hint, 'access_gives_the_entry_its_protection_back', ({ p }) => {
 });
 
 TEST_F(hint, 'shared_page_stays_read_only', ({ p }) => {
-	userMmap(p, at(0), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 1);
 	userWrite64(p, at(0), 5n);
 	const child = forkProcess(p) as task_struct;
 	hintAt(p, 0);
@@ -97,7 +105,7 @@ TEST_F(hint, 'shared_page_stays_read_only', ({ p }) => {
 });
 
 TEST_F(hint, 'file_page_is_writable_as_its_mapping_says', ({ p }) => {
-	userMmap(p, at(0), 2n * PAGE, RW, MAP_SHARED);
+	mapPages(p, 0, 2, RW, MAP_SHARED);
 	for (let i = 0; i < 2; i++) userWrite64(p, at(i), 1n);
 	EXPECT_EQ(0, userMprotect(p, at(1), PAGE, PROT_READ));
 	hintAt(p, 0);

@@ -4,7 +4,7 @@
  * `hole(depth)a-b`, `pmd a-b`, `pte a`, … with pages counted from the arena on.
  */
 import { EINVAL } from '../../include/linux/errno.ts';
-import { MAP_PRIVATE, VM_HUGETLB, VM_PFNMAP } from '../../include/linux/mm.ts';
+import { VM_HUGETLB, VM_PFNMAP } from '../../include/linux/mm.ts';
 import {
 	ACTION_AGAIN,
 	ACTION_CONTINUE,
@@ -28,7 +28,7 @@ import {
 	mmap_write_unlock,
 } from '../../mm/mmap_lock.ts';
 import { walk_page_range, walk_page_range_novma, walk_page_range_vma } from '../../mm/pagewalk.ts';
-import { createProcess, exitProcess, userMmap, userWrite64 } from '../../mm/syscalls.ts';
+import { createProcess, exitProcess, userWrite64 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_STREQ,
@@ -39,7 +39,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, at, PAGE, RW, smallMachine } from './small_machine.ts';
+import { ARENA, at, mapPages, PAGE, smallMachine } from './small_machine.ts';
 
 const PMD = 512;
 const PUD = 512 * 512;
@@ -57,10 +57,6 @@ FIXTURE_TEARDOWN(walker, (self) => {
 
 function page(addr: bigint): bigint {
 	return (addr - ARENA) / PAGE;
-}
-
-function anon(p: task_struct, first: number, pages: number): void {
-	userMmap(p, at(first), BigInt(pages) * PAGE, RW, MAP_PRIVATE);
 }
 
 function touch(p: task_struct, ...pages: number[]): void {
@@ -151,8 +147,8 @@ function walk(p: task_struct, first: number, end: number, r: Recorder): string {
 }
 
 TEST_F(walker, 'gaps_and_vmas_come_in_order', ({ p }) => {
-	anon(p, 2, 2);
-	anon(p, 6, 2);
+	mapPages(p, 2, 2);
+	mapPages(p, 6, 2);
 	touch(p, 2, 7);
 	EXPECT_STREQ(
 		'hole(-1)0-2 pte+2 pte.3 hole(-1)4-6 pte.6 pte+7 hole(-1)8-10',
@@ -163,7 +159,7 @@ TEST_F(walker, 'gaps_and_vmas_come_in_order', ({ p }) => {
 });
 
 TEST_F(walker, 'hole_is_as_large_as_its_level_is_empty', ({ p }) => {
-	anon(p, 0, 2 * PUD);
+	mapPages(p, 0, 2 * PUD);
 	const levels = () => walk(p, 0, 2 * PUD, new Recorder(['pmd', 'hole']));
 	EXPECT_STREQ(`hole(0)0-${2 * PUD}`, levels());
 	touch(p, PMD + 3);
@@ -184,7 +180,7 @@ TEST_F(walker, 'hole_is_as_large_as_its_level_is_empty', ({ p }) => {
 });
 
 TEST_F(walker, 'range_is_cut_at_the_ends_of_tables', ({ p }) => {
-	anon(p, 0, 2 * PMD);
+	mapPages(p, 0, 2 * PMD);
 	touch(p, 0, PMD);
 	EXPECT_STREQ(
 		`pmd500-${PMD} pmd${PMD}-520`,
@@ -193,7 +189,7 @@ TEST_F(walker, 'range_is_cut_at_the_ends_of_tables', ({ p }) => {
 });
 
 TEST_F(walker, 'every_level_is_offered', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	touch(p, 0);
 	EXPECT_STREQ(
 		'vma0-1 pgd0-1 p4d0-1 pud0-1 pmd0-1 pte+0 end',
@@ -204,7 +200,7 @@ TEST_F(walker, 'every_level_is_offered', ({ p }) => {
 });
 
 TEST_F(walker, 'again_looks_at_the_entry_anew_and_continue_leaves_it', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	touch(p, 0);
 	const again = new Recorder(['pmd', 'pte']);
 	again.actions = [ACTION_AGAIN, ACTION_AGAIN];
@@ -218,9 +214,9 @@ TEST_F(walker, 'again_looks_at_the_entry_anew_and_continue_leaves_it', ({ p }) =
 });
 
 TEST_F(walker, 'callback_ends_the_walk_at_any_level', ({ p }) => {
-	anon(p, 0, 2);
-	anon(p, 3, 1);
-	anon(p, PUD, 1);
+	mapPages(p, 0, 2);
+	mapPages(p, 3, 1);
+	mapPages(p, PUD, 1);
 	touch(p, 0, 1, 3);
 	const parts: Part[] = ['pgd', 'p4d', 'pud', 'pmd', 'pte', 'hole', 'vma'];
 	const whole = walk(p, 0, PUD + 1, new Recorder(parts));
@@ -240,7 +236,7 @@ TEST_F(walker, 'callback_ends_the_walk_at_any_level', ({ p }) => {
 });
 
 TEST_F(walker, 'test_walk_chooses_the_vmas', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	touch(p, 0);
 	const left = new Recorder(['pte', 'hole'], PGWALK_RDLOCK, true);
 	left.test = 1;
@@ -255,7 +251,7 @@ TEST_F(walker, 'test_walk_chooses_the_vmas', ({ p }) => {
 });
 
 TEST_F(walker, 'mapping_without_struct_pages_is_a_hole', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	touch(p, 0);
 	const vma = p.mm!.vmas[0]!;
 	vma.vm_flags |= VM_PFNMAP;
@@ -269,7 +265,7 @@ TEST_F(walker, 'mapping_without_struct_pages_is_a_hole', ({ p }) => {
 });
 
 TEST_F(walker, 'hugetlb_mapping_is_offered_page_by_page', ({ p }) => {
-	anon(p, 0, 2 * PMD);
+	mapPages(p, 0, 2 * PMD);
 	const vma = p.mm!.vmas[0]!;
 	vma.vm_flags |= VM_HUGETLB;
 	const text = () => walk(p, 0, 2 * PMD, new Recorder(['hugetlb', 'hole']));
@@ -286,7 +282,7 @@ TEST_F(walker, 'hugetlb_mapping_is_offered_page_by_page', ({ p }) => {
 });
 
 TEST_F(walker, 'empty_range_is_einval', ({ p }) => {
-	anon(p, 0, 2);
+	mapPages(p, 0, 2);
 	EXPECT_STREQ(` = ${-EINVAL}`, walk(p, 1, 1, new Recorder(['pte'])));
 	const vma = p.mm!.vmas[0]!;
 	const part = (from: number, to: number) => {
@@ -304,7 +300,7 @@ TEST_F(walker, 'empty_range_is_einval', ({ p }) => {
 });
 
 TEST_F(walker, 'walk_checks_the_mmap_lock', ({ p }) => {
-	anon(p, 0, 1);
+	mapPages(p, 0, 1);
 	touch(p, 0);
 	const { mm } = p;
 	run(walk_page_range(mm!, at(0), at(1), new Recorder(['pte']).ops, null));
@@ -340,7 +336,7 @@ TEST_F(walker, 'walk_checks_the_mmap_lock', ({ p }) => {
 });
 
 TEST_F(walker, 'walk_without_vmas_sees_tables_that_no_mapping_covers', ({ p }) => {
-	anon(p, 0, 3);
+	mapPages(p, 0, 3);
 	touch(p, 1);
 	const r = new Recorder(['pmd', 'pte', 'hole']);
 	run(mmap_write_lock(p.mm!));

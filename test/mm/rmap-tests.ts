@@ -101,7 +101,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
 import { pmdEntry } from './mm_world.ts';
-import { InvalidationLog, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const rmap = FIXTURE(
 	'rmap',
@@ -114,7 +114,7 @@ FIXTURE_VARIANT_ADD(rmap, 'v7_3', { profile: 'v7.3' });
 FIXTURE_SETUP(rmap, (self, { profile }) => {
 	boot(smallMachine(), profile);
 	self.p = createProcess('rmap');
-	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 8);
 	userWrite64(self.p, at(0), 5n);
 });
 
@@ -407,7 +407,7 @@ function entryAtWord(p: task_struct): bigint {
 
 TEST_F(rmap, 'neighbours_share_an_anon_vma_so_that_they_merge_later', ({ p }) => {
 	userMmap(p, at(16), 2n * PAGE, RW | PROT_EXEC, MAP_PRIVATE);
-	userMmap(p, at(18), 2n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 18, 2);
 	userMmap(p, at(20), 2n * PAGE, RW | PROT_EXEC, MAP_PRIVATE);
 	for (const page of [18, 16, 20]) userWrite64(p, at(page), 1n);
 	const av = vmaOf(p, 18).anon_vma;
@@ -420,7 +420,7 @@ TEST_F(rmap, 'strangers_do_not_share_an_anon_vma', ({ p }) => {
 	const child = forkProcess(p) as task_struct;
 	// next to a VMA that belongs to a family, and next to nothing
 	userMmap(child, at(8), PAGE, RW | PROT_EXEC, MAP_PRIVATE);
-	userMmap(child, at(12), PAGE, RW, MAP_PRIVATE);
+	mapPages(child, 12, 1);
 	userWrite64(child, at(8), 1n);
 	userWrite64(child, at(12), 1n);
 	EXPECT_TRUE(vmaOf(child, 8).anon_vma !== vmaOf(child, 0).anon_vma);
@@ -460,7 +460,7 @@ TEST_F(rmap, 'anonymous_page_outside_of_its_vma_is_a_bug', ({ p }) => {
 	const f = page_folio(run(alloc_page(GFP_HIGHUSER_MOVABLE))!);
 	const vma = vmaOf(p, 0);
 	EXPECT_TRUE(oopses(() => folio_add_new_anon_rmap(f, vma, at(8), 1), /outside of its VMA/));
-	userMmap(p, at(16), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 16, 1);
 	const bare = vmaOf(p, 16);
 	EXPECT_TRUE(oopses(() => folio_add_new_anon_rmap(f, bare, at(16), 1), /without anon_vma/));
 	EXPECT_TRUE(
@@ -483,7 +483,7 @@ TEST_F(rmap, 'page_mapped_where_it_does_not_belong_is_a_bug', ({ p }) => {
 		oopses(() => folio_add_anon_rmap_pte(f, page, vma, at(0), 0), /more than once/),
 	);
 	page._mapcount = 0;
-	userMmap(p, at(16), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 16, 1);
 	userWrite64(p, at(16), 1n);
 	const other = vmaOf(p, 16);
 	EXPECT_TRUE(

@@ -35,7 +35,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, entryAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { PAGE, RW } from './small_machine.ts';
+import { mapPages, PAGE, RW } from './small_machine.ts';
 
 const points = FIXTURE('schedule_points', () => ({
 	p: null as unknown as task_struct,
@@ -45,7 +45,7 @@ const points = FIXTURE('schedule_points', () => ({
 FIXTURE_SETUP(points, (self) => {
 	self.machine = bootMm('v7.3');
 	self.p = createProcess('points');
-	userMmap(self.p, at(0), 4n * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 4);
 	for (let page = 0; page < 2; page++) userWrite64(self.p, at(page), BigInt(page));
 });
 

@@ -73,7 +73,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt } from './entries.ts';
-import { InvalidationLog, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
 
 const PAGES = 24n;
 const WRITTEN = 16;
@@ -304,7 +304,7 @@ TEST_F(shmem, 'pages_live_as_long_as_a_mapping', ({ p, used }) => {
 	EXPECT_EQ(1n, userRead64(p, at(0)));
 	const tables = p.mm!.pgtables - 1;
 	EXPECT_EQ(WRITTEN + 1 + tables, theZone().allocated - used);
-	userMmap(p, at(0), 4n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 0, 4);
 	EXPECT_EQ(WRITTEN + p.mm!.pgtables - 1, theZone().allocated - used);
 });
 

@@ -2,7 +2,7 @@
 /** A machine without devices, and what tests of mm/ ask of a process on it. */
 import type { MachineDescription } from '../../arch/sim/description.ts';
 import type { Signal } from '../../arch/sim/vectors.ts';
-import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import type { mm_struct } from '../../include/linux/mm_types.ts';
 import {
 	mmu_interval_notifier,
@@ -16,8 +16,10 @@ import {
 	pud_none,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
+import type { task_struct } from '../../include/linux/sched.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
 import type { int } from '../../include/linux/types.ts';
+import { HarnessError } from '../../include/sim/report.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
@@ -27,6 +29,7 @@ import {
 	mmu_interval_set_seq,
 } from '../../mm/mmu_notifier.ts';
 import { pgd_offset, pmd_offset, pte_offset_kernel, pud_offset } from '../../mm/pgtable.ts';
+import { userMadvise, userMmap, userWrite64 } from '../../mm/syscalls.ts';
 
 /** Bytes of a page. */
 export const PAGE = 4096n;
@@ -55,6 +58,62 @@ export function smallMachine(pages = 0x4000): MachineDescription {
 		devices: [],
 		crossHostBridge: 'works',
 	};
+}
+
+/**
+ * Map pages at their place in the arena.
+ *
+ * @param p - whose
+ * @param first - first page of the arena
+ * @param pages - how many
+ * @param prot - PROT_*
+ * @param flags - MAP_*
+ * @throws HarnessError mmap() failed
+ */
+export function mapPages(
+	p: task_struct,
+	first: number,
+	pages: number,
+	prot = RW,
+	flags = MAP_PRIVATE,
+): void {
+	const ret = userMmap(p, at(first), BigInt(pages) * PAGE, prot, flags);
+	if (ret !== at(first)) throw new HarnessError('mapPages()', `mmap() returned ${ret}`);
+}
+
+/**
+ * Map readable and writable pages and write 1, 2, 3, … into them.
+ *
+ * @param p - whose
+ * @param first - first page of the arena
+ * @param pages - how many
+ * @param flags - MAP_*
+ * @throws HarnessError mmap() or a write failed
+ */
+export function mapWritten(
+	p: task_struct,
+	first: number,
+	pages: number,
+	flags = MAP_PRIVATE,
+): void {
+	mapPages(p, first, pages, RW, flags);
+	for (let i = 0; i < pages; i++) {
+		const signal = userWrite64(p, at(first + i), BigInt(i + 1));
+		if (signal !== null) throw new HarnessError('mapWritten()', signalText(signal));
+	}
+}
+
+/**
+ * madvise() of pages of the arena.
+ *
+ * @param p - whose
+ * @param first - first page of the arena
+ * @param pages - how many
+ * @param behavior - MADV_*
+ * @returns 0 or -errno
+ */
+export function madvisePages(p: task_struct, first: number, pages: number, behavior: number): int {
+	return userMadvise(p, at(first), BigInt(pages) * PAGE, behavior);
 }
 
 /** VMAs as text: `start-end:flags`, pages counted from the arena, flags r w x s. */

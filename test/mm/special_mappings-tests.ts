@@ -7,7 +7,7 @@ import {
 	HMM_PFN_VALID,
 	hmm_range,
 } from '../../include/linux/hmm.ts';
-import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { VM_FAULT_SIGBUS } from '../../include/linux/mm_types.ts';
 import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
@@ -47,7 +47,16 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { type SpecialKind, SpecialMappings, specialKinds } from '../support/special_mappings.ts';
-import { at, PAGE, ptes, RW, signalText, smallMachine, vmaList } from './small_machine.ts';
+import {
+	at,
+	mapPages,
+	PAGE,
+	ptes,
+	RW,
+	signalText,
+	smallMachine,
+	vmaList,
+} from './small_machine.ts';
 
 const MOVE = MREMAP_MAYMOVE | MREMAP_FIXED;
 
@@ -206,7 +215,7 @@ TEST_F(special, 'fault_handlers_insert', (self) => {
 	const { p } = self;
 	map(self, 'pe', 0, 1);
 	map(self, 'sp', 4, 1);
-	userMmap(p, at(8), PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 8, 1);
 	const [pe, sp] = p.mm!.vmas;
 	run(function* () {
 		yield* mmap_read_lock(p.mm!);

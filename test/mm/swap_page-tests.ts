@@ -91,7 +91,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, faultSim, pageAt, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, PAGE, RW, signalText } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW, signalText } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;
@@ -116,7 +116,7 @@ FIXTURE_SETUP(leaves, (self, { profile }) => {
 	self.p = createProcess('leaves');
 	self.dev = new TestDevice();
 	run(self.dev.probe());
-	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 8);
 	// the table is there, and a page that stays
 	userWrite64(self.p, at(7), 7n);
 });
@@ -416,7 +416,7 @@ TEST_F(leaves, 'dontneed_keeps_guards_and_munmap_takes_all', ({ p, dev }, { prof
 });
 
 TEST_F(leaves, 'file_mapping_keeps_write_protect_markers', ({ p }) => {
-	userMmap(p, at(0), 2n * PAGE, RW, MAP_SHARED);
+	mapPages(p, 0, 2, RW, MAP_SHARED);
 	userRead64(p, at(0));
 	put(p, 1, make_pte_marker_entry(PTE_MARKER_UFFD_WP));
 	userMadvise(p, at(0), 2n * PAGE, MADV_DONTNEED);
@@ -468,7 +468,7 @@ TEST_F(leaves, 'full_gather_is_flushed_on_the_way', ({ p }) => {
 });
 
 TEST_F(leaves, 'table_that_dontneed_empties_goes_with_it', ({ p }, { profile }) => {
-	userMmap(p, at(512), 1024n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 512, 1024);
 	for (const page of [512, 800, 1024]) userWrite64(p, at(page), 1n);
 	userMadvise(p, at(512), 512n * PAGE - PAGE, MADV_DONTNEED);
 	EXPECT_STREQ('.', dump(p, 512, 1));

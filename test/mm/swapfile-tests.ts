@@ -7,13 +7,7 @@
 import { Disk } from '../../arch/sim/disk.ts';
 import { IS_ERR } from '../../include/linux/err.ts';
 import type { file } from '../../include/linux/fs.ts';
-import {
-	MADV_DONTNEED,
-	MAP_PRIVATE,
-	MAP_SHARED,
-	PROT_READ,
-	VM_LOCKED,
-} from '../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_SHARED, PROT_READ, VM_LOCKED } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_WRITE,
 	MM_ANONPAGES,
@@ -90,7 +84,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, PAGE, RW, signalText } from './small_machine.ts';
+import { InvalidationLog, mapPages, PAGE, RW, signalText } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;
@@ -110,7 +104,7 @@ FIXTURE_SETUP(swap, (self, { profile }) => {
 	self.disk = new Disk(64);
 	EXPECT_EQ(0, swapOn(self.disk));
 	self.p = createProcess('swap');
-	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 8);
 });
 
 FIXTURE_TEARDOWN(swap, ({ p }) => {
@@ -275,7 +269,7 @@ TEST_F(swap, 'pages_that_others_map_too_stay', ({ p }) => {
 });
 
 TEST_F(swap, 'full_device_leaves_pages_where_they_are', ({ p }) => {
-	userMmap(p, at(64), 70n * PAGE, RW, MAP_PRIVATE);
+	mapPages(p, 64, 70);
 	for (let i = 0; i < 70; i++) userWrite64(p, at(64 + i), BigInt(i));
 	EXPECT_EQ(63, total_swap_pages());
 	EXPECT_EQ(0, pageout(p, 64, 70));
@@ -285,7 +279,7 @@ TEST_F(swap, 'full_device_leaves_pages_where_they_are', ({ p }) => {
 });
 
 TEST_F(swap, 'shmem_pages_go_out_and_come_back_dirty', ({ p, disk }) => {
-	userMmap(p, at(16), 4n * PAGE, RW, MAP_SHARED);
+	mapPages(p, 16, 4, RW, MAP_SHARED);
 	userWrite64(p, at(16), 21n);
 	userRead64(p, at(17));
 	const { i_mapping } = vmaOf(p, 16).vm_file!.f_inode!;
@@ -461,8 +455,8 @@ FIXTURE_SETUP(races, (self) => {
 	bootMm('v7.3');
 	EXPECT_EQ(0, swapOn(self.disk, SWP_STABLE_WRITES));
 	self.p = createProcess('races');
-	userMmap(self.p, at(0), 8n * PAGE, RW, MAP_PRIVATE);
-	userMmap(self.p, at(16), 8n * PAGE, RW, MAP_SHARED);
+	mapPages(self.p, 0, 8);
+	mapPages(self.p, 16, 8, RW, MAP_SHARED);
 });
 
 FIXTURE_TEARDOWN(races, ({ p }) => exitProcess(p));

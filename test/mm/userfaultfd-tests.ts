@@ -17,7 +17,6 @@ import {
 } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
-	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
@@ -49,7 +48,6 @@ import {
 	createProcess,
 	exitProcess,
 	userMadvise,
-	userMmap,
 	userMprotect,
 	userMremap,
 	userMunmap,
@@ -83,6 +81,7 @@ import {
 	ARENA,
 	at,
 	InvalidationLog,
+	mapPages,
 	PAGE,
 	pteOf,
 	RW,
@@ -109,10 +108,6 @@ FIXTURE_TEARDOWN(uffd, (self) => {
 	self.monitor?.close();
 	exitProcess(self.p);
 });
-
-function map(p: task_struct, page: number, pages: number, how = MAP_PRIVATE, prot = RW): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, prot, how);
-}
 
 function open(
 	self: { readonly p: task_struct; monitor: UffdMonitor | null },
@@ -165,7 +160,7 @@ function entries(p: task_struct, first: number, count: number): string {
 TEST_F(uffd, 'missing_page_is_what_the_monitor_copies', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	userWrite64(p, at(3), 3n);
 	EXPECT_EQ(0, register(m, 0, 4, MISSING));
 	EXPECT_EQ(0xb001n, userRead64(p, at(1)));
@@ -184,7 +179,7 @@ TEST_F(uffd, 'missing_page_is_what_the_monitor_copies', (self) => {
 TEST_F(uffd, 'zero_page_and_poison', (self) => {
 	const { p } = self;
 	const m = open(self, 'poison');
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	EXPECT_EQ(0, register(m, 0, 4, MISSING));
 	EXPECT_STREQ('sig 7 code 4', signalText(userRead64(p, at(0))));
 	EXPECT_EQ(0, run(userfaultfd_zeropage(m.ctx, at(1), 2n * PAGE)));
@@ -200,7 +195,7 @@ TEST_F(uffd, 'zero_page_and_poison', (self) => {
 TEST_F(uffd, 'poison_may_be_copied_over_and_not_poisoned_again', (self) => {
 	const { p } = self;
 	const m = open(self, 'nobody');
-	map(p, 0, 2);
+	mapPages(p, 0, 2);
 	EXPECT_EQ(0, register(m, 0, 2, MISSING));
 	EXPECT_EQ(0, run(userfaultfd_poison(m.ctx, at(0), PAGE)));
 	EXPECT_EQ(-EEXIST, run(userfaultfd_poison(m.ctx, at(0), PAGE)));
@@ -211,7 +206,7 @@ TEST_F(uffd, 'poison_may_be_copied_over_and_not_poisoned_again', (self) => {
 TEST_F(uffd, 'nobody_to_ask_is_a_bus_error', (self) => {
 	const { p } = self;
 	const m = open(self, 'nobody');
-	map(p, 0, 1);
+	mapPages(p, 0, 1);
 	EXPECT_EQ(0, register(m, 0, 1, MISSING | WP));
 	EXPECT_STREQ('sig 7 code 2', signalText(userRead64(p, at(0))));
 	EXPECT_STREQ('sig 7 code 2', signalText(userWrite64(p, at(0), 1n)));
@@ -223,7 +218,7 @@ TEST_F(uffd, 'nobody_to_ask_is_a_bus_error', (self) => {
 TEST_F(uffd, 'shared_memory_is_missing_where_the_page_cache_has_nothing', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 4, MAP_SHARED);
+	mapPages(p, 0, 4, RW, MAP_SHARED);
 	const file = p.mm!.vmas[0]!.vm_file!;
 	userWrite64(p, at(0), 5n);
 	EXPECT_EQ(0, userMadvise(p, at(0), PAGE, MADV_DONTNEED));
@@ -250,7 +245,7 @@ TEST_F(uffd, 'shared_memory_is_missing_where_the_page_cache_has_nothing', (self)
 TEST_F(uffd, 'failed_filling_leaves_no_page_in_the_cache', (self) => {
 	const { p } = self;
 	const m = open(self, 'nobody');
-	map(p, 0, 1, MAP_SHARED);
+	mapPages(p, 0, 1, RW, MAP_SHARED);
 	EXPECT_EQ(0, register(m, 0, 1, MISSING));
 	// the entry is taken, the page cache is empty
 	EXPECT_EQ(0, run(userfaultfd_poison(m.ctx, at(0), PAGE)));
@@ -264,7 +259,7 @@ TEST_F(uffd, 'failed_filling_leaves_no_page_in_the_cache', (self) => {
 TEST_F(uffd, 'writes_to_protected_pages_are_heard_of', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	userWrite64(p, at(0), 1n);
 	userRead64(p, at(1));
 	EXPECT_EQ(0, register(m, 0, 4, WP));
@@ -290,7 +285,7 @@ TEST_F(uffd, 'writes_to_protected_pages_are_heard_of', (self) => {
 TEST_F(uffd, 'protection_of_shared_memory_outlives_its_entries', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 3, MAP_SHARED);
+	mapPages(p, 0, 3, RW, MAP_SHARED);
 	userWrite64(p, at(0), 1n);
 	EXPECT_EQ(0, register(m, 0, 3, WP));
 	EXPECT_EQ(0, writeprotect(m, 0, 2, true));
@@ -319,7 +314,7 @@ TEST_F(uffd, 'protection_of_shared_memory_outlives_its_entries', (self) => {
 TEST_F(uffd, 'accesses_of_protected_pages_are_heard_of', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	for (let i = 0; i < 3; i++) userWrite64(p, at(i), BigInt(i));
 	EXPECT_EQ(0, register(m, 0, 4, RWP));
 	EXPECT_EQ(0, rwprotect(m, 0, 4, true));
@@ -346,7 +341,7 @@ TEST_F(uffd, 'accesses_of_protected_pages_are_heard_of', (self) => {
 TEST_F(uffd, 'neither_a_child_nor_a_new_address_is_watched', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 4);
+	mapPages(p, 0, 4);
 	for (let i = 0; i < 3; i++) userWrite64(p, at(i), BigInt(i + 1));
 	EXPECT_EQ(0, register(m, 0, 4, RWP));
 	EXPECT_EQ(0, rwprotect(m, 0, 2, true));
@@ -374,8 +369,8 @@ TEST_F(uffd, 'neither_a_child_nor_a_new_address_is_watched', (self) => {
 TEST_F(uffd, 'range_of_several_vmas_is_not_moved_while_one_is_watched', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 2);
-	map(p, 2, 2, MAP_PRIVATE, PROT_READ);
+	mapPages(p, 0, 2);
+	mapPages(p, 2, 2, PROT_READ);
 	EXPECT_EQ(0, register(m, 2, 1, WP));
 	const move = MREMAP_MAYMOVE | MREMAP_FIXED;
 	EXPECT_EQ(-EFAULT, Number(userMremap(p, at(0), 4n * PAGE, 4n * PAGE, move, at(8))));
@@ -388,7 +383,7 @@ TEST_F(uffd, 'range_of_several_vmas_is_not_moved_while_one_is_watched', (self) =
 TEST_F(uffd, 'registering_splits_and_merges', (self) => {
 	const { p } = self;
 	const m = open(self, 'copy');
-	map(p, 0, 8);
+	mapPages(p, 0, 8);
 	EXPECT_EQ(0, register(m, 2, 2, MISSING));
 	EXPECT_STREQ('0-2:rw 2-4:rw 4-8:rw', vmaList(p.mm!));
 	EXPECT_EQ(0, register(m, 0, 8, MISSING));
@@ -418,7 +413,7 @@ TEST_F(uffd, 'registering_splits_and_merges', (self) => {
 TEST_F(uffd, 'what_makes_no_sense', (self) => {
 	const { p } = self;
 	const m = open(self, 'nobody');
-	map(p, 0, 2);
+	mapPages(p, 0, 2);
 	EXPECT_EQ(-EINVAL, register(m, 0, 2, 0n));
 	EXPECT_EQ(-EINVAL, register(m, 0, 2, 1n << 5n));
 	EXPECT_EQ(-EINVAL, register(m, 0, 2, WP | RWP));
@@ -440,12 +435,12 @@ TEST_F(uffd, 'what_makes_no_sense', (self) => {
 	injectFaults().fail('alloc_pages', 1);
 	EXPECT_EQ(-ENOMEM, run(userfaultfd_zeropage(m.ctx, at(1), PAGE)));
 	injectFaults().fail('anon_vma_alloc', 1);
-	map(p, 16, 1);
+	mapPages(p, 16, 1);
 	EXPECT_EQ(0, register(m, 16, 1, MISSING));
 	EXPECT_NULL(p.mm!.vmas.at(-1)!.anon_vma);
 	EXPECT_EQ(-ENOMEM, run(userfaultfd_poison(m.ctx, at(16), PAGE)));
 	EXPECT_EQ(0, run(userfaultfd_poison(m.ctx, at(16), PAGE)));
-	map(p, 8, 4);
+	mapPages(p, 8, 4);
 	injectFaults().fail('vm_area_dup', 1);
 	EXPECT_EQ(-ENOMEM, register(m, 9, 1, WP));
 });
@@ -453,7 +448,7 @@ TEST_F(uffd, 'what_makes_no_sense', (self) => {
 TEST('closed_userfaultfd_watches_nothing_and_outlives_its_process', () => {
 	boot(smallMachine());
 	const p = createProcess('uffd');
-	map(p, 0, 2);
+	mapPages(p, 0, 2);
 	const m = new UffdMonitor(p, 'nobody', () => 0n);
 	EXPECT_EQ(0, register(m, 0, 2, MISSING));
 	m.close();
@@ -470,7 +465,7 @@ TEST('closed_userfaultfd_watches_nothing_and_outlives_its_process', () => {
 TEST('releases_before_rwp', () => {
 	boot(smallMachine(), 'v6.12');
 	const p = createProcess('uffd');
-	map(p, 0, 2);
+	mapPages(p, 0, 2);
 	const make = function* (): Sim<unknown> {
 		return new_userfaultfd(UFFD_FEATURE_RWP);
 	};
