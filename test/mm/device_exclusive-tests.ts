@@ -45,7 +45,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, pageAt } from './entries.ts';
+import { at, dump, entryAt, folioAt, pageAt } from './entries.ts';
 import { bootMm } from './mm_world.ts';
 import { InvalidationLog, mapPages, PAGE, RW } from './small_machine.ts';
 
@@ -167,8 +167,8 @@ TEST_F(exclusive, 'pages_of_a_file_stay_the_cpus', ({ p }, { profile }) => {
 	EXPECT_EQ(profile === 'v7.3' ? -95 : 2, ret);
 	EXPECT_EQ(0, pages.filter((page) => page !== null).length);
 	EXPECT_STREQ(profile === 'v7.3' ? 'wfd .' : 'wfd wfd', dump(p, 16, 2));
-	EXPECT_EQ(2, folio_ref_count(page_folio(pageAt(p, 16))));
-	EXPECT_FALSE(folio_test_locked(page_folio(pageAt(p, 16))));
+	EXPECT_EQ(2, folio_ref_count(folioAt(p, 16)));
+	EXPECT_FALSE(folio_test_locked(folioAt(p, 16)));
 });
 
 TEST_F(exclusive, 'mapping_that_must_not_be_written_is_refused', ({ p }, { profile }) => {
@@ -197,7 +197,7 @@ TEST_F(exclusive, 'page_shared_with_a_child_is_copied_first', ({ p }, { profile 
 
 TEST_F(exclusive, 'locked_page_is_passed_by_or_waited_for', ({ p }, { profile }) => {
 	userWrite64(p, at(0), 7n);
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	f.flags |= PG_locked;
 	if (profile === 'v6.12') {
 		const pages: (page | null)[] = [];

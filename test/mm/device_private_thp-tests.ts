@@ -18,9 +18,9 @@ import {
 	MIGRATE_VMA_SELECT_SYSTEM,
 	migrate_pfn,
 	migrate_pfn_to_page,
-	migrate_vma,
+	type migrate_vma,
 } from '../../include/linux/migrate.ts';
-import { MAP_PRIVATE, PROT_READ } from '../../include/linux/mm.ts';
+import { PROT_READ } from '../../include/linux/mm.ts';
 import {
 	MM_ANONPAGES,
 	type page,
@@ -61,8 +61,6 @@ import { folio_entire_mapcount, folio_mapcount } from '../../mm/rmap.ts';
 import {
 	createProcess,
 	exitProcess,
-	userMadvise,
-	userMmap,
 	userMprotect,
 	userMunmap,
 	userRead64,
@@ -78,8 +76,15 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, runs, vmaOf } from './entries.ts';
-import { copyValue, TestDevice, valueOf } from './mm_world.ts';
-import { InvalidationLog, PAGE, RW, smallMachine } from './small_machine.ts';
+import { copyValue, migration, TestDevice, valueOf } from './mm_world.ts';
+import {
+	InvalidationLog,
+	madvisePages,
+	mapPages,
+	PAGE,
+	RW,
+	smallMachine,
+} from './small_machine.ts';
 
 const HUGE = 512;
 const M = MIGRATE_PFN_MIGRATE;
@@ -179,18 +184,6 @@ function* fill(args: migrate_vma, dev: HugeDevice, ram: boolean): Sim<void> {
 	}
 }
 
-function argsOf(p: task_struct, dev: HugeDevice, first: number, pages: number, flags: bigint) {
-	return new migrate_vma({
-		vma: vmaOf(p, first),
-		start: at(first),
-		end: at(first + pages),
-		src: new BigUint64Array(pages),
-		dst: new BigUint64Array(pages),
-		pgmap_owner: dev,
-		flags,
-	});
-}
-
 /** The words of a migration to the device after each step. */
 interface Moved {
 	setup: bigint[];
@@ -199,7 +192,7 @@ interface Moved {
 
 function toDevice(p: task_struct, dev: HugeDevice, first: number, pages: number): Moved {
 	const flags = MIGRATE_VMA_SELECT_SYSTEM | MIGRATE_VMA_SELECT_COMPOUND;
-	const args = argsOf(p, dev, first, pages, flags);
+	const args = migration(dev, vmaOf(p, first), at(first), at(first + pages), flags);
 	return run(
 		function* () {
 			yield* mmap_read_lock(p.mm!);
@@ -223,18 +216,10 @@ function* toRam(vmf: vm_fault): Sim<vm_fault_t> {
 	const whole = vmf.pte === null;
 	const start = whole ? vmf.address & PMD_MASK : vmf.address;
 	const n = whole ? HUGE : 1;
-	const args = new migrate_vma({
-		vma: vmf.vma,
-		start,
-		end: start + BigInt(n) * PAGE,
-		src: new BigUint64Array(n),
-		dst: new BigUint64Array(n),
-		pgmap_owner: dev,
-		flags:
-			MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-			(whole ? MIGRATE_VMA_SELECT_COMPOUND : 0n),
-		fault_page: vmf.page,
-	});
+	const flags =
+		MIGRATE_VMA_SELECT_DEVICE_PRIVATE | (whole ? MIGRATE_VMA_SELECT_COMPOUND : 0n);
+	const args = migration(dev, vmf.vma, start, start + BigInt(n) * PAGE, flags);
+	args.fault_page = vmf.page;
 	if (yield* migrate_vma_setup(args)) return VM_FAULT_SIGBUS;
 	yield* fill(args, dev, true);
 	yield* migrate_vma_pages(args);
@@ -261,8 +246,8 @@ FIXTURE_SETUP(thp, (self) => {
 	self.log = new InvalidationLog(self.p.mm!);
 	self.dev = new HugeDevice();
 	run(self.dev.probe());
-	userMmap(self.p, at(0), BigInt(2 * HUGE) * PAGE, RW, MAP_PRIVATE);
-	userMadvise(self.p, at(0), BigInt(2 * HUGE) * PAGE, MADV_HUGEPAGE);
+	mapPages(self.p, 0, 2 * HUGE);
+	EXPECT_EQ(0, madvisePages(self.p, 0, 2 * HUGE, MADV_HUGEPAGE));
 });
 
 FIXTURE_TEARDOWN(thp, ({ p, dev, log }) => {
@@ -271,7 +256,7 @@ FIXTURE_TEARDOWN(thp, ({ p, dev, log }) => {
 	run(memunmap_pages(dev.pgmap));
 });
 
-/** What a folio's pages hold. */
+/** A folio of the device, by its place. */
 function folioOf(dev: HugeDevice, index: number) {
 	return page_folio(pfn_to_page(dev.base + BigInt(index) * 512n));
 }
@@ -281,10 +266,7 @@ TEST_F(thp, 'whole_huge_page_moves_as_one_folio', ({ p, dev, log }) => {
 	userWrite64(p, at(511), 2n);
 	const { setup, pages } = toDevice(p, dev, 0, HUGE);
 	EXPECT_EQ(M | C | MIGRATE_PFN_VALID, setup[0]! & (M | C | MIGRATE_PFN_VALID));
-	EXPECT_EQ(
-		true,
-		setup.slice(1).every((word) => word === 0n),
-	);
+	EXPECT_TRUE(setup.slice(1).every((word) => word === 0n));
 	EXPECT_EQ(M, pages[0]! & M);
 	EXPECT_STREQ('6 0-512', log.take());
 	EXPECT_STREQ('TD*512', runs(p, 0, HUGE));
@@ -333,10 +315,7 @@ TEST_F(thp, 'hole_and_huge_zero_page_become_huge_device_pages', ({ p, dev, log }
 
 TEST_F(thp, 'part_of_a_hole_is_not_huge', ({ p, dev }) => {
 	const { setup } = toDevice(p, dev, 1, 4);
-	EXPECT_EQ(
-		true,
-		setup.every((word) => word === M),
-	);
+	EXPECT_TRUE(setup.every((word) => word === M));
 	EXPECT_STREQ('. D*4 .*507', runs(p, 0, HUGE));
 });
 

@@ -13,6 +13,7 @@
  */
 import { _PAGE_SPECIAL } from '../../include/asm/pgtable_types.ts';
 import {
+	type folio,
 	type page,
 	page_folio,
 	VM_FAULT_COMPLETED,
@@ -24,6 +25,7 @@ import { PageAnon, PageAnonExclusive } from '../../include/linux/page-flags.ts';
 import {
 	pgd_none,
 	pmd_none,
+	pmd_pfn,
 	pmd_present,
 	type pmd_t,
 	pmd_write,
@@ -46,9 +48,10 @@ import {
 	softleaf_is_migration,
 	softleaf_is_swap,
 } from '../../include/linux/swapops.ts';
-import type { vm_fault_t } from '../../include/linux/types.ts';
+import type { int, vm_fault_t } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { run } from '../../kernel/sched/core.ts';
+import { get_user_pages_remote } from '../../mm/gup.ts';
 import { is_huge_zero_pmd } from '../../mm/huge_memory.ts';
 import { handle_mm_fault, is_zero_pfn } from '../../mm/memory.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
@@ -91,11 +94,15 @@ function entryText(pte: pte_t): string {
 	return softleaf_is_swap(entry) ? 's' : '?';
 }
 
+/** The entry for 2 MiB around a page, whose table is there. */
+export function pmdAt(p: task_struct, page: number): TableEntry {
+	const va = at(page);
+	return pmd_offset(pud_offset(pgd_offset(p.mm!, va), va), va);
+}
+
 /** The entry of a page that has its table. */
 export function entryAt(p: task_struct, page: number): TableEntry {
-	const va = at(page);
-	const pud = pud_offset(pgd_offset(p.mm!, va), va);
-	return pte_offset_kernel(pmd_offset(pud, va), va);
+	return pte_offset_kernel(pmdAt(p, page), at(page));
 }
 
 function tokenAt(p: task_struct, page: number): string {
@@ -147,9 +154,54 @@ export function pageAt(p: task_struct, page: number): page {
 	return pfn_to_page(pte_pfn(entryAt(p, page).value));
 }
 
+/** The folio that is mapped at a page of the arena, by an entry of its own. */
+export function folioAt(p: task_struct, page: number): folio {
+	return page_folio(pageAt(p, page));
+}
+
+/** The folio that is mapped by the entry for 2 MiB around a page of the arena. */
+export function hugeFolioAt(p: task_struct, page: number): folio {
+	return page_folio(pfn_to_page(pmd_pfn(pmdAt(p, page).value)));
+}
+
 /** The VMA that holds a page of the arena. */
 export function vmaOf(p: task_struct, page: number): vm_area_struct {
 	return p.mm!.vmas.find((vma) => vma.vm_start <= at(page) && at(page) < vma.vm_end)!;
+}
+
+/**
+ * get_user_pages_remote() of pages of the arena.
+ *
+ * @param p - whose
+ * @param first - first page of the arena
+ * @param n - how many
+ * @param flags - FOLL_*
+ * @param into - the pages, with a reference each if FOLL_GET is set; null: only faulted in
+ * @returns how many pages, or -errno
+ */
+export function getUserPages(
+	p: task_struct,
+	first: number,
+	n: number,
+	flags: number,
+	into: page[] | null = [],
+): int {
+	return run(
+		function* () {
+			const { mm } = p;
+			yield* mmap_read_lock(mm!);
+			const got = yield* get_user_pages_remote(
+				mm!,
+				at(first),
+				BigInt(n),
+				flags,
+				into,
+			);
+			yield* mmap_read_unlock(mm!);
+			return got;
+		},
+		{ task: p },
+	);
 }
 
 /** Whether the mmap lock is held after a fault with this result. */

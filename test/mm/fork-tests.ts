@@ -12,7 +12,7 @@ import {
 	VM_UFFD_WP,
 	VM_WIPEONFORK,
 } from '../../include/linux/mm.ts';
-import { MM_ANONPAGES, page_folio } from '../../include/linux/mm_types.ts';
+import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import { SIGKILL, TASK_DEAD, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
@@ -52,7 +52,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, pageAt, vmaOf } from './entries.ts';
+import { at, dump, folioAt, vmaOf } from './entries.ts';
 import { InvalidationLog, mapPages, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const fork = FIXTURE(
@@ -154,7 +154,7 @@ TEST_F(fork, 'page_that_may_be_pinned_is_copied_at_once', ({ p }) => {
 	mapPages(p, 0, 2);
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(1), 2n);
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	folio_ref_add(f, 1024);
 	const child = forked(p);
 	EXPECT_STREQ('waxd rad', dump(p, 0, 2));

@@ -40,7 +40,6 @@ import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { wait_var_event } from '../../kernel/sched/wait.ts';
 import { fput } from '../../mm/file_table.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { get_user_pages_remote } from '../../mm/gup.ts';
 import { hmm_range_fault } from '../../mm/hmm.ts';
 import { insertDevmap, unmap_mapping_range, vmf_insert_page_mkwrite } from '../../mm/memory.ts';
 import { memremap_pages, memunmap_pages } from '../../mm/memremap.ts';
@@ -64,6 +63,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { getUserPages } from './entries.ts';
 import { ARENA, PAGE, ptes, RW, smallMachine } from './small_machine.ts';
 
 /** First PFN of the file system's memory. */
@@ -163,24 +163,10 @@ function mirror(p: task_struct, index: number, flags: bigint): bigint {
 const READ = HMM_PFN_REQ_FAULT;
 const WRITE = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
 
+/** The page that an index of the file is mapped to, with a reference. */
 function hold(p: task_struct, index: number): page {
 	const pages: page[] = [];
-	const got = run(
-		function* () {
-			yield* mmap_read_lock(p.mm!);
-			const n = yield* get_user_pages_remote(
-				p.mm!,
-				ARENA + BigInt(index) * PAGE,
-				1n,
-				FOLL_GET,
-				pages,
-			);
-			yield* mmap_read_unlock(p.mm!);
-			return n;
-		},
-		{ task: p },
-	);
-	EXPECT_EQ(1, got);
+	EXPECT_EQ(1, getUserPages(p, index, 1, FOLL_GET, pages));
 	return pages[0]!;
 }
 

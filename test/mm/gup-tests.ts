@@ -22,12 +22,9 @@ import {
 	PG_referenced,
 } from '../../include/linux/page-flags.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
-import type { int } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { run } from '../../kernel/sched/core.ts';
-import { get_user_pages_remote } from '../../mm/gup.ts';
 import { insertPfn, zero_pfn } from '../../mm/memory.ts';
-import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { put_page } from '../../mm/swap.ts';
 import {
 	createProcess,
@@ -46,7 +43,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, pageAt, vmaOf } from './entries.ts';
+import { at, dump, entryAt, folioAt, getUserPages, pageAt, vmaOf } from './entries.ts';
 import { bootMm } from './mm_world.ts';
 import { mapPages, PAGE, RW } from './small_machine.ts';
 
@@ -60,25 +57,6 @@ FIXTURE_SETUP(gup, (self) => {
 
 FIXTURE_TEARDOWN(gup, ({ p }) => exitProcess(p));
 
-/** Asks for pages, and gives them back at once. */
-function get(p: task_struct, first: int, n: int, flags: int, into: page[] | null = []): int {
-	return run(
-		function* () {
-			yield* mmap_read_lock(p.mm!);
-			const got = yield* get_user_pages_remote(
-				p.mm!,
-				at(first),
-				BigInt(n),
-				flags,
-				into,
-			);
-			yield* mmap_read_unlock(p.mm!);
-			return got;
-		},
-		{ task: p },
-	);
-}
-
 function putAll(pages: page[]): void {
 	for (const p of pages) run(put_page(p));
 }
@@ -87,10 +65,10 @@ TEST_F(gup, 'pages_are_faulted_in_as_the_access_would', ({ p }) => {
 	userWrite64(p, at(0), 1n);
 	userRead64(p, at(1));
 	// the zero page satisfies a reader, and gets no reference that anybody counts
-	EXPECT_EQ(3, get(p, 0, 3, 0));
+	EXPECT_EQ(3, getUserPages(p, 0, 3, 0));
 	EXPECT_STREQ('waxd rz! rz! .', dump(p, 0, 4));
 	const pages: page[] = [];
-	EXPECT_EQ(3, get(p, 0, 3, FOLL_GET | FOLL_WRITE, pages));
+	EXPECT_EQ(3, getUserPages(p, 0, 3, FOLL_GET | FOLL_WRITE, pages));
 	EXPECT_STREQ('waxd waxd waxd .', dump(p, 0, 4));
 	for (let i = 0; i < 3; i++) {
 		EXPECT_TRUE(pages[i] === pageAt(p, i));
@@ -98,25 +76,25 @@ TEST_F(gup, 'pages_are_faulted_in_as_the_access_would', ({ p }) => {
 		EXPECT_TRUE((pages[i]!.flags & PG_referenced) !== 0);
 	}
 	putAll(pages);
-	EXPECT_EQ(1, folio_ref_count(page_folio(pageAt(p, 0))));
+	EXPECT_EQ(1, folio_ref_count(folioAt(p, 0)));
 });
 
 TEST_F(gup, 'reader_of_the_zero_page_gets_it', ({ p }) => {
 	const pages: page[] = [];
-	EXPECT_EQ(1, get(p, 0, 1, 0, pages));
+	EXPECT_EQ(1, getUserPages(p, 0, 1, 0, pages));
 	EXPECT_EQ(zero_pfn, page_to_pfn(pages[0]!));
 });
 
 TEST_F(gup, 'first_page_that_fails_ends_the_run', ({ p }) => {
 	userMprotect(p, at(2), PAGE, PROT_READ);
 	userMprotect(p, at(4), PAGE, PROT_NONE);
-	EXPECT_EQ(2, get(p, 0, 8, FOLL_WRITE));
-	EXPECT_EQ(4, get(p, 0, 8, 0));
+	EXPECT_EQ(2, getUserPages(p, 0, 8, FOLL_WRITE));
+	EXPECT_EQ(4, getUserPages(p, 0, 8, 0));
 	// as the first one it is the answer
-	EXPECT_EQ(-14, get(p, 2, 1, FOLL_WRITE));
-	EXPECT_EQ(-14, get(p, 4, 1, 0));
-	EXPECT_EQ(1, get(p, 7, 2, 0));
-	EXPECT_EQ(-14, get(p, 8, 1, 0));
+	EXPECT_EQ(-14, getUserPages(p, 2, 1, FOLL_WRITE));
+	EXPECT_EQ(-14, getUserPages(p, 4, 1, 0));
+	EXPECT_EQ(1, getUserPages(p, 7, 2, 0));
+	EXPECT_EQ(-14, getUserPages(p, 8, 1, 0));
 });
 
 TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
@@ -130,45 +108,45 @@ TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
 		{ task: p },
 	);
 	const before = entryAt(p, 16).value;
-	EXPECT_EQ(-17, get(p, 16, 1, FOLL_WRITE));
+	EXPECT_EQ(-17, getUserPages(p, 16, 1, FOLL_WRITE));
 	// the access to come is marked in the entry
 	EXPECT_EQ(before | 0x60n, entryAt(p, 16).value);
 	// who wants no pages is content
-	EXPECT_EQ(1, get(p, 16, 1, 0, null));
+	EXPECT_EQ(1, getUserPages(p, 16, 1, 0, null));
 });
 
 TEST_F(gup, 'clean_page_that_is_asked_for_to_be_written_becomes_dirty', ({ p }) => {
 	mapPages(p, 16, 1, RW, MAP_SHARED);
 	userRead64(p, at(16));
-	const f = page_folio(pageAt(p, 16));
+	const f = folioAt(p, 16);
 	f.flags &= ~PG_dirty;
 	entryAt(p, 16).value &= ~0x40n;
-	EXPECT_EQ(1, get(p, 16, 1, 0));
+	EXPECT_EQ(1, getUserPages(p, 16, 1, 0));
 	EXPECT_FALSE(folio_test_dirty(f));
-	EXPECT_EQ(1, get(p, 16, 1, FOLL_WRITE));
+	EXPECT_EQ(1, getUserPages(p, 16, 1, FOLL_WRITE));
 	EXPECT_TRUE(folio_test_dirty(f));
 });
 
 TEST_F(gup, 'caller_that_forbids_faults_gets_what_is_there', ({ p }) => {
 	userWrite64(p, at(0), 1n);
-	EXPECT_EQ(1, get(p, 0, 2, FOLL_NOFAULT));
-	EXPECT_EQ(-14, get(p, 1, 1, FOLL_NOFAULT));
+	EXPECT_EQ(1, getUserPages(p, 0, 2, FOLL_NOFAULT));
+	EXPECT_EQ(-14, getUserPages(p, 1, 1, FOLL_NOFAULT));
 	EXPECT_STREQ('waxd .', dump(p, 0, 2));
 });
 
 TEST_F(gup, 'failed_faults_say_why', ({ p }) => {
 	injectFaults().fail('folio_prealloc', 1);
 	userRead64(p, at(1));
-	EXPECT_EQ(-12, get(p, 0, 1, FOLL_WRITE));
+	EXPECT_EQ(-12, getUserPages(p, 0, 1, FOLL_WRITE));
 	mapPages(p, 16, 1, RW, MAP_SHARED);
 	userRead64(p, at(16));
 	pageAt(p, 16).flags |= PG_hwpoison;
 	const was = entryAt(p, 16).value;
 	entryAt(p, 16).value = 0n;
-	EXPECT_EQ(-14, get(p, 16, 1, 0));
+	EXPECT_EQ(-14, getUserPages(p, 16, 1, 0));
 	entryAt(p, 16).value = was;
 	pageAt(p, 16).flags &= ~PG_hwpoison;
 	p.pending.add(SIGKILL);
-	EXPECT_EQ(-4, get(p, 0, 1, 0));
+	EXPECT_EQ(-4, getUserPages(p, 0, 1, 0));
 	p.pending.delete(SIGKILL);
 });

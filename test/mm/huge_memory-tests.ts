@@ -10,9 +10,8 @@
  */
 import { EAGAIN } from '../../include/linux/errno.ts';
 import type { ThpPolicy } from '../../include/linux/huge_mm.ts';
-import { MADV_DONTNEED, MAP_PRIVATE, PROT_READ } from '../../include/linux/mm.ts';
-import { MM_ANONPAGES, page_folio } from '../../include/linux/mm_types.ts';
-import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import { MADV_DONTNEED, PROT_READ } from '../../include/linux/mm.ts';
+import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import {
 	folio_nr_pages,
 	folio_ref_count,
@@ -20,7 +19,6 @@ import {
 	PG_mlocked,
 	PG_swapbacked,
 } from '../../include/linux/page-flags.ts';
-import { pmd_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
@@ -41,7 +39,6 @@ import {
 	exitProcess,
 	userMadvise,
 	userMlock,
-	userMmap,
 	userMprotect,
 	userMunlock,
 	userMunmap,
@@ -61,8 +58,15 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, pageAt, runs, vmaOf } from './entries.ts';
-import { InvalidationLog, PAGE, RW, smallMachine } from './small_machine.ts';
+import { at, folioAt, hugeFolioAt, pageAt, runs, vmaOf } from './entries.ts';
+import {
+	InvalidationLog,
+	madvisePages,
+	mapPages,
+	PAGE,
+	RW,
+	smallMachine,
+} from './small_machine.ts';
 
 const HUGE = 512;
 
@@ -92,19 +96,13 @@ FIXTURE_TEARDOWN(thp, ({ p, log }) => {
 });
 
 /** Maps pages of the arena that may be huge. */
-function map(p: task_struct, page: number, pages: number, advice = MADV_HUGEPAGE): void {
-	userMmap(p, at(page), BigInt(pages) * PAGE, RW, MAP_PRIVATE);
-	if (advice !== 0) userMadvise(p, at(page), BigInt(pages) * PAGE, advice);
-}
-
-/** The folio of a huge pmd, or of a pte. */
-function folioAt(p: task_struct, page: number) {
-	const pmd = pmd_offset(pud_offset(pgd_offset(p.mm!, at(page)), at(page)), at(page));
-	return page_folio(pfn_to_page(pmd_pfn(pmd.value)));
+function mapHuge(p: task_struct, page: number, pages: number, advice = MADV_HUGEPAGE): void {
+	mapPages(p, page, pages);
+	if (advice !== 0) EXPECT_EQ(0, madvisePages(p, page, pages, advice));
 }
 
 TEST_F(thp, 'read_maps_the_huge_zero_page_and_write_a_page', ({ p, log }, { profile }) => {
-	map(p, 0, 2 * HUGE);
+	mapHuge(p, 0, 2 * HUGE);
 	EXPECT_EQ(0n, userRead64(p, at(5)));
 	EXPECT_STREQ('TrZ*512 M*512', runs(p, 0, 2 * HUGE));
 	EXPECT_EQ(0, p.mm!.rss_stat[MM_ANONPAGES]);
@@ -126,11 +124,11 @@ TEST_F(thp, 'read_maps_the_huge_zero_page_and_write_a_page', ({ p, log }, { prof
 });
 
 TEST_F(thp, 'only_a_whole_aligned_area_is_huge', ({ p }) => {
-	map(p, 1, HUGE);
+	mapHuge(p, 1, HUGE);
 	userWrite64(p, at(1), 1n);
 	userWrite64(p, at(512), 1n);
 	EXPECT_STREQ('. waxd .*510 waxd .*511', runs(p, 0, 2 * HUGE));
-	map(p, 1024, 3 * HUGE);
+	mapHuge(p, 1024, 3 * HUGE);
 	userWrite64(p, at(1024 + 700), 1n);
 	EXPECT_STREQ('M*512 Twaxd*512 M*512', runs(p, 1024, 3 * HUGE));
 	// its part of the pmd belongs to two VMAs
@@ -149,20 +147,20 @@ TEST_F(thp, 'policy_and_advice_decide', ({ p }) => {
 	];
 	for (const [policy, advice, huge] of policies) {
 		transparentHugepage().enabled = policy;
-		map(p, 0, HUGE, advice);
+		mapHuge(p, 0, HUGE, advice);
 		userWrite64(p, at(3), 1n);
 		EXPECT_STREQ(huge ? 'Twaxd*512' : '.*3 waxd .*508', runs(p, 0, HUGE));
 		EXPECT_EQ(0, userMunmap(p, at(0), BigInt(HUGE) * PAGE));
 	}
 	transparentHugepage().enabled = 'always';
 	transparentHugepage().use_zero_page = false;
-	map(p, 0, HUGE, 0);
+	mapHuge(p, 0, HUGE, 0);
 	EXPECT_EQ(0n, userRead64(p, at(3)));
 	EXPECT_STREQ('Twaxd*512', runs(p, 0, HUGE));
 });
 
 TEST_F(thp, 'without_memory_the_page_table_has_to_do', ({ p }) => {
-	map(p, 0, 2 * HUGE);
+	mapHuge(p, 0, 2 * HUGE);
 	injectFaults().fail('vma_alloc_anon_folio_pmd', 1).fail('get_huge_zero_folio', 1);
 	userWrite64(p, at(0), 1n);
 	EXPECT_STREQ('waxd .*511', runs(p, 0, HUGE));
@@ -171,12 +169,12 @@ TEST_F(thp, 'without_memory_the_page_table_has_to_do', ({ p }) => {
 });
 
 TEST_F(thp, 'fork_shares_and_a_write_splits_and_copies_one_page', ({ p, log }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(4), 1n);
 	const child = forkProcess(p);
 	ASSERT_NE('number', typeof child);
 	const c = child as task_struct;
-	const f = folioAt(p, 0);
+	const f = hugeFolioAt(p, 0);
 	EXPECT_EQ(2, folio_entire_mapcount(f));
 	EXPECT_EQ(2, folio_ref_count(f));
 	EXPECT_STREQ('Trad*512', runs(p, 0, HUGE));
@@ -194,7 +192,7 @@ TEST_F(thp, 'fork_shares_and_a_write_splits_and_copies_one_page', ({ p, log }) =
 });
 
 TEST_F(thp, 'whole_mapping_is_reused_when_the_others_are_gone', ({ p, log }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(4), 1n);
 	exitProcess(forkProcess(p) as task_struct);
 	log.take();
@@ -204,7 +202,7 @@ TEST_F(thp, 'whole_mapping_is_reused_when_the_others_are_gone', ({ p, log }) => 
 });
 
 TEST_F(thp, 'pages_of_a_folio_that_one_process_maps_are_reused', ({ p, log }, { profile }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(4), 1n);
 	const child = forkProcess(p) as task_struct;
 	userWrite64(p, at(4), 2n);
@@ -214,26 +212,26 @@ TEST_F(thp, 'pages_of_a_folio_that_one_process_maps_are_reused', ({ p, log }, { 
 	// 7.3 knows who maps the folio; 6.12 copies
 	EXPECT_STREQ(profile === 'v7.3' ? '' : '1 5-6', log.take());
 	EXPECT_STREQ('rad*4 waxd*2 rad*506', runs(p, 0, HUGE));
-	EXPECT_EQ(profile === 'v7.3', folio_test_large(page_folio(pageAt(p, 5))));
+	EXPECT_EQ(profile === 'v7.3', folio_test_large(folioAt(p, 5)));
 });
 
 TEST_F(thp, 'two_slots_tell_three_address_spaces_apart', ({ p }, { profile }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(4), 1n);
 	const a = forkProcess(p) as task_struct;
 	const b = forkProcess(p) as task_struct;
 	userWrite64(p, at(4), 2n);
-	const f = page_folio(pageAt(p, 5));
+	const f = folioAt(p, 5);
 	exitProcess(a);
 	userWrite64(p, at(5), 1n);
-	EXPECT_FALSE(f === page_folio(pageAt(p, 5)));
+	EXPECT_FALSE(f === folioAt(p, 5));
 	exitProcess(b);
 	userWrite64(p, at(6), 1n);
-	EXPECT_EQ(profile === 'v7.3', f === page_folio(pageAt(p, 6)));
+	EXPECT_EQ(profile === 'v7.3', f === folioAt(p, 6));
 });
 
 TEST_F(thp, 'protection_of_all_of_it_keeps_it_and_of_a_part_splits', ({ p, log }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(4), 1n);
 	EXPECT_EQ(0, userMprotect(p, at(0), BigInt(HUGE) * PAGE, PROT_READ));
 	EXPECT_STREQ('Traxd*512', runs(p, 0, HUGE));
@@ -245,30 +243,30 @@ TEST_F(thp, 'protection_of_all_of_it_keeps_it_and_of_a_part_splits', ({ p, log }
 	EXPECT_STREQ('raxd*256 waxd*256', runs(p, 0, HUGE));
 	EXPECT_STREQ('1 0-512, 2 0-256', log.take());
 	EXPECT_EQ(1n, userRead64(p, at(4)));
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	EXPECT_EQ(512, folio_mapcount(f));
 	EXPECT_EQ(512, folio_ref_count(f));
 });
 
 TEST_F(thp, 'unmapping_a_part_splits_and_the_rest_stays_one_folio', ({ p, log }) => {
-	map(p, 0, 2 * HUGE);
+	mapHuge(p, 0, 2 * HUGE);
 	userWrite64(p, at(4), 1n);
 	userWrite64(p, at(600), 1n);
 	EXPECT_EQ(0, userMadvise(p, at(510), 600n * PAGE - 510n * PAGE, MADV_DONTNEED));
 	EXPECT_STREQ('waxd*510 .*90 waxd*424', runs(p, 0, 2 * HUGE));
 	EXPECT_STREQ('1 510-600, 1 0-512, 1 512-1024', log.take());
-	EXPECT_EQ(512, folio_nr_pages(page_folio(pageAt(p, 0))));
-	EXPECT_EQ(510, folio_ref_count(page_folio(pageAt(p, 0))));
+	EXPECT_EQ(512, folio_nr_pages(folioAt(p, 0)));
+	EXPECT_EQ(510, folio_ref_count(folioAt(p, 0)));
 	EXPECT_EQ(0, userMunmap(p, at(0), 500n * PAGE));
 	EXPECT_EQ(0, userMadvise(p, at(500), 524n * PAGE, MADV_DONTNEED));
 	EXPECT_EQ(0, p.mm!.rss_stat[MM_ANONPAGES]);
 });
 
 TEST_F(thp, 'split_folio_gives_pages_and_zeros_to_the_zero_page', ({ p, log }, { profile }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(300), 2n);
-	const f = folioAt(p, 0);
+	const f = hugeFolioAt(p, 0);
 	run(function* () {
 		folio_get(f);
 		yield* folio_lock(f);
@@ -278,16 +276,16 @@ TEST_F(thp, 'split_folio_gives_pages_and_zeros_to_the_zero_page', ({ p, log }, {
 	});
 	EXPECT_STREQ('waxd rz!*299 waxd rz!*211', runs(p, 0, HUGE));
 	EXPECT_STREQ(profile === 'v7.3' ? '1 0-512' : '1 0-512, 1 0-512', log.take());
-	EXPECT_FALSE(folio_test_large(page_folio(pageAt(p, 300))));
-	EXPECT_EQ(1, folio_ref_count(page_folio(pageAt(p, 300))));
+	EXPECT_FALSE(folio_test_large(folioAt(p, 300)));
+	EXPECT_EQ(1, folio_ref_count(folioAt(p, 300)));
 	EXPECT_EQ(2, p.mm!.rss_stat[MM_ANONPAGES]);
 	EXPECT_EQ(2n, userRead64(p, at(300)));
 });
 
 TEST_F(thp, 'split_folio_of_a_pinned_page_maps_it_as_before', ({ p }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(1), 1n);
-	const f = folioAt(p, 0);
+	const f = hugeFolioAt(p, 0);
 	run(function* () {
 		folio_get(f);
 		folio_get(f);
@@ -302,10 +300,10 @@ TEST_F(thp, 'split_folio_of_a_pinned_page_maps_it_as_before', ({ p }) => {
 });
 
 TEST_F(thp, 'split_folio_reaches_every_address_space', ({ p }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(1), 1n);
 	const child = forkProcess(p) as task_struct;
-	const f = folioAt(p, 0);
+	const f = hugeFolioAt(p, 0);
 	run(function* () {
 		folio_get(f);
 		yield* folio_lock(f);
@@ -320,7 +318,7 @@ TEST_F(thp, 'split_folio_reaches_every_address_space', ({ p }) => {
 });
 
 TEST_F(thp, 'stale_translations_are_flushed_when_it_is_split', ({ p }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(0), 1n);
 	EXPECT_EQ(1n, userRead64(p, at(0)));
 	const child = forkProcess(p) as task_struct;
@@ -334,10 +332,10 @@ TEST_F(thp, 'stale_translations_are_flushed_when_it_is_split', ({ p }) => {
 });
 
 TEST_F(thp, 'move_takes_the_deposited_table_along', ({ p }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	// another pmd table: 1 GiB further
 	const far = 262144;
-	map(p, far, HUGE);
+	mapHuge(p, far, HUGE);
 	userWrite64(p, at(3), 5n);
 	const { mm } = p;
 	run(function* () {
@@ -359,9 +357,9 @@ TEST_F(thp, 'move_takes_the_deposited_table_along', ({ p }) => {
 });
 
 TEST_F(thp, 'mlock_counts_the_folio_and_its_zeros_stay_pages', ({ p }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	userWrite64(p, at(0), 1n);
-	const f = folioAt(p, 0);
+	const f = hugeFolioAt(p, 0);
 	EXPECT_EQ(0, userMlock(p, at(0), BigInt(HUGE) * PAGE));
 	EXPECT_EQ(PG_mlocked, f.flags & PG_mlocked);
 	run(function* () {
@@ -374,26 +372,26 @@ TEST_F(thp, 'mlock_counts_the_folio_and_its_zeros_stay_pages', ({ p }) => {
 	// the zero page is nobody's to lock
 	EXPECT_STREQ('waxd*512', runs(p, 0, HUGE));
 	EXPECT_EQ(0, userMunlock(p, at(0), BigInt(HUGE) * PAGE));
-	EXPECT_EQ(0, page_folio(pageAt(p, 9)).flags & PG_mlocked);
+	EXPECT_EQ(0, folioAt(p, 9).flags & PG_mlocked);
 });
 
 TEST_F(thp, 'free_of_all_makes_it_clean_and_of_a_part_splits_it', ({ p }) => {
-	map(p, 0, 2 * HUGE);
+	mapHuge(p, 0, 2 * HUGE);
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(600), 2n);
-	EXPECT_EQ(0, userMadvise(p, at(0), BigInt(HUGE) * PAGE, MADV_FREE));
+	EXPECT_EQ(0, madvisePages(p, 0, HUGE, MADV_FREE));
 	EXPECT_STREQ('Twax*512', runs(p, 0, HUGE));
-	EXPECT_EQ(0, folioAt(p, 0).flags & PG_swapbacked);
+	EXPECT_EQ(0, hugeFolioAt(p, 0).flags & PG_swapbacked);
 	EXPECT_EQ(0, userMadvise(p, at(600), 2n * PAGE, MADV_FREE));
 	EXPECT_STREQ('rz!*88 wax rz!*423', runs(p, HUGE, HUGE));
 	EXPECT_EQ(2n, userRead64(p, at(600)));
 });
 
 TEST_F(thp, 'free_of_a_part_of_a_folio_that_ptes_map_splits_it', ({ p }) => {
-	map(p, 0, HUGE);
+	mapHuge(p, 0, HUGE);
 	for (let i = 0; i < HUGE; i++) userWrite64(p, at(i), 1n);
 	EXPECT_EQ(0, userMprotect(p, at(0), 8n * PAGE, PROT_READ));
 	EXPECT_EQ(0, userMadvise(p, at(16), 4n * PAGE, MADV_FREE));
 	EXPECT_STREQ('raxd*8 waxd*8 wax*4 waxd*492', runs(p, 0, HUGE));
-	EXPECT_FALSE(folio_test_large(page_folio(pageAt(p, 40))));
+	EXPECT_FALSE(folio_test_large(folioAt(p, 40)));
 });

@@ -19,10 +19,9 @@ import {
 	PROT_NONE,
 	PROT_READ,
 } from '../../include/linux/mm.ts';
-import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
-import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import type { page } from '../../include/linux/mm_types.ts';
 import { folio_ref_count, folio_test_hugetlb, PG_locked } from '../../include/linux/page-flags.ts';
-import { pmd_leaf, pmd_none, pmd_pfn, pmd_write, pte_dirty } from '../../include/linux/pgtable.ts';
+import { pmd_leaf, pmd_none, pmd_write, pte_dirty } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { int } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
@@ -30,10 +29,8 @@ import type { ProfileName } from '../../include/sim/feature.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { get_user_pages_remote } from '../../mm/gup.ts';
 import { hugetlbMapcount } from '../../mm/hugetlb/rmap.ts';
 import { setHugePages } from '../../mm/hugetlb.ts';
-import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { GUP_PIN_COUNTING_BIAS } from '../../mm/rmap.ts';
 import { folio_put_refs, folio_ref_add, put_page } from '../../mm/swap.ts';
 import {
@@ -62,8 +59,8 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, vmaOf } from './entries.ts';
-import { bootMm, pmdEntry, TestDevice, toDevice } from './mm_world.ts';
+import { at, getUserPages, hugeFolioAt, pmdAt, vmaOf } from './entries.ts';
+import { bootMm, TestDevice, toDevice } from './mm_world.ts';
 import { InvalidationLog, mapPages, PAGE, RW, signalText, vmaList } from './small_machine.ts';
 
 const HUGE = 512n * PAGE;
@@ -107,15 +104,11 @@ function map(p: task_struct, pages: int, flags: int, prot = RW, first = 0): bigi
 /** `.` empty, else r or w, d for dirty; one word a huge page. */
 function dump(p: task_struct, count: int): string {
 	return Array.from({ length: count }, (_, i) => {
-		const { value } = pmdEntry(p, at(512 * i));
+		const { value } = pmdAt(p, 512 * i);
 		if (pmd_none(value)) return '.';
 		EXPECT_TRUE(pmd_leaf(value));
 		return (pmd_write(value) ? 'w' : 'r') + (pte_dirty(value as bigint) ? 'd' : '');
 	}).join(' ');
-}
-
-function folioAt(p: task_struct, index = 0): folio {
-	return page_folio(pfn_to_page(pmd_pfn(pmdEntry(p, at(512 * index)).value)));
 }
 
 TEST_F(huge, 'private_mapping_reads_zeros_and_keeps_what_is_written', ({ p }) => {
@@ -127,7 +120,7 @@ TEST_F(huge, 'private_mapping_reads_zeros_and_keeps_what_is_written', ({ p }) =>
 	EXPECT_STREQ('2 free 0 promised', pool());
 	EXPECT_EQ(8n, userRead64(p, at(512 + 7)));
 	EXPECT_EQ(1024, p.mm!.hugetlb_usage);
-	EXPECT_TRUE(folio_test_hugetlb(folioAt(p)));
+	EXPECT_TRUE(folio_test_hugetlb(hugeFolioAt(p, 0)));
 	const log = new InvalidationLog(p.mm!);
 	// nobody else has it: writable without a copy
 	EXPECT_NULL(userWrite64(p, at(3), 1n));
@@ -162,7 +155,7 @@ TEST_F(huge, 'fork_shares_and_writers_copy', ({ p }) => {
 	EXPECT_STREQ('1 0-512', log.take());
 	EXPECT_STREQ('rd', dump(p, 1));
 	EXPECT_STREQ('rd', dump(child, 1));
-	EXPECT_EQ(2, hugetlbMapcount(folioAt(p)));
+	EXPECT_EQ(2, hugetlbMapcount(hugeFolioAt(p, 0)));
 	EXPECT_EQ(1n, userRead64(child, at(5)));
 	EXPECT_NULL(userWrite64(p, at(5), 2n));
 	EXPECT_STREQ('1 0-512', log.take());
@@ -220,8 +213,8 @@ TEST_F(huge, 'shared_mapping_is_one_file', ({ p }) => {
 	EXPECT_NULL(userWrite64(child, at(512), 8n));
 	EXPECT_EQ(7n, userRead64(p, at(3)));
 	EXPECT_EQ(8n, userRead64(p, at(512)));
-	EXPECT_EQ(2, hugetlbMapcount(folioAt(p)));
-	EXPECT_EQ(3, folio_ref_count(folioAt(p)));
+	EXPECT_EQ(2, hugetlbMapcount(hugeFolioAt(p, 0)));
+	EXPECT_EQ(3, folio_ref_count(hugeFolioAt(p, 0)));
 	exitProcess(child);
 	EXPECT_STREQ('2 free 0 promised', pool());
 	// unmapped pages stay in the file as long as somebody maps it
@@ -293,7 +286,7 @@ TEST_F(huge, 'migration_does_not_take_them', ({ p }) => {
 		run(() => toDevice(dev, p.mm!, at(0), 4), { task: p }),
 	);
 	EXPECT_STREQ('wd', dump(p, 1));
-	EXPECT_EQ(1, folio_ref_count(folioAt(p)));
+	EXPECT_EQ(1, folio_ref_count(hugeFolioAt(p, 0)));
 	exitProcess(p);
 	run(dev.remove());
 });
@@ -301,16 +294,8 @@ TEST_F(huge, 'migration_does_not_take_them', ({ p }) => {
 TEST_F(huge, 'get_user_pages_finds_the_small_page', ({ p }) => {
 	map(p, 1, PRIVATE);
 	const pages: page[] = [];
-	run(
-		function* () {
-			yield* mmap_read_lock(p.mm!);
-			const flags = FOLL_GET | FOLL_WRITE;
-			EXPECT_EQ(2, yield* get_user_pages_remote(p.mm!, at(7), 2n, flags, pages));
-			yield* mmap_read_unlock(p.mm!);
-		},
-		{ task: p },
-	);
-	const f = folioAt(p);
+	EXPECT_EQ(2, getUserPages(p, 7, 2, FOLL_GET | FOLL_WRITE, pages));
+	const f = hugeFolioAt(p, 0);
 	EXPECT_EQ(7, pages[0]!.sec.base + pages[0]!.idx - f.page.sec.base - f.page.idx);
 	EXPECT_EQ(3, folio_ref_count(f));
 	for (const page of pages) run(put_page(page));
@@ -319,11 +304,11 @@ TEST_F(huge, 'get_user_pages_finds_the_small_page', ({ p }) => {
 TEST_F(huge, 'page_that_may_be_pinned_is_copied_by_fork', ({ p }) => {
 	map(p, 1, PRIVATE);
 	userWrite64(p, at(0), 1n);
-	const f = folioAt(p);
+	const f = hugeFolioAt(p, 0);
 	folio_ref_add(f, GUP_PIN_COUNTING_BIAS);
 	const child = forkProcess(p) as task_struct;
 	EXPECT_STREQ('wd', dump(p, 1));
-	EXPECT_FALSE(folioAt(child) === f);
+	EXPECT_FALSE(hugeFolioAt(child, 0) === f);
 	EXPECT_EQ(1n, userRead64(child, at(0)));
 	run(folio_put_refs(f, GUP_PIN_COUNTING_BIAS));
 	exitProcess(child);
@@ -356,7 +341,7 @@ TEST_F(huge, 'failures_lose_no_page_and_no_promise', ({ p }) => {
 TEST_F(huge, 'fault_waits_for_the_lock_of_the_page', ({ p }) => {
 	map(p, 1, PRIVATE);
 	userRead64(p, at(0));
-	const f = folioAt(p);
+	const f = hugeFolioAt(p, 0);
 	f.flags |= PG_locked;
 	let done = false;
 	spawn(

@@ -5,8 +5,8 @@
  * bytes and invalidations before and after, in both releases.
  */
 import { EAGAIN, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
-import { MM_ANONPAGES, page_folio } from '../../include/linux/mm_types.ts';
+import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
+import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
@@ -20,8 +20,6 @@ import { folio_get, folio_put } from '../../mm/swap.ts';
 import {
 	createProcess,
 	exitProcess,
-	userMadvise,
-	userMmap,
 	userMprotect,
 	userRead64,
 	userWrite64,
@@ -36,8 +34,15 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, pageAt, runs } from './entries.ts';
-import { InvalidationLog, PAGE, RW, smallMachine } from './small_machine.ts';
+import { at, folioAt, runs } from './entries.ts';
+import {
+	InvalidationLog,
+	madvisePages,
+	mapPages,
+	PAGE,
+	RW,
+	smallMachine,
+} from './small_machine.ts';
 
 const HUGE = 512;
 
@@ -58,7 +63,7 @@ FIXTURE_SETUP(collapse, (self, { profile }) => {
 	boot(smallMachine(), profile);
 	self.p = createProcess('parent');
 	self.log = new InvalidationLog(self.p.mm!);
-	userMmap(self.p, at(0), BigInt(2 * HUGE) * PAGE, RW, MAP_PRIVATE);
+	mapPages(self.p, 0, 2 * HUGE);
 });
 
 FIXTURE_TEARDOWN(collapse, ({ p, log }) => {
@@ -68,7 +73,7 @@ FIXTURE_TEARDOWN(collapse, ({ p, log }) => {
 });
 
 function advise(p: task_struct, page: number, pages: number, behavior = MADV_COLLAPSE): number {
-	return userMadvise(p, at(page), BigInt(pages) * PAGE, behavior);
+	return madvisePages(p, page, pages, behavior);
 }
 
 TEST_F(collapse, 'small_pages_become_a_huge_one_with_their_bytes', ({ p, log }) => {
@@ -110,7 +115,7 @@ TEST_F(collapse, 'refuses_what_cannot_be_huge', ({ p }) => {
 	// not one whole huge page in the range: nothing to do
 	EXPECT_EQ(0, advise(p, 1, HUGE));
 	EXPECT_STREQ('waxd .*511', runs(p, 0, HUGE));
-	userMmap(p, at(4 * HUGE), BigInt(HUGE) * PAGE, RW, MAP_SHARED);
+	mapPages(p, 4 * HUGE, HUGE, RW, MAP_SHARED);
 	EXPECT_EQ(-EINVAL, advise(p, 4 * HUGE, HUGE));
 });
 
@@ -133,7 +138,7 @@ TEST_F(collapse, 'pages_that_are_all_read_only', ({ p }, { profile }) => {
 
 TEST_F(collapse, 'pinned_or_locked_page_is_EAGAIN', ({ p, log }) => {
 	userWrite64(p, at(9), 1n);
-	const f = page_folio(pageAt(p, 9));
+	const f = folioAt(p, 9);
 	folio_get(f);
 	log.take();
 	EXPECT_EQ(-EAGAIN, advise(p, 0, HUGE));

@@ -13,14 +13,10 @@ import {
 import {
 	FAULT_FLAG_ALLOW_RETRY,
 	FAULT_FLAG_WRITE,
-	type folio,
-	page_folio,
 	VM_FAULT_COMPLETED,
 	VM_FAULT_LOCKED,
 } from '../../include/linux/mm_types.ts';
-import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import { PG_dirty, PG_locked, PG_swapbacked } from '../../include/linux/page-flags.ts';
-import { pte_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
 	make_hwpoison_entry,
@@ -58,7 +54,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { faultAt } from './entries.ts';
+import { faultAt, folioAt } from './entries.ts';
 import {
 	ARENA,
 	at,
@@ -87,11 +83,6 @@ FIXTURE_SETUP(advise, (self) => {
 FIXTURE_TEARDOWN(advise, (self) => {
 	exitProcess(self.p);
 });
-
-/** The folio that an address is mapped to. */
-function folioAt(p: task_struct, page: number): folio {
-	return page_folio(pfn_to_page(pte_pfn(pteOf(p.mm!, at(page))!.value)));
-}
 
 TEST_F(advise, 'dontneed_drops_pages_and_keeps_tables', ({ p }) => {
 	mapWritten(p, 0, 4);

@@ -77,7 +77,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
+import { at, dump, entryAt, faultAt, folioAt, pageAt, vmaOf } from './entries.ts';
 import { InvalidationLog, mapPages, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
 
 /** A page whose tables are its own. */
@@ -266,14 +266,14 @@ TEST_F(memory, 'page_with_another_reference_is_copied', ({ p }) => {
 	mapPages(p, 0, 2);
 	for (let i = 0; i < 2; i++) userWrite64(p, at(i), 1n + BigInt(i));
 	exitProcess(forkProcess(p) as task_struct);
-	const folios = [0, 1].map((i) => page_folio(pageAt(p, i)));
+	const folios = [0, 1].map((i) => folioAt(p, i));
 	folio_get(folios[0]!);
 	folio_ref_add(folios[1]!, 5);
 	const log = new InvalidationLog(p.mm!);
 	for (let i = 0; i < 2; i++) userWrite64(p, at(i), 10n);
 	EXPECT_STREQ('waxd waxd', dump(p, 0, 2));
 	EXPECT_STREQ('1 0-1, 1 1-2', log.take());
-	for (let i = 0; i < 2; i++) EXPECT_TRUE(page_folio(pageAt(p, i)) !== folios[i]);
+	for (let i = 0; i < 2; i++) EXPECT_TRUE(folioAt(p, i) !== folios[i]);
 	EXPECT_EQ(1, folio_ref_count(folios[0]!));
 	run(folio_put(folios[0]!));
 	run(folio_put_refs(folios[1]!, 5));
@@ -284,7 +284,7 @@ TEST_F(memory, 'locked_page_is_copied', ({ p }) => {
 	mapPages(p, 0, 1);
 	userWrite64(p, at(0), 1n);
 	exitProcess(forkProcess(p) as task_struct);
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	f.flags |= PG_locked;
 	// whoever holds the lock leaves it while the copy is made
 	const log = new InvalidationLog(p.mm!, () => {
@@ -292,7 +292,7 @@ TEST_F(memory, 'locked_page_is_copied', ({ p }) => {
 	});
 	EXPECT_NULL(userWrite64(p, at(0), 10n));
 	EXPECT_STREQ('1 0-1', log.take());
-	EXPECT_TRUE(page_folio(pageAt(p, 0)) !== f);
+	EXPECT_TRUE(folioAt(p, 0) !== f);
 	log.remove();
 });
 

@@ -10,10 +10,8 @@ import {
 	VM_LOCKED,
 	VM_PFNMAP,
 } from '../../include/linux/mm.ts';
-import { type folio, page_folio } from '../../include/linux/mm_types.ts';
-import { pfn_to_page } from '../../include/linux/mmzone.ts';
+import type { folio } from '../../include/linux/mm_types.ts';
 import { PG_mlocked, PG_unevictable } from '../../include/linux/page-flags.ts';
-import { pte_pfn } from '../../include/linux/pgtable.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { boot } from '../../init/main.ts';
@@ -41,17 +39,8 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import {
-	ARENA,
-	at,
-	mapPages,
-	PAGE,
-	pteOf,
-	ptes,
-	RW,
-	smallMachine,
-	vmaList,
-} from './small_machine.ts';
+import { folioAt } from './entries.ts';
+import { ARENA, at, mapPages, PAGE, ptes, RW, smallMachine, vmaList } from './small_machine.ts';
 
 const lock = FIXTURE('mlock', () => ({ p: null as unknown as task_struct }));
 
@@ -70,11 +59,6 @@ function mlock(p: task_struct, page: number, pages: number): number {
 
 function munlock(p: task_struct, page: number, pages: number): number {
 	return userMunlock(p, at(page), BigInt(pages) * PAGE);
-}
-
-/** The folio that an address is mapped to. */
-function folioAt(p: task_struct, page: number): folio {
-	return page_folio(pfn_to_page(pte_pfn(pteOf(p.mm!, at(page))!.value)));
 }
 
 /** `count`, or `-` for a folio that reclaim may take. */

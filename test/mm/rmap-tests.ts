@@ -99,7 +99,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
+import { at, dump, entryAt, faultAt, folioAt, pageAt, vmaOf } from './entries.ts';
 import { pmdEntry } from './mm_world.ts';
 import { InvalidationLog, mapPages, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
 
@@ -176,7 +176,7 @@ function oopses(body: () => Sim<unknown>, pattern: RegExp): boolean {
 }
 
 TEST_F(rmap, 'migration_entry_remembers_rights_and_bits', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	const log = new InvalidationLog(p.mm!);
 	run(unmap(f));
 	EXPECT_TRUE(softleaf_is_migration_write(leaf(p, 0)));
@@ -203,7 +203,7 @@ TEST_F(rmap, 'migration_entry_remembers_rights_and_bits', ({ p }) => {
 TEST_F(rmap, 'page_of_a_family_is_unmapped_in_every_process', ({ p }) => {
 	const child = forkProcess(p) as task_struct;
 	const grandchild = forkProcess(child) as task_struct;
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	EXPECT_EQ(3, folio_mapcount(f));
 	run(unmap(f));
 	for (const task of [p, child, grandchild])
@@ -216,7 +216,7 @@ TEST_F(rmap, 'page_of_a_family_is_unmapped_in_every_process', ({ p }) => {
 });
 
 TEST_F(rmap, 'page_that_may_be_pinned_stays_mapped', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	folio_ref_add(f, 1024);
 	run(unmap(f));
 	EXPECT_STREQ('waxd', dump(p, 0, 1));
@@ -226,11 +226,11 @@ TEST_F(rmap, 'page_that_may_be_pinned_stays_mapped', ({ p }) => {
 });
 
 TEST_F(rmap, 'moved_page_keeps_bytes_and_flags', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	f.flags |= PG_referenced | PG_active | PG_private;
 	f.private = p;
 	const to = run(() => move(f, null))!;
-	EXPECT_TRUE(page_folio(pageAt(p, 0)) === to);
+	EXPECT_TRUE(folioAt(p, 0) === to);
 	EXPECT_EQ(PG_referenced | PG_active, to.flags & (PG_referenced | PG_active | PG_private));
 	EXPECT_STREQ('waxd', dump(p, 0, 1));
 	EXPECT_EQ(5n, userRead64(p, at(0)));
@@ -238,7 +238,7 @@ TEST_F(rmap, 'moved_page_keeps_bytes_and_flags', ({ p }) => {
 });
 
 TEST_F(rmap, 'page_that_somebody_refers_to_is_not_moved', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	folio_get(f);
 	EXPECT_NULL(run(() => move(f, null)));
 	EXPECT_STREQ('waxd', dump(p, 0, 1));
@@ -273,7 +273,7 @@ TEST_F(rmap, 'file_page_is_moved_for_all_its_mappings', ({ p }) => {
 });
 
 TEST_F(rmap, 'walk_under_the_callers_lock', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	const av = vmaOf(p, 0).anon_vma!;
 	run(function* () {
 		yield* anon_vma_lock_read(av);
@@ -288,7 +288,7 @@ TEST_F(rmap, 'walk_under_the_callers_lock', ({ p }) => {
 
 TEST_F(rmap, 'walk_ends_when_told_and_leaves_vmas_out', ({ p }) => {
 	const child = forkProcess(p) as task_struct;
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	const seen: vm_area_struct[] = [];
 	const note = function* (_f: folio, vma: vm_area_struct): Sim<boolean> {
 		seen.push(vma);
@@ -319,7 +319,7 @@ TEST_F(rmap, 'address_of_a_page_in_a_vma', ({ p }) => {
 });
 
 TEST_F(rmap, 'unknown_flags_are_refused', ({ p }) => {
-	run(try_to_migrate(page_folio(pageAt(p, 0)), 0x1));
+	run(try_to_migrate(folioAt(p, 0), 0x1));
 	expectReport(/other TTU flags/);
 	EXPECT_STREQ('waxd', dump(p, 0, 1));
 });
@@ -340,7 +340,7 @@ TEST_F(rmap, 'touch_waits_for_the_end_of_a_migration', ({ p }) => {
 			},
 			{ mm: p.mm, cpu: 1 },
 		);
-		spawn('migrator', () => move(page_folio(pageAt(p, 0)), null));
+		spawn('migrator', () => move(folioAt(p, 0), null));
 		runThreads(randomStrategy(seed));
 		world().preemptible = false;
 		EXPECT_STREQ('5,6', seen.join(','));
@@ -349,7 +349,7 @@ TEST_F(rmap, 'touch_waits_for_the_end_of_a_migration', ({ p }) => {
 });
 
 TEST_F(rmap, 'cpu_that_remembers_the_page_waits_too', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	p.cpu = 1;
 	EXPECT_NULL(userWrite64(p, at(0), 6n));
 	run(unmap(f));
@@ -384,7 +384,7 @@ TEST_F(rmap, 'nothing_to_wait_for', ({ p }) => {
 });
 
 TEST_F(rmap, 'pmd_migration_entry_is_waited_for', ({ p }) => {
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	const pmd = pmdEntry(p, at(0));
 	const table = pmd.value;
 	run(unmap(f));

@@ -59,7 +59,7 @@ import { handle_mm_fault, unmap_mapping_range, unmap_page_range } from '../../mm
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { tlb_finish_mmu, tlb_gather_mmu } from '../../mm/mmu_gather.ts';
 import { alloc_page } from '../../mm/page_alloc.ts';
-import { pgd_offset, pmd_offset, pte_lockptr, pud_offset } from '../../mm/pgtable.ts';
+import { pte_lockptr } from '../../mm/pgtable.ts';
 import { shmem_file_setup, shmemTruncate } from '../../mm/shmem.ts';
 import { folio_put, folio_ref_add } from '../../mm/swap.ts';
 import { swapOn } from '../../mm/swapfile.ts';
@@ -89,7 +89,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, faultAt, faultSim, pageAt, vmaOf } from './entries.ts';
+import { at, dump, entryAt, faultAt, faultSim, folioAt, pageAt, pmdAt, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
 import { InvalidationLog, mapPages, PAGE, RW, signalText } from './small_machine.ts';
 
@@ -199,7 +199,7 @@ TEST_F(leaves, 'exclusive_access_is_taken_back', ({ p }, { profile }) => {
 	EXPECT_STREQ(`${event} 1-2`, log.take());
 	EXPECT_STREQ('waxd waxd', dump(p, 0, 2));
 	EXPECT_EQ(0, pageAt(p, 0)._mapcount);
-	EXPECT_EQ(1, folio_ref_count(page_folio(pageAt(p, 0))));
+	EXPECT_EQ(1, folio_ref_count(folioAt(p, 0)));
 	log.remove();
 });
 
@@ -219,7 +219,7 @@ TEST_F(leaves, 'restored_rights_follow_the_entry_or_the_mapping', ({ p }, { prof
 
 TEST_F(leaves, 'fault_that_must_not_wait_keeps_the_mmap_lock', ({ p }, { profile }) => {
 	userWrite64(p, at(0), 1n);
-	const f = page_folio(pageAt(p, 0));
+	const f = folioAt(p, 0);
 	makeExclusive(p, 0, profile);
 	f.flags |= PG_locked;
 	run(
@@ -258,7 +258,7 @@ TEST_F(leaves, 'fault_waits_for_the_lock_of_an_exclusive_page', ({ p }, { profil
 	];
 	for (const [flags, kill, result] of cases) {
 		userWrite64(p, at(0), 1n);
-		const f = page_folio(pageAt(p, 0));
+		const f = folioAt(p, 0);
 		makeExclusive(p, 0, profile);
 		f.flags |= PG_locked;
 		let ret = -1;
@@ -380,7 +380,7 @@ TEST_F(leaves, 'folio_of_a_private_page_is_looked_up_under_the_lock', ({ p, dev 
 		},
 		{ mm: p.mm },
 	);
-	const pmd = pmd_offset(pud_offset(pgd_offset(p.mm!, at(0)), at(0)), at(0));
+	const pmd = pmdAt(p, 0);
 	const ptl = pte_lockptr(p.mm!, pmd);
 	for (let locked = 0; locked < 2; ) {
 		stepThread(task);

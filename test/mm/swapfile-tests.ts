@@ -12,7 +12,6 @@ import {
 	FAULT_FLAG_WRITE,
 	MM_ANONPAGES,
 	MM_SWAPENTS,
-	page_folio,
 	VM_FAULT_OOM,
 	VM_FAULT_SIGBUS,
 } from '../../include/linux/mm_types.ts';
@@ -82,9 +81,9 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, faultAt, pageAt, vmaOf } from './entries.ts';
+import { at, dump, entryAt, faultAt, folioAt, pageAt, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
-import { InvalidationLog, mapPages, PAGE, RW, signalText } from './small_machine.ts';
+import { InvalidationLog, madvisePages, mapPages, PAGE, RW, signalText } from './small_machine.ts';
 
 interface Self {
 	p: task_struct;
@@ -114,7 +113,7 @@ FIXTURE_TEARDOWN(swap, ({ p }) => {
 });
 
 function pageout(p: task_struct, first: number, n: number): number {
-	return userMadvise(p, at(first), BigInt(n) * PAGE, MADV_PAGEOUT);
+	return madvisePages(p, first, n, MADV_PAGEOUT);
 }
 
 function entryOf(p: task_struct, page: number): swp_entry_t {
@@ -149,9 +148,9 @@ TEST_F(swap, 'page_goes_out_and_comes_back', ({ p, disk }) => {
 	EXPECT_EQ(0, disk.reads);
 	EXPECT_EQ(2, p.mm!.rss_stat[MM_ANONPAGES]);
 	// the reader's page keeps its slot, which still has its bytes
-	EXPECT_TRUE(folio_test_swapcache(page_folio(pageAt(p, 0))));
-	EXPECT_FALSE(folio_test_dirty(page_folio(pageAt(p, 0))));
-	EXPECT_FALSE(folio_test_swapcache(page_folio(pageAt(p, 1))));
+	EXPECT_TRUE(folio_test_swapcache(folioAt(p, 0)));
+	EXPECT_FALSE(folio_test_dirty(folioAt(p, 0)));
+	EXPECT_FALSE(folio_test_swapcache(folioAt(p, 1)));
 	EXPECT_EQ(1, slots());
 	log.remove();
 });
@@ -292,7 +291,7 @@ TEST_F(swap, 'shmem_pages_go_out_and_come_back_dirty', ({ p, disk }) => {
 	EXPECT_EQ(0, i_mapping.i_pages.size);
 	EXPECT_EQ(1, disk.writes);
 	EXPECT_EQ(21n, userRead64(p, at(16)));
-	EXPECT_TRUE(folio_test_dirty(page_folio(pageAt(p, 16))));
+	EXPECT_TRUE(folio_test_dirty(folioAt(p, 16)));
 	EXPECT_EQ(0, i_mapping.swapped.size);
 	EXPECT_EQ(0, slots());
 	EXPECT_EQ(0n, userRead64(p, at(17)));
@@ -513,7 +512,7 @@ TEST_F(races, 'two_readers_of_a_slot_get_one_folio', ({ p, disk }) => {
 		spawn('r1', reader, { mm: p.mm, cpu: 0 });
 		spawn('r2', reader, { mm: p.mm, cpu: 1 });
 		runThreads(randomStrategy(seed));
-		const f = page_folio(pageAt(p, 0));
+		const f = folioAt(p, 0);
 		EXPECT_EQ(folio_test_swapcache(f) ? 2 : 1, folio_ref_count(f));
 		// one of them read it
 		EXPECT_EQ(seed, disk.reads);
