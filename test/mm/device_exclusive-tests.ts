@@ -25,53 +25,24 @@ import { forkProcess } from '../../mm/fork.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { folio_mapcount } from '../../mm/rmap.ts';
 import { folio_put } from '../../mm/swap.ts';
-import {
-	createProcess,
-	exitProcess,
-	userMprotect,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
+import { exitProcess, userMprotect, userRead64, userWrite64 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, folioAt, pageAt } from './entries.ts';
 import { bootMm } from './mm_world.ts';
-import { InvalidationLog, mapPages, PAGE, RW } from './small_machine.ts';
+import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
+import { mapPages, PAGE, RW } from './small_machine.ts';
 
-interface Self {
-	p: task_struct;
-	log: InvalidationLog;
-}
-
-const exclusive = FIXTURE<Self, { profile: ProfileName }>(
-	'device_exclusive',
-	() => ({ p: null as unknown as task_struct, log: null as unknown as InvalidationLog }),
-	FIXTURE_VARIANT<{ profile: ProfileName }>({ profile: 'v7.3' }),
-);
-FIXTURE_VARIANT_ADD(exclusive, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(exclusive, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(exclusive, (self, { profile }) => {
-	bootMm(profile);
-	self.p = createProcess('exclusive');
-	mapPages(self.p, 0, 8);
-	self.log = new InvalidationLog(self.p.mm!);
-});
-
-FIXTURE_TEARDOWN(exclusive, ({ p, log }) => {
-	log.remove();
-	exitProcess(p);
+const exclusive = watchedProcessFixture('device_exclusive', {
+	releases: RELEASES,
+	boot: bootMm,
+	ready: (p) => mapPages(p, 0, 8),
 });
 
 /** What a driver does with the pages: here it looks at them and lets them go. */

@@ -42,27 +42,12 @@ import {
 	userWrite64,
 } from '../../mm/syscalls.ts';
 import { flush_tlb_mm, flush_tlb_range } from '../../mm/tlb.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_NULL,
-	EXPECT_STREQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { EXPECT_EQ, EXPECT_NULL, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
+import { processFixture } from './process_fixture.ts';
 import { ARENA, PAGE, pteOf, RW, signalText, smallMachine } from './small_machine.ts';
 
-const faults = FIXTURE('fault', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(faults, (self) => {
-	boot(smallMachine(0x1000));
-	self.p = createProcess('fault');
-});
-
-FIXTURE_TEARDOWN(faults, (self) => {
-	exitProcess(self.p);
+const faults = processFixture('fault', {
+	boot: (profile) => boot(smallMachine(0x1000), profile),
 });
 
 TEST_F(faults, 'bytes_go_through_the_page_tables_and_back', ({ p }) => {

@@ -15,10 +15,8 @@ import {
 import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import { SIGKILL, TASK_DEAD, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
 import { type Sim, waitPoint } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn, stepThread } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { dup_mm } from '../../mm/dup_mmap.ts';
@@ -33,45 +31,13 @@ import {
 } from '../../mm/mmap_lock.ts';
 import { theZone } from '../../mm/page_alloc.ts';
 import { folio_put_refs, folio_ref_add } from '../../mm/swap.ts';
-import {
-	createProcess,
-	exitProcess,
-	storeUser64,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_NULL,
-	EXPECT_STREQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { exitProcess, storeUser64, userRead64, userWrite64 } from '../../mm/syscalls.ts';
+import { EXPECT_EQ, EXPECT_NULL, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
 import { at, dump, folioAt, vmaOf } from './entries.ts';
-import { InvalidationLog, mapPages, RW, smallMachine, vmaList } from './small_machine.ts';
+import { processFixture, RELEASES } from './process_fixture.ts';
+import { InvalidationLog, mapPages, RW, vmaList } from './small_machine.ts';
 
-const fork = FIXTURE(
-	'fork',
-	() => ({ p: null as unknown as task_struct }),
-	FIXTURE_VARIANT<{ profile: ProfileName }>({ profile: 'v7.3' }),
-);
-FIXTURE_VARIANT_ADD(fork, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(fork, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(fork, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('parent');
-});
-
-FIXTURE_TEARDOWN(fork, ({ p }) => {
-	world().faultInjection = null;
-	exitProcess(p);
-});
+const fork = processFixture('fork', { releases: RELEASES });
 
 function forked(p: task_struct): task_struct {
 	return forkProcess(p) as task_struct;

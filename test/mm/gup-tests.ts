@@ -21,41 +21,28 @@ import {
 	PG_hwpoison,
 	PG_referenced,
 } from '../../include/linux/page-flags.ts';
-import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
+import { SIGKILL } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { insertPfn, zero_pfn } from '../../mm/memory.ts';
 import { put_page } from '../../mm/swap.ts';
-import {
-	createProcess,
-	exitProcess,
-	userMprotect,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
+import { userMprotect, userRead64, userWrite64 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, folioAt, getUserPages, pageAt, vmaOf } from './entries.ts';
 import { bootMm } from './mm_world.ts';
+import { processFixture } from './process_fixture.ts';
 import { mapPages, PAGE, RW } from './small_machine.ts';
 
-const gup = FIXTURE('gup', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(gup, (self) => {
-	bootMm('v7.3');
-	self.p = createProcess('gup');
-	mapPages(self.p, 0, 8);
+const gup = processFixture('gup', {
+	boot: bootMm,
+	ready: (p) => mapPages(p, 0, 8),
 });
-
-FIXTURE_TEARDOWN(gup, ({ p }) => exitProcess(p));
 
 function putAll(pages: page[]): void {
 	for (const p of pages) run(put_page(p));

@@ -21,9 +21,6 @@ import {
 } from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
-import { world } from '../../include/sim/world.ts';
-import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
 import { forkProcess } from '../../mm/fork.ts';
@@ -35,7 +32,6 @@ import { pgd_offset, pmd_alloc, pmd_offset, pud_alloc, pud_offset } from '../../
 import { folio_entire_mapcount, folio_mapcount } from '../../mm/rmap.ts';
 import { folio_get, folio_put } from '../../mm/swap.ts';
 import {
-	createProcess,
 	exitProcess,
 	userMadvise,
 	userMlock,
@@ -51,49 +47,15 @@ import {
 	EXPECT_FALSE,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, folioAt, hugeFolioAt, pageAt, runs, vmaOf } from './entries.ts';
-import {
-	InvalidationLog,
-	madvisePages,
-	mapPages,
-	PAGE,
-	RW,
-	smallMachine,
-} from './small_machine.ts';
+import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
+import { madvisePages, mapPages, PAGE, RW } from './small_machine.ts';
 
 const HUGE = 512;
 
-interface Self {
-	p: task_struct;
-	log: InvalidationLog;
-}
-
-const thp = FIXTURE<Self, { profile: ProfileName }>(
-	'thp',
-	() => ({ p: null as unknown as task_struct, log: null as unknown as InvalidationLog }),
-	FIXTURE_VARIANT({ profile: 'v7.3' as ProfileName }),
-);
-FIXTURE_VARIANT_ADD(thp, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(thp, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(thp, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('parent');
-	self.log = new InvalidationLog(self.p.mm!);
-});
-
-FIXTURE_TEARDOWN(thp, ({ p, log }) => {
-	world().faultInjection = null;
-	log.remove();
-	exitProcess(p);
-});
+const thp = watchedProcessFixture('thp', { releases: RELEASES });
 
 /** Maps pages of the arena that may be huge. */
 function mapHuge(p: task_struct, page: number, pages: number, advice = MADV_HUGEPAGE): void {

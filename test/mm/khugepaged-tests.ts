@@ -9,67 +9,22 @@ import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
-import { world } from '../../include/sim/world.ts';
-import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE } from '../../mm/madvise.ts';
 import { folio_get, folio_put } from '../../mm/swap.ts';
-import {
-	createProcess,
-	exitProcess,
-	userMprotect,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_STREQ,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { exitProcess, userMprotect, userRead64, userWrite64 } from '../../mm/syscalls.ts';
+import { EXPECT_EQ, EXPECT_STREQ, TEST_F } from '../kselftest_harness.ts';
 import { at, folioAt, runs } from './entries.ts';
-import {
-	InvalidationLog,
-	madvisePages,
-	mapPages,
-	PAGE,
-	RW,
-	smallMachine,
-} from './small_machine.ts';
+import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
+import { madvisePages, mapPages, PAGE, RW } from './small_machine.ts';
 
 const HUGE = 512;
 
-interface Self {
-	p: task_struct;
-	log: InvalidationLog;
-}
-
-const collapse = FIXTURE<Self, { profile: ProfileName }>(
-	'collapse',
-	() => ({ p: null as unknown as task_struct, log: null as unknown as InvalidationLog }),
-	FIXTURE_VARIANT({ profile: 'v7.3' as ProfileName }),
-);
-FIXTURE_VARIANT_ADD(collapse, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(collapse, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(collapse, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('parent');
-	self.log = new InvalidationLog(self.p.mm!);
-	mapPages(self.p, 0, 2 * HUGE);
-});
-
-FIXTURE_TEARDOWN(collapse, ({ p, log }) => {
-	world().faultInjection = null;
-	log.remove();
-	exitProcess(p);
+const collapse = watchedProcessFixture('collapse', {
+	releases: RELEASES,
+	ready: (p) => mapPages(p, 0, 2 * HUGE),
 });
 
 function advise(p: task_struct, page: number, pages: number, behavior = MADV_COLLAPSE): number {

@@ -25,7 +25,6 @@ import {
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import {
@@ -37,24 +36,15 @@ import {
 } from '../../mm/madvise.ts';
 import { shmemTruncate } from '../../mm/shmem.ts';
 import {
-	createProcess,
 	exitProcess,
 	userMadvise,
 	userMunmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_NULL,
-	EXPECT_STREQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { EXPECT_EQ, EXPECT_NULL, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
 import { faultAt, folioAt } from './entries.ts';
+import { processFixture } from './process_fixture.ts';
 import {
 	ARENA,
 	at,
@@ -67,22 +57,12 @@ import {
 	ptes,
 	RW,
 	signalText,
-	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
 const DIRTY = 1n << 6n;
 
-const advise = FIXTURE('madvise', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(advise, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('madvise');
-});
-
-FIXTURE_TEARDOWN(advise, (self) => {
-	exitProcess(self.p);
-});
+const advise = processFixture('madvise');
 
 TEST_F(advise, 'dontneed_drops_pages_and_keeps_tables', ({ p }) => {
 	mapWritten(p, 0, 4);

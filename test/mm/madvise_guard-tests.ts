@@ -20,12 +20,10 @@ import {
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
 	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { processFixture } from './process_fixture.ts';
 import {
 	at,
 	InvalidationLog,
@@ -38,16 +36,7 @@ import {
 	smallMachine,
 } from './small_machine.ts';
 
-const guard = FIXTURE('madvise_guard', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(guard, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('guard');
-});
-
-FIXTURE_TEARDOWN(guard, (self) => {
-	exitProcess(self.p);
-});
+const guard = processFixture('madvise_guard');
 
 /** `g` guarded, `.` empty or no table, `p` present. */
 function entries(p: task_struct, first: number, count: number): string {

@@ -5,30 +5,21 @@ import { MADV_DONTNEED, MAP_SHARED } from '../../include/linux/mm.ts';
 import { PG_hwpoison } from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_hwpoison } from '../../include/linux/swapops.ts';
-import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { MADV_HWPOISON, MADV_POPULATE_READ } from '../../mm/madvise.ts';
 import { memory_failure } from '../../mm/memory-failure.ts';
 import { get_page } from '../../mm/swap.ts';
 import {
-	createProcess,
 	exitProcess,
 	userMadvise,
 	userMunmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_STREQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
 import { pageAt } from './entries.ts';
+import { processFixture } from './process_fixture.ts';
 import {
 	at,
 	InvalidationLog,
@@ -37,19 +28,9 @@ import {
 	PAGE,
 	pteOf,
 	signalText,
-	smallMachine,
 } from './small_machine.ts';
 
-const failure = FIXTURE('memory_failure', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(failure, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('failure');
-});
-
-FIXTURE_TEARDOWN(failure, (self) => {
-	exitProcess(self.p);
-});
+const failure = processFixture('memory_failure');
 
 function poison(p: task_struct, index: number): number {
 	return userMadvise(p, at(index), PAGE, MADV_HWPOISON);

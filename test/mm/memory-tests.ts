@@ -40,10 +40,8 @@ import { folio_ref_count, PG_hwpoison, PG_locked } from '../../include/linux/pag
 import type { task_struct } from '../../include/linux/sched.ts';
 import { GFP_KERNEL, type int, type vm_fault_t } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { fput } from '../../mm/file_table.ts';
@@ -54,7 +52,6 @@ import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
 import { alloc_page } from '../../mm/page_alloc.ts';
 import { folio_get, folio_put, folio_put_refs, folio_ref_add, put_page } from '../../mm/swap.ts';
 import {
-	createProcess,
 	exitProcess,
 	loadUser64,
 	storeUser64,
@@ -70,40 +67,16 @@ import {
 	EXPECT_STREQ,
 	EXPECT_TRUE,
 	expectReport,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, folioAt, pageAt, vmaOf } from './entries.ts';
-import { InvalidationLog, mapPages, PAGE, RW, signalText, smallMachine } from './small_machine.ts';
+import { processFixture, RELEASES } from './process_fixture.ts';
+import { InvalidationLog, mapPages, PAGE, RW, signalText } from './small_machine.ts';
 
 /** A page whose tables are its own. */
 const FAR = 1 << 20;
 
-interface Self {
-	p: task_struct;
-}
-
-const memory = FIXTURE<Self, { profile: ProfileName }>(
-	'memory',
-	() => ({ p: null as unknown as task_struct }),
-	FIXTURE_VARIANT<{ profile: ProfileName }>({ profile: 'v7.3' }),
-);
-FIXTURE_VARIANT_ADD(memory, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(memory, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(memory, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('memory');
-});
-
-FIXTURE_TEARDOWN(memory, ({ p }) => {
-	world().faultInjection = null;
-	exitProcess(p);
-});
+const memory = processFixture('memory', { releases: RELEASES });
 
 /** Maps pages with ops of the test's own. */
 function mapOps(

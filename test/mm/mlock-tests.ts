@@ -14,14 +14,12 @@ import type { folio } from '../../include/linux/mm_types.ts';
 import { PG_mlocked, PG_unevictable } from '../../include/linux/page-flags.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { sys_mlock, sys_munlock } from '../../mm/mlock.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
 import {
-	createProcess,
 	exitProcess,
 	userMadvise,
 	userMlock,
@@ -31,27 +29,12 @@ import {
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_STREQ,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { EXPECT_EQ, EXPECT_STREQ, TEST_F } from '../kselftest_harness.ts';
 import { folioAt } from './entries.ts';
-import { ARENA, at, mapPages, PAGE, ptes, RW, smallMachine, vmaList } from './small_machine.ts';
+import { processFixture } from './process_fixture.ts';
+import { ARENA, at, mapPages, PAGE, ptes, RW, vmaList } from './small_machine.ts';
 
-const lock = FIXTURE('mlock', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(lock, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('mlock');
-});
-
-FIXTURE_TEARDOWN(lock, (self) => {
-	exitProcess(self.p);
-});
+const lock = processFixture('mlock');
 
 function mlock(p: task_struct, page: number, pages: number): number {
 	return userMlock(p, at(page), BigInt(pages) * PAGE);

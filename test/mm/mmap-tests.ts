@@ -19,7 +19,6 @@ import {
 import { address_space, type vm_area_struct } from '../../include/linux/mm_types.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { find_vma, find_vma_intersection, find_vma_prev, vma_lookup } from '../../mm/find_vma.ts';
 import {
@@ -37,15 +36,7 @@ import {
 	mmap_write_trylock,
 	mmap_write_unlock,
 } from '../../mm/mmap_lock.ts';
-import {
-	createProcess,
-	exitProcess,
-	mmapAnonymous,
-	userMmap,
-	userMunmap,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
+import { mmapAnonymous, userMmap, userMunmap, userRead64, userWrite64 } from '../../mm/syscalls.ts';
 import { split_vma, vm_munmap } from '../../mm/vma.ts';
 import {
 	EXPECT_EQ,
@@ -53,11 +44,9 @@ import {
 	EXPECT_STREQ,
 	EXPECT_TRUE,
 	expectReport,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { processFixture } from './process_fixture.ts';
 import {
 	ARENA,
 	at,
@@ -67,7 +56,6 @@ import {
 	pteLetter,
 	ptes,
 	RW,
-	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
@@ -75,16 +63,7 @@ import {
 const PMD = 512;
 const PUD = 512 * 512;
 
-const map = FIXTURE('mmap', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(map, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('mmap');
-});
-
-FIXTURE_TEARDOWN(map, (self) => {
-	exitProcess(self.p);
-});
+const map = processFixture('mmap');
 
 function unmap(p: task_struct, page: number, pages: number): number {
 	return userMunmap(p, at(page), BigInt(pages) * PAGE);

@@ -14,42 +14,19 @@ import {
 } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
-import { boot } from '../../init/main.ts';
 import { runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { do_madvise } from '../../mm/madvise.ts';
 import { vm_mmap_pgoff, vm_munmap } from '../../mm/mmap.ts';
 import { do_mprotect_pkey } from '../../mm/mprotect.ts';
-import {
-	createProcess,
-	exitProcess,
-	loadUser64,
-	storeUser64,
-	userMunmap,
-	userRead64,
-} from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	TEST_F,
-} from '../kselftest_harness.ts';
-import { ARENA, mapPages, PAGE, pteLetter, RW, smallMachine } from './small_machine.ts';
+import { loadUser64, storeUser64, userMunmap, userRead64 } from '../../mm/syscalls.ts';
+import { EXPECT_EQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
+import { processFixture } from './process_fixture.ts';
+import { ARENA, mapPages, PAGE, pteLetter, RW } from './small_machine.ts';
 
 const SEEDS = 40;
 
-const races = FIXTURE('mmap_races', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(races, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('races');
-});
-
-FIXTURE_TEARDOWN(races, (self) => {
-	exitProcess(self.p);
-});
+const races = processFixture('mmap_races');
 
 /** Runs threads of the process to their ends under one seed. */
 function together(p: task_struct, seed: number, bodies: (() => Sim<unknown>)[]): void {

@@ -25,65 +25,26 @@ import {
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
-import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { MAP_NORESERVE } from '../../mm/mmap.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
 import { do_mprotect_pkey } from '../../mm/mprotect.ts';
-import {
-	createProcess,
-	exitProcess,
-	userMmap,
-	userMprotect,
-	userMunmap,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_NULL,
-	EXPECT_STREQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
-	TEST_F,
-} from '../kselftest_harness.ts';
+import { userMmap, userMprotect, userMunmap, userRead64, userWrite64 } from '../../mm/syscalls.ts';
+import { EXPECT_EQ, EXPECT_NULL, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
+import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
 import {
 	ARENA,
 	at,
-	InvalidationLog,
 	mapPages,
 	PAGE,
 	pteOf,
 	ptes,
 	RW,
 	signalText,
-	smallMachine,
 	vmaList,
 } from './small_machine.ts';
 
-const protect = FIXTURE(
-	'mprotect',
-	() => ({ p: null as unknown as task_struct, log: null as unknown as InvalidationLog }),
-	FIXTURE_VARIANT({ profile: 'v7.3' as ProfileName }),
-);
-FIXTURE_VARIANT_ADD(protect, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(protect, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(protect, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('mprotect');
-	self.log = new InvalidationLog(self.p.mm!);
-});
-
-FIXTURE_TEARDOWN(protect, (self) => {
-	self.log.remove();
-	exitProcess(self.p);
-});
+const protect = watchedProcessFixture('mprotect', { releases: RELEASES });
 
 function mprotect(p: task_struct, page: number, pages: number, prot: number): number {
 	return userMprotect(p, at(page), BigInt(pages) * PAGE, prot);

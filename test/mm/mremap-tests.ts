@@ -9,66 +9,24 @@ import { EFAULT, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { MAP_SHARED, PROT_READ, VM_ACCOUNT, VM_LOCKED } from '../../include/linux/mm.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
-import { boot } from '../../init/main.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
 import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, sys_mremap } from '../../mm/mremap.ts';
 import {
-	createProcess,
-	exitProcess,
 	userMprotect,
 	userMremap,
 	userMunmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
-import {
-	EXPECT_EQ,
-	EXPECT_NULL,
-	EXPECT_STREQ,
-	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
-	TEST_F,
-} from '../kselftest_harness.ts';
-import {
-	ARENA,
-	at,
-	InvalidationLog,
-	mapPages,
-	PAGE,
-	ptes,
-	RW,
-	signalText,
-	smallMachine,
-	vmaList,
-} from './small_machine.ts';
+import { EXPECT_EQ, EXPECT_NULL, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
+import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
+import { ARENA, at, mapPages, PAGE, ptes, RW, signalText, vmaList } from './small_machine.ts';
 
 const MOVE = MREMAP_MAYMOVE | MREMAP_FIXED;
 const KEEP = MOVE | MREMAP_DONTUNMAP;
 
-const move = FIXTURE(
-	'mremap',
-	() => ({ p: null as unknown as task_struct, log: null as unknown as InvalidationLog }),
-	FIXTURE_VARIANT({ profile: 'v7.3' as ProfileName }),
-);
-FIXTURE_VARIANT_ADD(move, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(move, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(move, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('mremap');
-	self.log = new InvalidationLog(self.p.mm!);
-});
-
-FIXTURE_TEARDOWN(move, (self) => {
-	self.log.remove();
-	exitProcess(self.p);
-});
+const move = watchedProcessFixture('mremap', { releases: RELEASES });
 
 /** Page number of the result, or the errno. */
 function mremap(

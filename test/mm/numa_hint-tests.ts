@@ -12,16 +12,9 @@ import {
 	pte_young,
 } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
-import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import {
-	createProcess,
-	exitProcess,
-	userMprotect,
-	userRead64,
-	userWrite64,
-} from '../../mm/syscalls.ts';
+import { exitProcess, userMprotect, userRead64, userWrite64 } from '../../mm/syscalls.ts';
 import { flush_tlb_mm } from '../../mm/tlb.ts';
 import {
 	EXPECT_EQ,
@@ -29,32 +22,12 @@ import {
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import {
-	at,
-	InvalidationLog,
-	mapPages,
-	PAGE,
-	pteOf,
-	ptes,
-	RW,
-	smallMachine,
-} from './small_machine.ts';
+import { processFixture } from './process_fixture.ts';
+import { at, InvalidationLog, mapPages, PAGE, pteOf, ptes, RW } from './small_machine.ts';
 
-const hint = FIXTURE('numa_hint', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(hint, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('numa');
-});
-
-FIXTURE_TEARDOWN(hint, (self) => {
-	exitProcess(self.p);
-});
+const hint = processFixture('numa_hint');
 
 /** What change_prot_numa() makes of an entry. */
 function hintAt(p: task_struct, page: number): void {

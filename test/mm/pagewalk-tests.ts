@@ -19,7 +19,6 @@ import { pte_none } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { int } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
-import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import {
 	mmap_read_lock,
@@ -28,32 +27,21 @@ import {
 	mmap_write_unlock,
 } from '../../mm/mmap_lock.ts';
 import { walk_page_range, walk_page_range_novma, walk_page_range_vma } from '../../mm/pagewalk.ts';
-import { createProcess, exitProcess, userWrite64 } from '../../mm/syscalls.ts';
+import { userWrite64 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
 	expectReport,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { ARENA, at, mapPages, PAGE, smallMachine } from './small_machine.ts';
+import { processFixture } from './process_fixture.ts';
+import { ARENA, at, mapPages, PAGE } from './small_machine.ts';
 
 const PMD = 512;
 const PUD = 512 * 512;
 
-const walker = FIXTURE('pagewalk', () => ({ p: null as unknown as task_struct }));
-
-FIXTURE_SETUP(walker, (self) => {
-	boot(smallMachine());
-	self.p = createProcess('pagewalk');
-});
-
-FIXTURE_TEARDOWN(walker, (self) => {
-	exitProcess(self.p);
-});
+const walker = processFixture('pagewalk');
 
 function page(addr: bigint): bigint {
 	return (addr - ARENA) / PAGE;

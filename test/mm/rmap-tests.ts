@@ -33,11 +33,9 @@ import {
 } from '../../include/linux/swapops.ts';
 import { GFP_HIGHUSER_MOVABLE } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
 import { KernelOops } from '../../include/sim/report.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { world } from '../../include/sim/world.ts';
-import { boot } from '../../init/main.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { run, runThreads, spawn, stepThread } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
@@ -76,7 +74,6 @@ import {
 import { shmem_file_setup, shmemRead, shmemWrite } from '../../mm/shmem.ts';
 import { folio_get, folio_put, folio_put_refs, folio_ref_add } from '../../mm/swap.ts';
 import {
-	createProcess,
 	exitProcess,
 	loadUser64,
 	storeUser64,
@@ -92,35 +89,19 @@ import {
 	EXPECT_STREQ,
 	EXPECT_TRUE,
 	expectReport,
-	FIXTURE,
-	FIXTURE_SETUP,
-	FIXTURE_TEARDOWN,
-	FIXTURE_VARIANT,
-	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { at, dump, entryAt, faultAt, folioAt, pageAt, vmaOf } from './entries.ts';
 import { pmdEntry } from './mm_world.ts';
-import { InvalidationLog, mapPages, PAGE, RW, smallMachine, vmaList } from './small_machine.ts';
+import { processFixture, RELEASES } from './process_fixture.ts';
+import { InvalidationLog, mapPages, PAGE, RW, vmaList } from './small_machine.ts';
 
-const rmap = FIXTURE(
-	'rmap',
-	() => ({ p: null as unknown as task_struct }),
-	FIXTURE_VARIANT<{ profile: ProfileName }>({ profile: 'v7.3' }),
-);
-FIXTURE_VARIANT_ADD(rmap, 'v6_12', { profile: 'v6.12' });
-FIXTURE_VARIANT_ADD(rmap, 'v7_3', { profile: 'v7.3' });
-
-FIXTURE_SETUP(rmap, (self, { profile }) => {
-	boot(smallMachine(), profile);
-	self.p = createProcess('rmap');
-	mapPages(self.p, 0, 8);
-	userWrite64(self.p, at(0), 5n);
-});
-
-FIXTURE_TEARDOWN(rmap, ({ p }) => {
-	world().faultInjection = null;
-	exitProcess(p);
+const rmap = processFixture('rmap', {
+	releases: RELEASES,
+	ready: (p) => {
+		mapPages(p, 0, 8);
+		userWrite64(p, at(0), 5n);
+	},
 });
 
 /** Locks the folio of a page and takes it out of all page tables. */
