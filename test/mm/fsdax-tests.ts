@@ -15,7 +15,7 @@
 
 import type { Machine } from '../../arch/sim/machine.ts';
 import { file } from '../../include/linux/fs.ts';
-import { HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE, hmm_range } from '../../include/linux/hmm.ts';
+import { HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE } from '../../include/linux/hmm.ts';
 import { dev_pagemap, MEMORY_DEVICE_FS_DAX } from '../../include/linux/memremap.ts';
 import { FOLL_GET, MAP_SHARED } from '../../include/linux/mm.ts';
 import {
@@ -27,7 +27,6 @@ import {
 	type vm_fault,
 	type vm_operations_struct,
 } from '../../include/linux/mm_types.ts';
-import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
 import { memoryMap, page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { is_fsdax_page } from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
@@ -40,16 +39,9 @@ import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { wait_var_event } from '../../kernel/sched/wait.ts';
 import { fput } from '../../mm/file_table.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { hmm_range_fault } from '../../mm/hmm.ts';
 import { insertDevmap, unmap_mapping_range, vmf_insert_page_mkwrite } from '../../mm/memory.ts';
 import { memremap_pages, memunmap_pages } from '../../mm/memremap.ts';
 import { memInit } from '../../mm/mm_init.ts';
-import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
-import {
-	mmu_interval_notifier_insert,
-	mmu_interval_notifier_remove,
-	mmu_interval_read_begin,
-} from '../../mm/mmu_notifier.ts';
 import { put_page } from '../../mm/swap.ts';
 import { createProcess, exitProcess, userMmap, userMunmap } from '../../mm/syscalls.ts';
 import {
@@ -64,6 +56,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { getUserPages } from './entries.ts';
+import { snapshot } from './hmm_world.ts';
 import { ARENA, PAGE, ptes, RW, smallMachine } from './small_machine.ts';
 
 /** First PFN of the file system's memory. */
@@ -130,32 +123,7 @@ FIXTURE_TEARDOWN(dax, (self) => {
 
 /** Flags of hmm_range_fault() for one page. */
 function mirror(p: task_struct, index: number, flags: bigint): bigint {
-	const words = new BigUint64Array(1);
-	const start = ARENA + BigInt(index) * PAGE;
-	const sub = new mmu_interval_notifier();
-	const ret = run(
-		function* () {
-			yield* mmu_interval_notifier_insert(sub, p.mm!, start, PAGE, {
-				*invalidate() {
-					return true;
-				},
-			});
-			const range = new hmm_range({
-				notifier: sub,
-				start,
-				end: start + PAGE,
-				hmm_pfns: words,
-				default_flags: flags,
-			});
-			range.notifier_seq = yield* mmu_interval_read_begin(sub);
-			yield* mmap_read_lock(p.mm!);
-			const err = yield* hmm_range_fault(range);
-			yield* mmap_read_unlock(p.mm!);
-			yield* mmu_interval_notifier_remove(sub);
-			return err;
-		},
-		{ task: p },
-	);
+	const { ret, words } = snapshot(p, index, 1, flags);
 	EXPECT_EQ(0, ret);
 	return words[0]!;
 }

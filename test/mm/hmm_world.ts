@@ -181,6 +181,51 @@ const watchOps: mmu_interval_notifier_ops = {
 	},
 };
 
+/**
+ * hmm_range_fault() once over pages of the arena of any process, with a notifier that does nothing.
+ *
+ * @param p - whose
+ * @param first - first page of the arena
+ * @param pages - how many
+ * @param default_flags - HMM_PFN_REQ_*; 0: nothing is faulted in
+ * @returns 0 or -errno, and the words
+ */
+export function snapshot(
+	p: task_struct,
+	first: int,
+	pages: int,
+	default_flags = 0n,
+): { ret: int; words: BigUint64Array } {
+	const mm = p.mm!;
+	const words = new BigUint64Array(pages);
+	const sub = new mmu_interval_notifier();
+	const range = new hmm_range({
+		notifier: sub,
+		start: at(first),
+		end: at(first + pages),
+		hmm_pfns: words,
+		default_flags,
+	});
+	const ret = run(
+		function* () {
+			const length = BigInt(pages) * PAGE;
+			yield* mmu_interval_notifier_insert(sub, mm, at(first), length, {
+				*invalidate() {
+					return true;
+				},
+			});
+			range.notifier_seq = yield* mmu_interval_read_begin(sub);
+			yield* mmap_read_lock(mm);
+			const err = yield* hmm_range_fault(range);
+			yield* mmap_read_unlock(mm);
+			yield* mmu_interval_notifier_remove(sub);
+			return err;
+		},
+		{ task: p },
+	);
+	return { ret, words };
+}
+
 /** A booted kernel with one process. */
 export class HmmWorld {
 	readonly task: task_struct;

@@ -1,29 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What system calls and hmm_range_fault() make of a driver's mappings. */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import {
-	HMM_PFN_ERROR,
-	HMM_PFN_REQ_FAULT,
-	HMM_PFN_VALID,
-	hmm_range,
-} from '../../include/linux/hmm.ts';
+import { HMM_PFN_ERROR, HMM_PFN_REQ_FAULT, HMM_PFN_VALID } from '../../include/linux/hmm.ts';
 import { MADV_DONTNEED, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { VM_FAULT_SIGBUS } from '../../include/linux/mm_types.ts';
-import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { hmm_range_fault } from '../../mm/hmm.ts';
 import { MADV_POPULATE_READ } from '../../mm/madvise.ts';
 import { vmf_insert_mixed, vmf_insert_pfn } from '../../mm/memory.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
-import {
-	mmu_interval_notifier_insert,
-	mmu_interval_notifier_remove,
-	mmu_interval_read_begin,
-} from '../../mm/mmu_notifier.ts';
 import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
 import {
 	createProcess,
@@ -47,6 +35,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { type SpecialKind, SpecialMappings, specialKinds } from '../support/special_mappings.ts';
+import { snapshot } from './hmm_world.ts';
 import {
 	at,
 	mapPages,
@@ -88,32 +77,7 @@ function map(
 
 /** `v` valid, `e` error, `.` neither, of each page of a range; or the errno. */
 function mirror(p: task_struct, page: number, pages: number, fault: boolean): string {
-	const words = new BigUint64Array(pages);
-	const sub = new mmu_interval_notifier();
-	const ret = run(
-		function* () {
-			const len = BigInt(pages) * PAGE;
-			yield* mmu_interval_notifier_insert(sub, p.mm!, at(page), len, {
-				*invalidate() {
-					return true;
-				},
-			});
-			const range = new hmm_range({
-				notifier: sub,
-				start: at(page),
-				end: at(page + pages),
-				hmm_pfns: words,
-				default_flags: fault ? HMM_PFN_REQ_FAULT : 0n,
-			});
-			range.notifier_seq = yield* mmu_interval_read_begin(sub);
-			yield* mmap_read_lock(p.mm!);
-			const err = yield* hmm_range_fault(range);
-			yield* mmap_read_unlock(p.mm!);
-			yield* mmu_interval_notifier_remove(sub);
-			return err;
-		},
-		{ task: p },
-	);
+	const { ret, words } = snapshot(p, page, pages, fault ? HMM_PFN_REQ_FAULT : 0n);
 	if (ret !== 0) return String(ret);
 	const letter = (w: bigint) => (w & HMM_PFN_ERROR ? 'e' : w & HMM_PFN_VALID ? 'v' : '.');
 	return [...words].map(letter).join('');
