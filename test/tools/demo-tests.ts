@@ -4,7 +4,6 @@
  * found, and by one line what is wrong with a command line or a topology file. Method: the command
  * is called as a function, its two streams caught; once for each exit code as a program.
  */
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,15 +24,10 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { called, kproto, type Outcome } from '../support/command.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const capture = join(root, 'test/golden/p2p/lspci/q003/lspci-D-nn-vvv.txt');
-
-interface Outcome {
-	readonly code: number | null;
-	readonly out: string;
-	readonly err: string;
-}
 
 interface Self {
 	/** For topology files. */
@@ -50,41 +44,8 @@ FIXTURE_TEARDOWN(demo, ({ dir }) => {
 	rmSync(dir, { recursive: true });
 });
 
-/** Catches what is written to a stream until release() is called. */
-function caught(stream: NodeJS.WriteStream): { text: () => string; release: () => void } {
-	const { write } = stream;
-	let text = '';
-	stream.write = (chunk: string | Uint8Array): boolean => {
-		text += String(chunk);
-		return true;
-	};
-	return {
-		text: () => text,
-		release: () => {
-			stream.write = write;
-		},
-	};
-}
-
-async function call(...args: string[]): Promise<Outcome> {
-	const out = caught(process.stdout);
-	const err = caught(process.stderr);
-	try {
-		const code = await main(args);
-		return { code, out: out.text(), err: err.text() };
-	} finally {
-		out.release();
-		err.release();
-	}
-}
-
-function program(...args: string[]): Outcome {
-	const { status, stdout, stderr } = spawnSync(
-		process.execPath,
-		[join(root, 'tools/kproto.js'), 'demo', ...args],
-		{ cwd: root, env: { ...process.env, NODE_V8_COVERAGE: '' }, encoding: 'utf8' },
-	);
-	return { code: status, out: stdout, err: stderr };
+function call(...args: string[]): Promise<Outcome> {
+	return called(main, args);
 }
 
 function machinesOf({ out }: Outcome): MachineResult[] {
@@ -122,7 +83,7 @@ function topologyFile(dir: string, name: string, change: (d: MachineDescription)
 // --- good runs ---
 
 TEST_F(demo, 'good_run_as_a_program_exits_with_0_and_is_silent_on_stderr', () => {
-	const { code, out, err } = program('--machine', 'mixed');
+	const { code, out, err } = kproto(['demo', '--machine', 'mixed']);
 	EXPECT_EQ(code, 0);
 	EXPECT_STREQ(err, '');
 	EXPECT_TRUE(out.includes('BUS_ADDR'));
@@ -255,7 +216,7 @@ TEST_F(demo, 'fabric_that_contradicts_the_kernel_exits_with_1', async ({ dir }) 
 		EXPECT_EQ(isGood(pair), !meets);
 		if (meets) EXPECT_TRUE(pair.wrong > 0 && pair.faults > 0);
 	}
-	const shown = program('--no-trace', '--topology', file);
+	const shown = kproto(['demo', '--no-trace', '--topology', file]);
 	EXPECT_EQ(shown.code, 1);
 	EXPECT_TRUE(/host bridge .* WRONG/.test(shown.out));
 	EXPECT_TRUE(/ switch .* ok /.test(shown.out));
@@ -288,7 +249,10 @@ TEST_F(demo, 'machine_without_cpus_or_ram_exits_with_2', async ({ dir }) => {
 
 TEST_F(demo, 'mistake_as_a_program_exits_with_2', ({ dir }) => {
 	const file = write(dir, 'notes.txt', 'to do: buy a GPU\n');
-	expectMistake(program('--topology', file), /notes\.txt:1: expected lspci -vvv output/);
+	expectMistake(
+		kproto(['demo', '--topology', file]),
+		/notes\.txt:1: expected lspci -vvv output/,
+	);
 });
 
 TEST_F(demo, 'file_that_is_not_there_or_no_file_is_one_line', async ({ dir }) => {

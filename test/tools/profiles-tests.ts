@@ -1,23 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** kproto profiles: every switch with the kernels that have it, and nothing made up. */
-import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { type FeatureName, features, profiles } from '../../include/sim/feature.ts';
 import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST } from '../kselftest_harness.ts';
+import { kproto, type Outcome } from '../support/command.ts';
 
-const program = fileURLToPath(new URL('../../tools/kproto.js', import.meta.url));
-
-function run(...args: string[]): { code: number | null; out: string; err: string } {
-	const { status, stdout, stderr } = spawnSync(
-		process.execPath,
-		[program, 'profiles', ...args],
-		{
-			encoding: 'utf8',
-			// Node hands the variable down unless it is set, if only to nothing
-			env: { ...process.env, NODE_V8_COVERAGE: '' },
-		},
-	);
-	return { code: status, out: stdout, err: stderr };
+function run(...args: string[]): Outcome {
+	return kproto(['profiles', ...args]);
 }
 
 TEST('each_switch_has_a_line_with_the_kernels_that_have_it', () => {

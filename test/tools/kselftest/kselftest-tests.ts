@@ -4,7 +4,6 @@
  * Method: it runs the sample suites in fixtures/, which do all that can go wrong on purpose, and its
  * output is compared with what is stored beside them.
  */
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,25 +19,13 @@ import {
 	EXPECT_TRUE,
 	TEST,
 } from '../../kselftest_harness.ts';
+import { kproto, type Outcome } from '../../support/command.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const samples = join(root, 'test/tools/fixtures/outcomes');
 
-interface Outcome {
-	readonly code: number | null;
-	readonly out: string;
-	readonly err: string;
-}
-
 function kselftest(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = root): Outcome {
-	// Node hands the variable down unless it is set, if only to nothing
-	const inherited = { ...process.env, NODE_V8_COVERAGE: '' };
-	const { status, stdout, stderr } = spawnSync(
-		process.execPath,
-		[join(root, 'tools/kproto.js'), 'kselftest', '--dir', samples, ...args],
-		{ cwd, env: { ...inherited, ...env }, encoding: 'utf8' },
-	);
-	return { code: status, out: stdout, err: stderr };
+	return kproto(['kselftest', '--dir', samples, ...args], { env, cwd });
 }
 
 TEST('every_outcome_is_told_as_ktap', () => {

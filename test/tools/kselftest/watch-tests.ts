@@ -4,7 +4,7 @@
  * Method: a folder of suites, one of which imports a module; the module is edited. Where words are
  * compared, the suites fail in every way that names a place, and the edit moves these places.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,11 +18,9 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../../kselftest_harness.ts';
+import { kproto, kprotoProgram, programEnv } from '../../support/command.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
-
-// coverage does without bundles, and a run that watches lives on what replaces them
-const env = { ...process.env, NODE_V8_COVERAGE: '' };
 
 function suiteText(importing: string): string {
 	const harness = join(root, 'test/kselftest_harness.ts');
@@ -45,8 +43,9 @@ class Watching {
 	constructor(dir: string) {
 		this.child = spawn(
 			process.execPath,
-			[join(root, 'tools/kproto.js'), 'kselftest', '--dir', dir, '--watch'],
-			{ env, stdio: ['pipe', 'pipe', 'pipe'] },
+			[kprotoProgram, 'kselftest', '--dir', dir, '--watch'],
+			// coverage does without bundles, and a run that watches lives on what replaces them
+			{ env: programEnv(), stdio: ['pipe', 'pipe', 'pipe'] },
 		);
 		this.child.stdout?.on('data', (chunk: Buffer) => {
 			this.output += chunk.toString();
@@ -92,8 +91,7 @@ class Watching {
 
 /** What a run that does not watch prints. */
 function oneShot(dir: string): string {
-	const command = [join(root, 'tools/kproto.js'), 'kselftest', '--dir', dir];
-	return spawnSync(process.execPath, command, { env, encoding: 'utf8' }).stdout;
+	return kproto(['kselftest', '--dir', dir]).out;
 }
 
 /** A folder of suites, and who watches it. */
