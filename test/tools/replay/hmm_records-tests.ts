@@ -21,15 +21,12 @@ import {
 	readRecordFile,
 	recordFiles,
 } from '../../../tools/replay/sources.ts';
-import { EXPECT_STREQ, TEST, XFAIL_ADD } from '../../kselftest_harness.ts';
+import { EXPECT_STREQ, TEST } from '../../kselftest_harness.ts';
 
 const golden = fileURLToPath(new URL('../../golden/', import.meta.url));
 
 /** Scenarios of a family that are shown when they differ. */
 const SHOWN = 3;
-
-/** Families that the model does not answer whole yet, and what it lacks. */
-const gaps: Readonly<Record<string, string>> = {};
 
 /** Scenarios of a file by family. */
 function families(file: string): Map<string, RecordLine<Scenario>[]> {
@@ -74,7 +71,6 @@ function addTests<O extends Oracle>(folder: string, replayer: Replayer<O>): void
 				},
 				{ speed: 'slow' },
 			);
-			if (gaps[name] !== undefined) XFAIL_ADD(null, null, name, gaps[name]);
 		}
 	}
 }
