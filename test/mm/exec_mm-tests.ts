@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** Life and death of an address space, and what the check at shutdown says of what is left. */
+/**
+ * Goal: an address space takes with it all that it had, and the check at shutdown names what is
+ * left. Method: processes come and go and the allocator is counted before and after; then things
+ * are left behind on purpose, with and without recorded origins.
+ */
 import { MAP_PRIVATE, PROT_READ } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES } from '../../include/linux/mm_types.ts';
 import { PG_reserved } from '../../include/linux/page-flags.ts';

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** The page-fault vector, from a CPU's access to the page or the signal; and stale TLB entries. */
+/**
+ * Goal: a CPU's access ends in the page that the VMA promises, or in the right signal, whatever its
+ * TLB still has. Method: loads and stores of a process on each kind of mapping; entries are changed
+ * behind the TLB's back.
+ */
 
 import type { Machine } from '../../arch/sim/machine.ts';
 import { X86_PF_INSTR, X86_PF_USER } from '../../include/asm/pgtable_types.ts';

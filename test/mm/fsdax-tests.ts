@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * Memory of a file system (FS_DAX) in a process, with the reference counts of both releases.
+ * Goal: memory of a file system (FS_DAX) is mapped, mirrored and held in a process with the reference
+ * counts of its release.
  *
  * ```
  *   count of the page      6.12                    7.3

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** madvise(): what each advice does to pages and VMAs, and how gaps are answered. */
+/**
+ * Goal: each advice does to pages and VMAs what a program may rely on, and gaps and refusals are
+ * answered as the kernel does. Method: advice on written pages of a process; entries, VMAs, flags
+ * of folios and invalidations are looked at after each.
+ */
 import { EAGAIN, EFAULT, EHWPOISON, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** Guard pages: what a touch does, what keeps them, and what a fork makes of them. */
+/**
+ * Goal: a guarded page is a SIGSEGV until its mapping goes, and what cannot be guarded is refused.
+ * Method: guards are put among written pages of a process; entries are read as letters before and
+ * after touches, advice, a fork and unmapping.
+ */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { MADV_DONTNEED, MAP_SHARED, VM_LOCKED } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** Memory that went bad: MADV_HWPOISON, what maps it, who is told, and what is never handed out again. */
+/**
+ * Goal: memory that went bad is taken from everybody who maps it, they are told, and it is never
+ * handed out again. Method: MADV_HWPOISON on written pages, private, shared with a child and of a
+ * file; then entries, signals and what the allocator has left.
+ */
 import { EBUSY, EFAULT, EHWPOISON, EOPNOTSUPP } from '../../include/linux/errno.ts';
 import { MADV_DONTNEED, MAP_SHARED } from '../../include/linux/mm.ts';
 import { PG_hwpoison } from '../../include/linux/page-flags.ts';

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** mlock() and munlock(): what is faulted in, how VMAs split, and how folios are counted. */
+/**
+ * Goal: mlock() faults in what the protection allows, VMAs split and merge at its ends, and a folio
+ * is counted once for each VMA that locks it. Method: calls on fresh and touched mappings; entries,
+ * VMAs, `locked_vm` and the count in each folio are compared after each.
+ */
 import { EAGAIN, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,

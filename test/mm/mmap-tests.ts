@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * mmap() and munmap(): where mappings go, how VMAs merge and split, and which page tables stay.
- *
- * VMAs are compared as text, `start-end:flags` in pages from the arena on.
+ * Goal: mappings go where mmap() says, VMAs merge and split as the kernel's do, and page tables
+ * stay as long as somebody needs them. Method: sequences of calls; VMAs are compared as text,
+ * `start-end:flags` in pages from the arena on.
  */
 import { EEXIST, EINTR, EINVAL, ENODEV, ENOMEM, EOVERFLOW } from '../../include/linux/errno.ts';
 import { file } from '../../include/linux/fs.ts';

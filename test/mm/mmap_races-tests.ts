@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * Threads of one process that touch memory while others change the mapping, under seeded schedules
- * at every schedule point. Whatever happens first, nobody sees bytes of another page, writes what
- * it may not, or leaves something behind (the end of each test looks for that).
+ * Goal: whatever happens first, nobody sees bytes of another page, writes what it may not, or
+ * leaves something behind (the end of each test looks for that). Method: threads of one process
+ * touch memory while others change the mapping, under seeded schedules at every schedule point.
  */
 import type { Signal } from '../../arch/sim/vectors.ts';
 import {

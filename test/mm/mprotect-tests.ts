@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** mprotect(): VMAs, entries, TLBs, and what notifiers hear of it. */
+/**
+ * Goal: after mprotect() no CPU has a right that the VMA has not, and notifiers hear of it only
+ * where entries change. Method: protections of written, shared and untouched pages are changed;
+ * VMAs, entries, invalidations and the signals of later touches are compared, with each release.
+ */
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MAP_PRIVATE,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * mremap(): what moves, what notifiers hear of it, and what is left when it fails.
- *
- * Method: pages get values, the mapping is moved, and values, entries and VMAs are looked at on
- * both sides; once with each release, since 6.12 refuses what spans several VMAs.
+ * Goal: what is moved is whole at its new place and gone from the old one, notifiers hear of it,
+ * and a failure leaves all as it was. Method: pages get values, the mapping is moved, and values,
+ * entries and VMAs are looked at on both sides; once with each release, since 6.12 refuses what
+ * spans several VMAs.
  */
 import { EFAULT, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { MAP_SHARED, PROT_READ, VM_ACCOUNT, VM_LOCKED } from '../../include/linux/mm.ts';

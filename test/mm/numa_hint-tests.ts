@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * NUMA-hint entries: PROT_NONE where the VMA may be accessed. There is one node, so that the kernel
- * itself makes none; the tests put them into page tables.
+ * Goal: a touch of a NUMA-hint entry (PROT_NONE where the VMA may be accessed) gives it the rights
+ * back that it would have, and tells nobody. Method: there is one node, so that the kernel itself
+ * makes no hints; the tests put them into page tables, touch, and count faults.
  */
 import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import {

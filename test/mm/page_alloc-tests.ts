@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** The page allocator: blocks are aligned and exclusive, come back whole, and bad ones do not. */
+/**
+ * Goal: blocks are aligned and exclusive and come back whole, and bad ones do not. Method: blocks
+ * of chosen orders are taken and put, down to the last page of a small machine; then pages in
+ * states that must be reported.
+ */
 import { page_folio } from '../../include/linux/mm_types.ts';
 import { memoryMap, nth_page, page_to_pfn } from '../../include/linux/mmzone.ts';
 import {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * The page-table walker. A walk is written down as text, one word for each callback:
- * `hole(depth)a-b`, `pmd a-b`, `pte a`, … with pages counted from the arena on.
+ * Goal: a walk calls back for what is there and for holes, level by level, and does as it is told.
+ * Method: a walk is written down as text, one word for each callback: `hole(depth)a-b`, `pmd a-b`,
+ * `pte a`, … with pages counted from the arena on.
  */
 import { EINVAL } from '../../include/linux/errno.ts';
 import { VM_HUGETLB, VM_PFNMAP } from '../../include/linux/mm.ts';

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** Page tables: making them, standing on entries, changing these, and what threads may see. */
+/**
+ * Goal: a page table is made once, whoever races for it, and is freed after the last who may stand
+ * in it. Method: tables and entries are made, locked and changed by hand, by one thread and by two
+ * under seeded schedules.
+ */
 import { _PAGE_DEVMAP, _PAGE_PRESENT, _PAGE_PSE } from '../../include/asm/pgtable_types.ts';
 import { ENOMEM } from '../../include/linux/errno.ts';
 import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from '../../include/linux/mm.ts';

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** What system calls and hmm_range_fault() make of a driver's mappings. */
+/**
+ * Goal: system calls and hmm_range_fault() treat a driver's mappings as what they are: PFNs without
+ * struct pages, pages of its own, holes of a device. Method: a driver maps one kind a file
+ * (support/special_mappings.ts); calls and touches are made on each kind, and entries read.
+ */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { HMM_PFN_ERROR, HMM_PFN_REQ_FAULT, HMM_PFN_VALID } from '../../include/linux/hmm.ts';
 import { MADV_DONTNEED, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';

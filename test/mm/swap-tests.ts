@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** References of pages: taking, putting, and the reports when somebody miscounts. */
+/**
+ * Goal: the last reference frees a page, no other does, and whoever miscounts is reported. Method:
+ * references are taken and put in the right number, then one too many.
+ */
 import { page_folio, vm_area_struct } from '../../include/linux/mm_types.ts';
 import { folio_ref_count, folio_test_lru } from '../../include/linux/page-flags.ts';
 import { GFP_KERNEL } from '../../include/linux/types.ts';

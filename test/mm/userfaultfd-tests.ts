@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * userfaultfd: who is asked, who waits, and what the bit in an entry survives.
- *
- * Method: a process with a monitor thread that resolves its faults, or with none; entries are read
- * as text, `u` for the uffd bit, `n` for PROT_NONE.
+ * Goal: who registered is asked, who faults waits for the answer, and the bit in an entry survives
+ * what it shall survive. Method: a process with a monitor thread that resolves its faults, or with
+ * none; entries are read as text, `u` for the uffd bit, `n` for PROT_NONE.
  */
 import {
 	EAGAIN,

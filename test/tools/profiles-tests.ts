@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** kproto profiles: every switch with the kernels that have it, and nothing made up. */
+/**
+ * Goal: `kproto profiles` tells every switch with the kernels that have it, and makes nothing up.
+ * Method: its text and its JSON are compared with the profiles themselves.
+ */
 import { type FeatureName, features, profiles } from '../../include/sim/feature.ts';
 import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST } from '../kselftest_harness.ts';
 import { kproto, type Outcome } from '../support/command.ts';
