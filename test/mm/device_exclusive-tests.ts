@@ -4,6 +4,7 @@
  * cannot be made exclusive stays as it is. Method: pages of a process in each state are asked for,
  * with a notifier that writes events down and may interfere.
  */
+import { EFAULT, EINTR, EOPNOTSUPP } from '../../include/linux/errno.ts';
 import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
@@ -135,7 +136,7 @@ TEST_F(exclusive, 'pages_of_a_file_stay_the_cpus', ({ p }, { profile }) => {
 	const pages: (page | null)[] = [];
 	const ret = exclude(p, 16, 2, profile, pages);
 	// 6.12 says so page by page, and has faulted all of them
-	EXPECT_EQ(profile === 'v7.3' ? -95 : 2, ret);
+	EXPECT_EQ(profile === 'v7.3' ? -EOPNOTSUPP : 2, ret);
 	EXPECT_EQ(0, pages.filter((page) => page !== null).length);
 	EXPECT_STREQ(profile === 'v7.3' ? 'wfd .' : 'wfd wfd', dump(p, 16, 2));
 	EXPECT_EQ(2, folio_ref_count(folioAt(p, 16)));
@@ -145,10 +146,10 @@ TEST_F(exclusive, 'pages_of_a_file_stay_the_cpus', ({ p }, { profile }) => {
 TEST_F(exclusive, 'mapping_that_must_not_be_written_is_refused', ({ p }, { profile }) => {
 	userWrite64(p, at(1), 1n);
 	userMprotect(p, at(1), PAGE, PROT_READ);
-	EXPECT_EQ(profile === 'v7.3' ? -14 : 1, exclude(p, 0, 2, profile));
+	EXPECT_EQ(profile === 'v7.3' ? -EFAULT : 1, exclude(p, 0, 2, profile));
 	EXPECT_STREQ('X raxd', dump(p, 0, 2));
-	EXPECT_EQ(-14, exclude(p, 1, 1, profile));
-	EXPECT_EQ(-14, exclude(p, 8, 1, profile));
+	EXPECT_EQ(-EFAULT, exclude(p, 1, 1, profile));
+	EXPECT_EQ(-EFAULT, exclude(p, 8, 1, profile));
 });
 
 TEST_F(exclusive, 'page_shared_with_a_child_is_copied_first', ({ p }, { profile }) => {
@@ -177,7 +178,7 @@ TEST_F(exclusive, 'locked_page_is_passed_by_or_waited_for', ({ p }, { profile })
 	} else {
 		// a fatal signal ends the wait; get_user_pages() itself looks at it first
 		p.pending.add(SIGKILL);
-		EXPECT_EQ(-4, exclude(p, 0, 1, profile));
+		EXPECT_EQ(-EINTR, exclude(p, 0, 1, profile));
 		p.pending.delete(SIGKILL);
 	}
 	EXPECT_STREQ('waxd', dump(p, 0, 1));

@@ -3,6 +3,7 @@
  * Goal: get_user_pages_remote() faults in what an access would, and hands out nothing else. Method:
  * pages of a process in each state are asked for; entries, references and marks are looked at.
  */
+import { EEXIST, EFAULT, EINTR, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	FOLL_GET,
 	FOLL_NOFAULT,
@@ -78,10 +79,10 @@ TEST_F(gup, 'first_page_that_fails_ends_the_run', ({ p }) => {
 	EXPECT_EQ(2, getUserPages(p, 0, 8, FOLL_WRITE));
 	EXPECT_EQ(4, getUserPages(p, 0, 8, 0));
 	// as the first one it is the answer
-	EXPECT_EQ(-14, getUserPages(p, 2, 1, FOLL_WRITE));
-	EXPECT_EQ(-14, getUserPages(p, 4, 1, 0));
+	EXPECT_EQ(-EFAULT, getUserPages(p, 2, 1, FOLL_WRITE));
+	EXPECT_EQ(-EFAULT, getUserPages(p, 4, 1, 0));
 	EXPECT_EQ(1, getUserPages(p, 7, 2, 0));
-	EXPECT_EQ(-14, getUserPages(p, 8, 1, 0));
+	EXPECT_EQ(-EFAULT, getUserPages(p, 8, 1, 0));
 });
 
 TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
@@ -95,7 +96,7 @@ TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
 		{ task: p },
 	);
 	const before = entryAt(p, 16).value;
-	EXPECT_EQ(-17, getUserPages(p, 16, 1, FOLL_WRITE));
+	EXPECT_EQ(-EEXIST, getUserPages(p, 16, 1, FOLL_WRITE));
 	// the access to come is marked in the entry
 	EXPECT_EQ(before | 0x60n, entryAt(p, 16).value);
 	// who wants no pages is content
@@ -117,23 +118,23 @@ TEST_F(gup, 'clean_page_that_is_asked_for_to_be_written_becomes_dirty', ({ p }) 
 TEST_F(gup, 'caller_that_forbids_faults_gets_what_is_there', ({ p }) => {
 	userWrite64(p, at(0), 1n);
 	EXPECT_EQ(1, getUserPages(p, 0, 2, FOLL_NOFAULT));
-	EXPECT_EQ(-14, getUserPages(p, 1, 1, FOLL_NOFAULT));
+	EXPECT_EQ(-EFAULT, getUserPages(p, 1, 1, FOLL_NOFAULT));
 	EXPECT_STREQ('waxd .', dump(p, 0, 2));
 });
 
 TEST_F(gup, 'failed_faults_say_why', ({ p }) => {
 	injectFaults().fail('folio_prealloc', 1);
 	userRead64(p, at(1));
-	EXPECT_EQ(-12, getUserPages(p, 0, 1, FOLL_WRITE));
+	EXPECT_EQ(-ENOMEM, getUserPages(p, 0, 1, FOLL_WRITE));
 	mapPages(p, 16, 1, RW, MAP_SHARED);
 	userRead64(p, at(16));
 	pageAt(p, 16).flags |= PG_hwpoison;
 	const was = entryAt(p, 16).value;
 	entryAt(p, 16).value = 0n;
-	EXPECT_EQ(-14, getUserPages(p, 16, 1, 0));
+	EXPECT_EQ(-EFAULT, getUserPages(p, 16, 1, 0));
 	entryAt(p, 16).value = was;
 	pageAt(p, 16).flags &= ~PG_hwpoison;
 	p.pending.add(SIGKILL);
-	EXPECT_EQ(-4, getUserPages(p, 0, 1, 0));
+	EXPECT_EQ(-EINTR, getUserPages(p, 0, 1, 0));
 	p.pending.delete(SIGKILL);
 });

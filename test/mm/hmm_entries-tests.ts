@@ -11,7 +11,7 @@ import {
 	_PAGE_SPECIAL,
 	_PAGE_UFFD_WP,
 } from '../../include/asm/pgtable_types.ts';
-import { EAGAIN, EBUSY, EFAULT, EPERM } from '../../include/linux/errno.ts';
+import { EAGAIN, EBUSY, EFAULT, ENOMEM, EPERM } from '../../include/linux/errno.ts';
 import { HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE, hmm_pfn_to_page } from '../../include/linux/hmm.ts';
 import {
 	PROT_EXEC,
@@ -256,7 +256,7 @@ TEST_F(entries, 'private_page_whose_device_fails_is_an_error', ({ w, dev }, { pr
 		w.run(() => toDevice(dev, w.task.mm!, at(2), 1)),
 	);
 	dev.failure = VM_FAULT_OOM;
-	EXPECT_EQ(profile === 'v7.3' ? -12 : -EFAULT, w.call(2, 1, READ).ret);
+	EXPECT_EQ(profile === 'v7.3' ? -ENOMEM : -EFAULT, w.call(2, 1, READ).ret);
 	dev.failure = 0;
 });
 

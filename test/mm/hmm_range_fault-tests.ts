@@ -5,7 +5,7 @@
  * of one process; what the process has done before is all the setup there is. Kinds of entries are
  * in hmm_entries and hmm_huge_entries, the call that takes the lock itself in hmm_unlocked.
  */
-import { EBUSY, EFAULT, EINVAL, ENOMEM, EPERM } from '../../include/linux/errno.ts';
+import { EAGAIN, EBUSY, EFAULT, EINVAL, ENOMEM, EPERM } from '../../include/linux/errno.ts';
 import {
 	HMM_PFN_ERROR,
 	HMM_PFN_FLAGS,
@@ -594,7 +594,7 @@ TEST_F(hmm, 'fault_that_nobody_needs_is_reported', ({ w }, { profile }) => {
 		yield* mmap_read_unlock(mm);
 		return answer;
 	});
-	EXPECT_EQ(isNew(profile) ? -11 : -EBUSY, ret);
+	EXPECT_EQ(isNew(profile) ? -EAGAIN : -EBUSY, ret);
 });
 
 TEST_F(hmm, 'range_of_many_tables', ({ w }) => {

@@ -87,7 +87,7 @@ TEST_F(unlocked, 'words_that_are_written_are_in_the_footprint', ({ w }) => {
 	EXPECT_STREQ('write words 8 2', present);
 });
 
-TEST_F(unlocked, 'snapshot', ({ w }) => {
+TEST_F(unlocked, 'snapshot_faults_nothing_in_and_holes_are_errors', ({ w }) => {
 	const { ret, flags } = w.call(0, 6, { timeout: 10n });
 	EXPECT_EQ(0, ret);
 	EXPECT_STREQ('-*4 E*2', flags);

@@ -4,6 +4,7 @@
  * shared mappings, and gives them back to the pool. Method: mappings of a small pool, touched, forked,
  * protected, moved and unmapped; entries, counters of the pool and invalidations are looked at.
  */
+import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	default_hstate,
 	HPAGE_RESV_UNMAPPED,
@@ -130,9 +131,9 @@ TEST_F(huge, 'private_mapping_reads_zeros_and_keeps_what_is_written', ({ p }) =>
 });
 
 TEST_F(huge, 'mapping_without_enough_pages_is_refused', ({ p }) => {
-	EXPECT_EQ(-12, map(p, 5, PRIVATE));
+	EXPECT_EQ(-ENOMEM, map(p, 5, PRIVATE));
 	EXPECT_EQ(at(0), map(p, 3, PRIVATE));
-	EXPECT_EQ(-12, map(p, 2, SHARED, RW, 8));
+	EXPECT_EQ(-ENOMEM, map(p, 2, SHARED, RW, 8));
 	EXPECT_EQ(at(512 * 8), map(p, 1, SHARED, RW, 8));
 	EXPECT_STREQ('4 free 4 promised', pool());
 	// nothing was touched: what goes gives its promise back
@@ -140,7 +141,7 @@ TEST_F(huge, 'mapping_without_enough_pages_is_refused', ({ p }) => {
 	EXPECT_STREQ('4 free 3 promised', pool());
 	userMunmap(p, at(512 * 8), HUGE);
 	EXPECT_STREQ('4 free 2 promised', pool());
-	EXPECT_EQ(-22, userMmap(p, at(1), HUGE, RW, PRIVATE));
+	EXPECT_EQ(-EINVAL, userMmap(p, at(1), HUGE, RW, PRIVATE));
 	// without a place it is found, aligned, behind what is there
 	mapPages(p, 512 * 3, 1);
 	EXPECT_EQ(at(0), userMmap(p, null, 2n * PAGE, RW, PRIVATE));
@@ -229,7 +230,7 @@ TEST_F(huge, 'dontneed_takes_whole_pages_and_promises_them_again', ({ p }) => {
 	userWrite64(p, at(0), 1n);
 	userWrite64(p, at(512), 1n);
 	const log = new InvalidationLog(p.mm!);
-	EXPECT_EQ(-22, userMadvise(p, at(1), HUGE, MADV_DONTNEED));
+	EXPECT_EQ(-EINVAL, userMadvise(p, at(1), HUGE, MADV_DONTNEED));
 	EXPECT_EQ(0, userMadvise(p, at(0), 511n * PAGE, MADV_DONTNEED));
 	EXPECT_STREQ('', log.take());
 	EXPECT_EQ(0, userMadvise(p, at(0), 700n * PAGE, MADV_DONTNEED));
@@ -244,8 +245,8 @@ TEST_F(huge, 'dontneed_takes_whole_pages_and_promises_them_again', ({ p }) => {
 TEST_F(huge, 'mprotect_and_munmap_split_at_huge_pages_only', ({ p }) => {
 	map(p, 3, PRIVATE);
 	for (let i = 0; i < 3; i++) userWrite64(p, at(512 * i), BigInt(i));
-	EXPECT_EQ(-22, userMprotect(p, at(1), PAGE, PROT_READ));
-	EXPECT_EQ(-22, userMunmap(p, at(1), PAGE));
+	EXPECT_EQ(-EINVAL, userMprotect(p, at(1), PAGE, PROT_READ));
+	EXPECT_EQ(-EINVAL, userMunmap(p, at(1), PAGE));
 	const log = new InvalidationLog(p.mm!);
 	EXPECT_EQ(0, userMprotect(p, at(512), HUGE, PROT_READ));
 	EXPECT_STREQ('2 512-1024', log.take());
@@ -317,9 +318,9 @@ TEST_F(huge, 'page_that_may_be_pinned_is_copied_by_fork', ({ p }) => {
 TEST_F(huge, 'failures_lose_no_page_and_no_promise', ({ p }) => {
 	const faults = injectFaults();
 	faults.fail('hugetlb_file_setup', 1);
-	EXPECT_EQ(-12, map(p, 1, PRIVATE));
+	EXPECT_EQ(-ENOMEM, map(p, 1, PRIVATE));
 	faults.fail('resv_map_alloc', 1);
-	EXPECT_EQ(-12, map(p, 1, PRIVATE));
+	EXPECT_EQ(-ENOMEM, map(p, 1, PRIVATE));
 	EXPECT_STREQ('4 free 0 promised', pool());
 	map(p, 1, PRIVATE);
 	map(p, 1, SHARED, RW, 8);

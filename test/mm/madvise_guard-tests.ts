@@ -93,7 +93,7 @@ TEST_F(guard, 'child_of_a_fork_has_them_too', ({ p }) => {
 	exitProcess(child);
 });
 
-TEST_F(guard, 'what_cannot_be_guarded', ({ p }) => {
+TEST_F(guard, 'what_cannot_be_guarded_is_refused', ({ p }) => {
 	mapPages(p, 0, 2);
 	const vma = p.mm!.vmas[0]!;
 	vma.vm_flags |= VM_LOCKED;

@@ -87,7 +87,7 @@ TEST_F(failure, 'bad_page_of_a_file_stays_in_its_cache', ({ p }) => {
 	EXPECT_EQ(1, bad._refcount);
 });
 
-TEST_F(failure, 'what_cannot_be_taken_out_of_use', ({ p }) => {
+TEST_F(failure, 'what_cannot_be_taken_out_of_use_is_refused', ({ p }) => {
 	mapPages(p, 0, 1);
 	userRead64(p, at(0));
 	// the zero page

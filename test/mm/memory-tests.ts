@@ -6,7 +6,7 @@
  */
 
 import { _PAGE_SPECIAL } from '../../include/asm/pgtable_types.ts';
-import { ENOMEM } from '../../include/linux/errno.ts';
+import { EBUSY, EFAULT, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { file } from '../../include/linux/fs.ts';
 import {
 	MADV_DONTNEED,
@@ -303,8 +303,8 @@ TEST_F(memory, 'write_to_a_special_pfn', ({ p }) => {
 		yield* mmap_write_lock(p.mm!);
 		vma.vm_flags |= VM_MIXEDMAP;
 		EXPECT_EQ(0, yield* insertPfn(vma, at(0), 0xfee00n));
-		EXPECT_EQ(-16, yield* insertPfn(vma, at(0), 0xfee00n));
-		EXPECT_EQ(-14, yield* insertPfn(vma, at(2), 0xfee00n));
+		EXPECT_EQ(-EBUSY, yield* insertPfn(vma, at(0), 0xfee00n));
+		EXPECT_EQ(-EFAULT, yield* insertPfn(vma, at(2), 0xfee00n));
 		yield* mmap_write_unlock(p.mm!);
 	});
 	EXPECT_STREQ('rq! .', dump(p, 0, 2));
@@ -321,8 +321,8 @@ TEST_F(memory, 'private_mapping_of_pfns_is_copied_page_by_page', ({ p }) => {
 		yield* mmap_write_lock(p.mm!);
 		const prot = vma.vm_page_prot;
 		const pfn = page_to_pfn(source);
-		EXPECT_EQ(-22, yield* remap_pfn_range(vma, at(0), pfn, PAGE, prot));
-		EXPECT_EQ(-22, yield* remap_pfn_range(vma, at(0) + 1n, pfn, 2n * PAGE, prot));
+		EXPECT_EQ(-EINVAL, yield* remap_pfn_range(vma, at(0), pfn, PAGE, prot));
+		EXPECT_EQ(-EINVAL, yield* remap_pfn_range(vma, at(0) + 1n, pfn, 2n * PAGE, prot));
 		EXPECT_EQ(0, yield* remap_pfn_range(vma, at(0), pfn, 2n * PAGE, prot));
 		yield* mmap_write_unlock(p.mm!);
 	});
@@ -359,12 +359,12 @@ TEST_F(memory, 'vm_insert_page_refuses', ({ p }) => {
 	run(function* () {
 		yield* mmap_write_lock(p.mm!);
 		const vma = vmaOf(p, 0);
-		EXPECT_EQ(-14, yield* vm_insert_page(vma, at(1), page));
-		EXPECT_EQ(-22, yield* vm_insert_page(vma, at(0), pageAt(p, 4)));
+		EXPECT_EQ(-EFAULT, yield* vm_insert_page(vma, at(1), page));
+		EXPECT_EQ(-EINVAL, yield* vm_insert_page(vma, at(0), pageAt(p, 4)));
 		injectFaults().fail('alloc_pages', 1);
 		EXPECT_EQ(-ENOMEM, yield* vm_insert_page(vmaOf(p, FAR), at(FAR), page));
 		EXPECT_EQ(0, yield* vm_insert_page(vma, at(0), page));
-		EXPECT_EQ(-16, yield* vm_insert_page(vma, at(0), page));
+		EXPECT_EQ(-EBUSY, yield* vm_insert_page(vma, at(0), page));
 		yield* mmap_write_unlock(p.mm!);
 	});
 	run(put_page(page));

@@ -122,7 +122,7 @@ TEST_F(lock, 'gap_is_enomem_and_nothing_is_faulted_in', ({ p }) => {
 	EXPECT_EQ(-EINVAL, userMlock(p, (1n << 64n) - PAGE, PAGE));
 });
 
-TEST_F(lock, 'what_cannot_be_faulted_in', ({ p }) => {
+TEST_F(lock, 'what_cannot_be_faulted_in_is_an_errno', ({ p }) => {
 	mapPages(p, 0, 1, PROT_NONE);
 	EXPECT_EQ(-ENOMEM, mlock(p, 0, 1));
 	mapPages(p, 1, 1);

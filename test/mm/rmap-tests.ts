@@ -4,7 +4,7 @@
  * Method: processes that share pages by fork or by a file; a page is unmapped, moved and mapped again
  * by hand, step by step, and while others use it.
  */
-import { EAGAIN, EBUSY } from '../../include/linux/errno.ts';
+import { EAGAIN, EBUSY, ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ } from '../../include/linux/mm.ts';
 import {
@@ -411,7 +411,7 @@ TEST_F(rmap, 'strangers_do_not_share_an_anon_vma', ({ p }) => {
 
 TEST_F(rmap, 'split_that_fails_leaves_one_vma', ({ p }) => {
 	injectFaults().fail('anon_vma_chain_alloc', 1);
-	EXPECT_EQ(-12, userMprotect(p, at(2), PAGE, PROT_READ));
+	EXPECT_EQ(-ENOMEM, userMprotect(p, at(2), PAGE, PROT_READ));
 	EXPECT_STREQ('0-8:rw', vmaList(p.mm!));
 	EXPECT_EQ(1, vmaOf(p, 0).anon_vma!.num_active_vmas);
 	EXPECT_EQ(1, vmaOf(p, 0).anon_vma!.chains.size);

@@ -283,7 +283,7 @@ TEST_F(shmem, 'shared_page_that_lost_its_write_bit_gets_it_back', (self) => {
 	log.remove();
 });
 
-TEST_F(shmem, 'no_memory', (self) => {
+TEST_F(shmem, 'no_memory_for_a_page_or_a_file_is_an_errno', (self) => {
 	map(self, 0, 24, MAP_SHARED);
 	injectFaults().fail('shmem_alloc_folio', 1);
 	EXPECT_EQ(VM_FAULT_OOM, faultAt(self.p, 20));

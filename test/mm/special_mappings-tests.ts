@@ -7,7 +7,7 @@
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import { HMM_PFN_ERROR, HMM_PFN_REQ_FAULT, HMM_PFN_VALID } from '../../include/linux/hmm.ts';
 import { MADV_DONTNEED, MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
-import { VM_FAULT_SIGBUS } from '../../include/linux/mm_types.ts';
+import { VM_FAULT_NOPAGE, VM_FAULT_SIGBUS } from '../../include/linux/mm_types.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { boot } from '../../init/main.ts';
@@ -110,7 +110,7 @@ TEST_F(special, 'process_reads_and_writes_what_is_mapped', (self) => {
 	EXPECT_STREQ('sig 7 code 2', signalText(userRead64(p, at(40))));
 });
 
-TEST_F(special, 'advice_and_locks', (self) => {
+TEST_F(special, 'advice_and_locks_are_taken_or_refused_by_the_kind_of_mapping', (self) => {
 	const { p } = self;
 	for (const [i, kind] of specialKinds.entries()) map(self, kind, 8 * i, 2);
 	const advised = specialKinds.map((_, i) =>
@@ -120,7 +120,16 @@ TEST_F(special, 'advice_and_locks', (self) => {
 			userMadvise(p, at(8 * i), PAGE, MADV_DONTNEED),
 		].join(' '),
 	);
-	EXPECT_STREQ('-22 0 -22, 0 0 0, 0 0 0, -22 0 0, -22 0 -22', advised.join(', '));
+	EXPECT_STREQ(
+		[
+			`${-EINVAL} 0 ${-EINVAL}`,
+			'0 0 0',
+			'0 0 0',
+			`${-EINVAL} 0 0`,
+			`${-EINVAL} 0 ${-EINVAL}`,
+		].join(', '),
+		advised.join(', '),
+	);
 	EXPECT_STREQ('ww .w .w .w ..', specialKinds.map((_, i) => ptes(p.mm!, 8 * i, 2)).join(' '));
 	EXPECT_EQ(0n, p.mm!.locked_vm);
 	// nobody brings it back
@@ -179,7 +188,7 @@ TEST_F(special, 'driver_that_fails_half_way_leaves_nothing', (self) => {
 	EXPECT_EQ(1, driver.file('mx').f_count);
 });
 
-TEST_F(special, 'fault_handlers_insert', (self) => {
+TEST_F(special, 'entry_that_a_fault_handler_inserts_is_not_inserted_twice', (self) => {
 	const { p } = self;
 	map(self, 'pe', 0, 1);
 	map(self, 'sp', 4, 1);
@@ -187,11 +196,11 @@ TEST_F(special, 'fault_handlers_insert', (self) => {
 	const [pe, sp] = p.mm!.vmas;
 	run(function* () {
 		yield* mmap_read_lock(p.mm!);
-		EXPECT_EQ(0x100, yield* vmf_insert_pfn(pe!, at(0), 0xfe000n));
+		EXPECT_EQ(VM_FAULT_NOPAGE, yield* vmf_insert_pfn(pe!, at(0), 0xfe000n));
 		// somebody was faster
-		EXPECT_EQ(0x100, yield* vmf_insert_pfn(pe!, at(0), 0xfe000n));
+		EXPECT_EQ(VM_FAULT_NOPAGE, yield* vmf_insert_pfn(pe!, at(0), 0xfe000n));
 		EXPECT_EQ(VM_FAULT_SIGBUS, yield* vmf_insert_pfn(pe!, at(1), 0xfe000n));
-		EXPECT_EQ(0x100, yield* vmf_insert_mixed(sp!, at(4), 0xfe000n));
+		EXPECT_EQ(VM_FAULT_NOPAGE, yield* vmf_insert_mixed(sp!, at(4), 0xfe000n));
 		yield* mmap_read_unlock(p.mm!);
 	});
 	EXPECT_STREQ('w', ptes(p.mm!, 0, 1));

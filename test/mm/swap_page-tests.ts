@@ -8,6 +8,7 @@
 import { Disk } from '../../arch/sim/disk.ts';
 import type { Machine } from '../../arch/sim/machine.ts';
 import { IS_ERR } from '../../include/linux/err.ts';
+import { ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE } from '../../include/linux/mm.ts';
 import {
@@ -528,7 +529,7 @@ TEST_F(
 		makeExclusive(p, 0, profile);
 		const f = softleaf_to_folio(softleaf_from_pte(entryAt(p, 0).value));
 		f.flags |= PG_locked;
-		EXPECT_EQ(-12, forkProcess(p));
+		EXPECT_EQ(-ENOMEM, forkProcess(p));
 		f.flags &= ~PG_locked;
 		EXPECT_EQ(6n, userRead64(p, at(0)));
 	},

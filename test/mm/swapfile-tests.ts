@@ -4,8 +4,10 @@
  * slot is lost or used twice. Method: pages are reclaimed by MADV_PAGEOUT; entries, swap cache and slots
  * are looked at before and after touches, forks, unmapping and truncation, and under seeded schedules.
  */
+
 import { Disk } from '../../arch/sim/disk.ts';
 import { IS_ERR } from '../../include/linux/err.ts';
+import { EINVAL, ENOENT } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { MADV_DONTNEED, MAP_SHARED, PROT_READ, VM_LOCKED } from '../../include/linux/mm.ts';
 import {
@@ -263,7 +265,7 @@ TEST_F(swap, 'pages_that_others_map_too_stay', ({ p }) => {
 	EXPECT_STREQ('s', dump(p, 0, 1));
 	EXPECT_FALSE(pte_swp_exclusive(entryAt(p, 0).value));
 	vmaOf(p, 0).vm_flags |= VM_LOCKED;
-	EXPECT_EQ(-22, pageout(p, 0, 1));
+	EXPECT_EQ(-EINVAL, pageout(p, 0, 1));
 	vmaOf(p, 0).vm_flags &= ~VM_LOCKED;
 });
 
@@ -423,15 +425,15 @@ TEST_F(swap, 'slot_that_nobody_has_is_reported', ({ p }) => {
 	run(() => swap_free(swp_entry(0, 9n)));
 	expectReport(/Unused swap offset entry is freed/);
 	EXPECT_EQ(
-		-2,
+		-ENOENT,
 		run(() => swap_duplicate(swp_entry(0, 9n))),
 	);
 	EXPECT_EQ(
-		-22,
+		-EINVAL,
 		run(() => swap_duplicate(swp_entry(3, 9n))),
 	);
 	expectReport(/swap entry of no device/);
-	EXPECT_EQ(-22, swapOn(new Disk(1)));
+	EXPECT_EQ(-EINVAL, swapOn(new Disk(1)));
 });
 
 TEST_F(swap, 'slot_that_is_lost_is_reported_at_the_end', ({ p }) => {

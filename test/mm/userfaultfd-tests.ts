@@ -175,7 +175,7 @@ TEST_F(uffd, 'missing_page_is_what_the_monitor_copies', (self) => {
 	EXPECT_STREQ('0/0', heard(m));
 });
 
-TEST_F(uffd, 'zero_page_and_poison', (self) => {
+TEST_F(uffd, 'zero_page_and_poison_fill_what_is_missing_and_nothing_else', (self) => {
 	const { p } = self;
 	const m = open(self, 'poison');
 	mapPages(p, 0, 4);
@@ -409,7 +409,7 @@ TEST_F(uffd, 'registering_splits_and_merges', (self) => {
 	EXPECT_STREQ('0-8:rw', vmaList(p.mm!));
 });
 
-TEST_F(uffd, 'what_makes_no_sense', (self) => {
+TEST_F(uffd, 'ranges_modes_and_states_that_make_no_sense_are_refused', (self) => {
 	const { p } = self;
 	const m = open(self, 'nobody');
 	mapPages(p, 0, 2);
@@ -461,7 +461,7 @@ TEST('closed_userfaultfd_watches_nothing_and_outlives_its_process', () => {
 	again.close();
 });
 
-TEST('releases_before_rwp', () => {
+TEST('releases_before_rwp_refuse_it', () => {
 	boot(smallMachine(), 'v6.12');
 	const p = createProcess('uffd');
 	mapPages(p, 0, 2);

@@ -190,7 +190,7 @@ TEST_F(demo, 'chosen_functions_play_and_others_stand_in', async () => {
 	EXPECT_TRUE(other.out.includes('consumer has no NIC: '));
 });
 
-TEST_F(demo, 'list_and_help', async () => {
+TEST_F(demo, 'machines_are_listed_and_help_is_no_mistake', async () => {
 	const list = await call('--list');
 	EXPECT_EQ(list.code, 0);
 	for (const name of ['q003', 's112', 'hgx-8x8', 'dual-xeon', 'epyc', 'consumer'])

@@ -24,7 +24,7 @@ TEST('each_switch_has_a_line_with_the_kernels_that_have_it', () => {
 	}
 });
 
-TEST('one_profile_and_json', () => {
+TEST('one_profile_has_one_column_and_json_has_every_switch', () => {
 	EXPECT_TRUE(/^\s+v7\.3$/m.test(run('v7.3').out));
 	const { default: name, features: list } = JSON.parse(run('--json').out) as {
 		default: string;

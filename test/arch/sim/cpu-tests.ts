@@ -175,7 +175,7 @@ TEST_F(cpu, 'flush_of_one_address_space_leaves_the_others', (self) => {
 	EXPECT_EQ(1, one?.tlb.count(0x110) ?? -1);
 });
 
-TEST_F(cpu, 'error_codes', (self) => {
+TEST_F(cpu, 'page_fault_tells_write_user_and_present_by_its_error_code', (self) => {
 	load(self, 0x3000n);
 	store(self, 0x3000n, 1);
 	store(self, 0x1000n, 1);

@@ -50,7 +50,7 @@ TEST('miss_and_missing_domain_are_recorded', () => {
 	EXPECT_STREQ('0000:04:00.0', iommu.faultLog[1]?.requester ?? '');
 });
 
-TEST('amd_wording', () => {
+TEST('amd_tells_a_fault_in_its_own_words', () => {
 	const iommu = new Iommu('amd', 'dma');
 	iommu.attach(1, NIC, iommu.makeDomain());
 	iommu.translate(1, NIC, 0x5678n, true);

@@ -71,7 +71,7 @@ TEST('views_of_a_frame_share_their_bytes', () => {
 	EXPECT_EQ(0x67, frame.u8[8] ?? 0);
 });
 
-TEST('ram_has_holes', () => {
+TEST('holes_of_the_ram_have_no_frames', () => {
 	const ram = new PhysicalRam([
 		{ start: 4n * GIB, size: GIB },
 		{ start: 0n, size: GIB },

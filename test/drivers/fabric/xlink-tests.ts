@@ -244,7 +244,7 @@ TEST_F(xlink, 'F2_same_owner_gives_private_pages_and_the_fabric_translates', (se
 	EXPECT_STREQ(text(self.bytes), text(readPages(from, addresses as bigint[])));
 });
 
-TEST_F(xlink, 'F2_peer_of_the_group_may_move_the_page_on', (self) => {
+TEST_F(xlink, 'F2_fault_of_no_device_is_served_by_the_gpu_that_has_the_page', (self) => {
 	const { w, gpu1 } = self;
 	const owner = {};
 	w.gpu0.owner = owner;

@@ -171,7 +171,7 @@ TEST('v7_3_second_time_begins_with_the_word_of_the_first', () => {
 	EXPECT_EQ('Configured ACS to 0x0013|Configured ACS to 0x001f', said('pcieport'));
 });
 
-TEST('v7_3_device_without_driver_and_iommu_is_never_configured', () => {
+TEST('v6_12_configures_a_function_at_enumeration_and_v7_3_once_a_driver_binds', () => {
 	for (const [profile, word] of [
 		['v6.12', 0],
 		['v7.3', 0x0c],

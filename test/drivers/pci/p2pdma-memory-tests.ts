@@ -27,7 +27,7 @@ import { pcim_p2pdma_init, pcim_p2pdma_provider } from '../../../drivers/pci/p2p
 import { p2pmemAttribute } from '../../../drivers/pci/p2pdma/sysfs.ts';
 import { pciShutdownCheck } from '../../../drivers/pci/shutdown.ts';
 import { PAGE_OFFSET, page_to_virt, virt_to_page } from '../../../include/asm/page.ts';
-import { EINVAL, ENODEV, ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
+import { EBUSY, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
 import { pfn_to_page, pfn_valid } from '../../../include/linux/mmzone.ts';
 import { page_pgmap, page_ref_count, set_page_count } from '../../../include/linux/page-flags.ts';
 import type { pci_dev } from '../../../include/linux/pci.ts';
@@ -349,7 +349,7 @@ TEST('driver_binding_releases_memory_after_remove_in_reverse_order', function* (
 		},
 	};
 	EXPECT_EQ(0, yield* device_driver_attach(driver, gpu.dev));
-	EXPECT_EQ(-16, yield* device_driver_attach(driver, gpu.dev));
+	EXPECT_EQ(-EBUSY, yield* device_driver_attach(driver, gpu.dev));
 	EXPECT_TRUE(gpu.dev.devres.length > 0);
 	yield* device_release_driver(gpu.dev);
 	EXPECT_FALSE(pfn_valid(gpuBar.phys >> 12n));

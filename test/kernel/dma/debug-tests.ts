@@ -185,7 +185,7 @@ TEST_F(debug, 'scatterlist_counts_and_limits', () => {
 	expectReport(/leaked mapping .*\[mapped as scatter-gather\]/);
 });
 
-TEST_F(debug, 'wrong_function', function* () {
+TEST_F(debug, 'unmapping_with_the_wrong_function_is_reported', function* () {
 	const sgt = list([LOW, 64]);
 	EXPECT_EQ(1, dma_map_sg_attrs(d(), sgt.sgl!, 1, DMA_TO_DEVICE, 0n));
 	expectReport(/with wrong function .*\[mapped as scatter-gather\] \[unmapped as phy\]/);

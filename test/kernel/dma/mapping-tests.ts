@@ -334,7 +334,7 @@ TEST('bad_direction_is_a_bug_and_no_mask_a_warning', () => {
 	EXPECT_EQ(0, sgt.nents);
 });
 
-TEST('coherent_memory', function* () {
+TEST('coherent_memory_is_aligned_to_its_size_and_zeroed', function* () {
 	for (const iommu of [null, intel]) {
 		bootDma({ iommu });
 		const handle: out<bigint> = outParam(0n);

@@ -86,7 +86,7 @@ TEST_F(command, 'filters_by_class_address_and_name', async () => {
 	EXPECT_STREQ('STOR0 / ACC1 NIC5', await names('--from', '0106', '--to', 'ACC1,NIC5'));
 });
 
-TEST_F(command, 'filters_that_mean_nothing', async () => {
+TEST_F(command, 'filters_that_mean_nothing_are_one_line', async () => {
 	for (const [filter, said] of [
 		['gpu', 'no function here is "gpu"'],
 		['0000:77:00.0', 'no function here is "0000:77:00.0"'],
@@ -211,7 +211,7 @@ TEST_F(command, 'what_if_takes_kernel_parameters', async () => {
 	EXPECT_STREQ('redirected', config[0]?.after.may.join() ?? '');
 });
 
-TEST_F(command, 'what_if_that_makes_no_sense', async () => {
+TEST_F(command, 'what_if_that_makes_no_sense_is_one_line', async () => {
 	for (const [change, said] of [
 		['acs', '"acs" is no change'],
 		['acs off 0100:04:00.0', '0100:04:00.0 has no ACS to change'],
@@ -299,7 +299,7 @@ TEST_F(command, 'saved_machine_is_read_again_and_runs', async ({ dir }) => {
 	EXPECT_TRUE(err.endsWith("it can't be written (ENOENT)\n"));
 });
 
-TEST_F(command, 'sources_and_command_lines_that_make_no_sense', async ({ dir }) => {
+TEST_F(command, 'sources_and_command_lines_that_make_no_sense_are_one_line', async ({ dir }) => {
 	mkdirSync(join(dir, 'empty'));
 	for (const [args, said] of [
 		[
@@ -360,7 +360,7 @@ TEST_F(command, 'without_a_source_matrices_or_one_line_say_what_is_here', async 
 	}
 });
 
-TEST_F(command, 'help', async () => {
+TEST_F(command, 'help_is_no_mistake', async () => {
 	const { code, out } = await topo('--help');
 	EXPECT_EQ(0, code);
 	EXPECT_TRUE(out.startsWith('usage: kproto topo'));

@@ -29,7 +29,7 @@ function device(d: MachineDescription, label: string) {
 	return found;
 }
 
-TEST('round_trip', () => {
+TEST('machine_written_and_read_is_the_same', () => {
 	EXPECT_STREQ(text, formatTopology(parseTopology(text, 'm.json')));
 	EXPECT_NULL(validateDescription(standard));
 });
@@ -64,7 +64,7 @@ TEST('wrong_value_names_its_line_and_place', () => {
 	EXPECT_TRUE(complaint('{}')?.startsWith('m.json:1: expected a field "name"'));
 });
 
-TEST('missing_parent', () => {
+TEST('parent_that_is_not_there_is_named', () => {
 	const said = problem((d) => {
 		device(d, 'GPU0').parent = '0000:77:00.0';
 	});

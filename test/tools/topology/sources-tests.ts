@@ -50,7 +50,7 @@ const hwloc = `<?xml version="1.0" encoding="UTF-8"?>
 </topology>
 `;
 
-TEST('lstopo_xml', () => {
+TEST('lstopo_xml_gives_tree_nodes_and_cpu_and_no_acs', () => {
 	const { description: d, kind, cpuTold, notes } = read(hwloc);
 	EXPECT_STREQ('lstopo XML (hwloc)', kind);
 	EXPECT_STREQ(
@@ -121,7 +121,7 @@ const nccl = `<system version="1">
 </system>
 `;
 
-TEST('nccl_xml', () => {
+TEST('nccl_xml_gives_a_tree_with_addresses_made_up', () => {
 	const { description: d, kind } = read(nccl);
 	EXPECT_STREQ('NCCL topology XML', kind);
 	EXPECT_STREQ(
@@ -196,7 +196,7 @@ const dumped = [
 ];
 const dump = JSON.stringify(dumped, null, 4);
 
-TEST('rdma_topo_dump', () => {
+TEST('rdma_topo_dump_gives_tree_and_acs', () => {
 	const { description: d, kind } = read(dump);
 	EXPECT_STREQ('rdma_topo dump', kind);
 	EXPECT_STREQ('0002:00:00.0 4 null\n0002:01:00.0 0 0002:00:00.0 mlx5_0', tree(dump));

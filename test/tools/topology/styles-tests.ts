@@ -52,7 +52,7 @@ TEST('with_and_without_domains', () => {
 	EXPECT_STREQ(wanted, tree(plain.replace(/^(?=[0-9a-f]{2}:)/gm, '0000:')));
 });
 
-TEST('numbers_only', () => {
+TEST('numbers_instead_of_names_are_read_in_both_old_forms', () => {
 	const numeric = plain.replace(/^(\S+) .*\[(\w{4})\]: .*\[(\w{4}:\w{4})\]/gm, '$1 $2: $3');
 	EXPECT_TRUE(numeric.includes('00:01.0 0604: 8086:2030'));
 	EXPECT_STREQ(wanted, tree(numeric));

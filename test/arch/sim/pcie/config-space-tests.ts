@@ -108,7 +108,7 @@ TEST_F(config, 'acs_control_has_only_the_bits_of_its_capability', ({ machine }) 
 	EXPECT_EQ(0xf000_000f, port.acs?.egress[0] ?? 0);
 });
 
-TEST_F(config, 'bridge_registers', ({ port }) => {
+TEST_F(config, 'bridge_forwards_what_its_registers_say', ({ port }) => {
 	EXPECT_EQ(0x01, port.readConfig(0x0e, 1));
 	EXPECT_EQ(0x0003_0302, port.readConfig(0x18, 4));
 	EXPECT_EQ(0x80f0_8000, port.readConfig(0x20, 4));

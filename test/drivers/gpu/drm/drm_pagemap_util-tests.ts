@@ -135,7 +135,7 @@ TEST_F(groups, 'F14_one_way_link_is_taken_as_the_newcomer_asks', () => {
 	EXPECT_FALSE(pair('A', 'B'));
 });
 
-TEST_F(groups, 'leaving_and_failing', (self) => {
+TEST_F(groups, 'who_leaves_or_fails_to_join_has_no_owner', (self) => {
 	const peers = join(self, 'AB', ['AB']);
 	const a = peers.get('A')!;
 	run(() => drm_pagemap_release_owner(a));
