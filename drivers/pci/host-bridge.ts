@@ -10,9 +10,7 @@ import { type pci_bus, type pci_host_bridge, to_pci_host_bridge } from '../../in
  * @kernel drivers/pci/host-bridge.c
  */
 export function find_pci_root_bus(bus: pci_bus): pci_bus {
-	let root = bus;
-	while (root.parent !== null) root = root.parent;
-	return root;
+	return bus.rootBus;
 }
 
 /**

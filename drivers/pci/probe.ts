@@ -123,6 +123,7 @@ function scanBus(
 		child.parent = bus;
 		child.self = dev;
 		child.bridgesAbove = bus.bridgesAbove + 1;
+		child.rootBus = bus.rootBus;
 		child.number = fn.secondary;
 		child.domain_nr = bus.domain_nr;
 		bus.children.push(child);
@@ -166,6 +167,7 @@ function virtualBus(bus: pci_bus, number: number): pci_bus {
 		if (child.self === null && child.number === number) return child;
 	const child = new pci_bus();
 	child.parent = bus;
+	child.rootBus = bus.rootBus;
 	child.number = number;
 	child.domain_nr = bus.domain_nr;
 	bus.children.push(child);

@@ -142,6 +142,8 @@ export class pci_bus {
 	domain_nr: int = 0;
 	/** Bridges above a function of this bus; not in C, which counts them each time. */
 	bridgesAbove = 0;
+	/** The bus that this one is below, or is; not in C, which goes up each time. */
+	rootBus: pci_bus = this;
 }
 
 /**

@@ -83,15 +83,22 @@ export function calc_map_type_and_dist(
 	dist: out<int>,
 	verbose: bool,
 ): pci_p2pdma_map_type {
-	const acs_list = verbose ? makeAcsList() : null;
-	const { common, acs_cnt } = findCommonBridge(provider, client, dist, acs_list);
+	const common = meetingOf(provider, client);
+	const above = common === null ? 0 : depthOf(common);
 	let map_type: pci_p2pdma_map_type = PCI_P2PDMA_MAP_BUS_ADDR;
 	let acs_redirects = false;
-	if (common) {
+	dist.value = depthOf(provider) + depthOf(client) - 2 * above;
+	const acs_list = verbose && common !== null ? makeAcsList() : null;
+	// The provider's side has the function where they meet. Its control words are read all the way
+	// up also where they do not, as C does it on its way.
+	const end = common === null ? null : pci_upstream_bridge(common);
+	let acs_cnt = countRedirects(provider, end, acs_list);
+	if (common !== null) {
+		acs_cnt += countRedirects(client, common, acs_list);
 		acs_redirects = acs_cnt > 0;
 		if (acs_redirects && acs_list !== null) warnAcsRedirect(provider, client, acs_list);
 	}
-	if (!common || acs_redirects) {
+	if (common === null || acs_redirects) {
 		map_type = PCI_P2PDMA_MAP_THRU_HOST_BRIDGE;
 		if (
 			!cpu_supports_p2pdma() &&
@@ -110,57 +117,42 @@ export function calc_map_type_and_dist(
 	return map_type;
 }
 
-/** What findCommonBridge() found. */
-interface CommonBridge {
-	/** The chains meet. */
-	readonly common: boolean;
-	/** Redirecting functions on the path. */
-	readonly acs_cnt: number;
-}
-
 /** Functions from a device up to the root bus, itself included. */
 function depthOf(pdev: pci_dev): int {
 	return pci_physfn(pdev).bus.bridgesAbove + 1;
 }
 
 /**
- * Walk both chains up; `acs_list` gets the redirecting functions, the provider's side first.
+ * The function at which the chains of two functions meet.
  *
- * @deviates C looks for each function of the provider's chain in the whole of the client's. Only the
- *   one that is as deep can be the same, so here both chains are walked once.
+ * @returns null: they do not meet
+ * @deviates C looks for each function of one chain in the whole of the other. Only the one that is
+ *   as deep can be the same, so here both chains are walked once, and not at all where they end at
+ *   different root buses.
  */
-function findCommonBridge(
-	provider: pci_dev,
-	client: pci_dev,
-	dist: out<int>,
-	acs_list: seq_buf | null,
-): CommonBridge {
-	let acs_cnt = 0;
-	let dist_a = 0;
-	let dist_b = 0;
-	let depth_a = depthOf(provider);
-	const depth_b = depthOf(client);
-	let b: pci_dev | null = client;
-	for (let a: pci_dev | null = provider; a !== null; a = pci_upstream_bridge(a)) {
-		if (pci_bridge_has_acs_redir(a) !== 0) {
-			seq_buf_print_bus_devfn(acs_list, a);
-			acs_cnt++;
-		}
-		for (; depth_b - dist_b > depth_a; dist_b++) b = pci_upstream_bridge(b as pci_dev);
-		if (a === b) {
-			dist.value = dist_a + dist_b;
-			for (let below = client; below !== a; below = pci_upstream_bridge(below)!) {
-				if (pci_bridge_has_acs_redir(below) === 0) continue;
-				seq_buf_print_bus_devfn(acs_list, below);
-				acs_cnt++;
-			}
-			return { common: true, acs_cnt };
-		}
-		dist_a++;
-		depth_a--;
+function meetingOf(a: pci_dev, b: pci_dev): pci_dev | null {
+	if (pci_physfn(a).bus.rootBus !== pci_physfn(b).bus.rootBus) return null;
+	let up_a: pci_dev | null = a;
+	let up_b: pci_dev | null = b;
+	let deeper = depthOf(a) - depthOf(b);
+	for (; deeper > 0; deeper--) up_a = pci_upstream_bridge(up_a as pci_dev);
+	for (; deeper < 0; deeper++) up_b = pci_upstream_bridge(up_b as pci_dev);
+	while (up_a !== up_b) {
+		up_a = pci_upstream_bridge(up_a as pci_dev);
+		up_b = pci_upstream_bridge(up_b as pci_dev);
 	}
-	dist.value = dist_a + depth_b;
-	return { common: false, acs_cnt };
+	return up_a;
+}
+
+/** Count the functions of a chain that redirect, from `pdev` up to `end`, which does not count. */
+function countRedirects(pdev: pci_dev, end: pci_dev | null, acs_list: seq_buf | null): int {
+	let acs_cnt = 0;
+	for (let at: pci_dev | null = pdev; at !== end; at = pci_upstream_bridge(at as pci_dev)) {
+		if (pci_bridge_has_acs_redir(at as pci_dev) === 0) continue;
+		seq_buf_print_bus_devfn(acs_list, at as pci_dev);
+		acs_cnt++;
+	}
+	return acs_cnt;
 }
 
 function warnAcsRedirect(provider: pci_dev, client: pci_dev, acs_list: seq_buf): void {
