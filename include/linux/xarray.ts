@@ -3,8 +3,8 @@
  * struct xarray: a sparse array of pointers by unsigned long.
  *
  * Guarantee: iteration is by index; a range store is one entry, whatever its width, and a store
- * inside a range splits it. Mechanism: sorted extents [first, last] with a value; a lookup is a
- * binary search. Duty: a store that may allocate can fail; its `xa_err()` is a negative errno.
+ * inside a range splits it. Mechanism: sorted extents [first, last] with a value, in blocks of some
+ * hundred, so that a store into many moves few; a lookup is a binary search. Duty: a store that may allocate can fail; its `xa_err()` is a negative errno.
  */
 import { shouldFail } from '../sim/fault_injection.ts';
 import { touch } from '../sim/schedule.ts';
@@ -19,26 +19,65 @@ export interface xa_extent<T> {
 	readonly entry: T;
 }
 
+/** Extents of a block; one that gets more is divided. */
+const BLOCK_LIMIT = 256;
+
 /**
  * A sparse array.
  *
  * @kernel include/linux/xarray.h
  */
 export class xarray<T> {
-	/** Sorted, disjoint. */
-	extents: xa_extent<T>[] = [];
+	/** Sorted, disjoint, no block empty. */
+	blocks: xa_extent<T>[][] = [];
 }
 
-/** First extent that ends at or after an index. */
-function lowerBound<T>(extents: readonly xa_extent<T>[], index: unsigned_long): number {
+/** Where an extent is, or would be. */
+interface Place {
+	readonly block: number;
+	readonly at: number;
+}
+
+/** Index of the first of some sorted things that is not `before` what is looked for. */
+function firstNot<E>(sorted: readonly E[], before: (one: E) => boolean): number {
 	let low = 0;
-	let high = extents.length;
+	let high = sorted.length;
 	while (low < high) {
 		const middle = (low + high) >> 1;
-		if (extents[middle]!.last < index) low = middle + 1;
+		if (before(sorted[middle]!)) low = middle + 1;
 		else high = middle;
 	}
 	return low;
+}
+
+/** First extent that ends at or after an index; where none does, the place behind the last one. */
+function lowerBound<T>({ blocks }: xarray<T>, index: unsigned_long): Place {
+	const block = firstNot(blocks, (one) => one[one.length - 1]!.last < index);
+	if (block === blocks.length && block > 0)
+		return { block: block - 1, at: blocks[block - 1]!.length };
+	return { block, at: firstNot(blocks[block] ?? [], (one) => one.last < index) };
+}
+
+/** The extent at a place. */
+function extentAt<T>({ blocks }: xarray<T>, { block, at }: Place): xa_extent<T> | undefined {
+	return blocks[block]?.[at];
+}
+
+/** Put an extent in front of what is at a place. */
+function insertAt<T>({ blocks }: xarray<T>, { block, at }: Place, extent: xa_extent<T>): void {
+	const into = blocks[block];
+	if (into === undefined) blocks.push([extent]);
+	else if (at === into.length) into.push(extent);
+	else into.splice(at, 0, extent);
+	if (into !== undefined && into.length > BLOCK_LIMIT)
+		blocks.splice(block + 1, 0, into.splice(into.length >> 1));
+}
+
+/** Take the extent at a place out. */
+function removeAt<T>({ blocks }: xarray<T>, { block, at }: Place): void {
+	const from = blocks[block]!;
+	if (from.length === 1) blocks.splice(block, 1);
+	else from.splice(at, 1);
 }
 
 /**
@@ -51,7 +90,7 @@ function lowerBound<T>(extents: readonly xa_extent<T>[], index: unsigned_long): 
  */
 export function xa_load<T>(xa: xarray<T>, index: unsigned_long): T | null {
 	touch('read', xa);
-	const extent = xa.extents[lowerBound(xa.extents, index)];
+	const extent = extentAt(xa, lowerBound(xa, index));
 	return extent !== undefined && extent.first <= index ? extent.entry : null;
 }
 
@@ -85,17 +124,22 @@ function setRange<T>(
 	last: unsigned_long,
 	entry: T | null,
 ): void {
-	const { extents } = xa;
-	const from = lowerBound(extents, first);
-	let to = from;
-	const made: xa_extent<T>[] = [];
-	const head = extents[from];
-	if (head !== undefined && head.first < first) made.push({ ...head, last: first - 1n });
-	if (entry !== null) made.push({ first, last, entry });
-	while (to < extents.length && extents[to]!.first <= last) to++;
-	const tail = to > from ? extents[to - 1]! : undefined;
-	if (tail !== undefined && tail.last > last) made.push({ ...tail, first: last + 1n });
-	extents.splice(from, to - from, ...made);
+	let place = lowerBound(xa, first);
+	let there = extentAt(xa, place);
+	while (there !== undefined && there.first <= last) {
+		removeAt(xa, place);
+		// what sticks out on either side stays
+		if (there.last > last) insertInOrder(xa, { ...there, first: last + 1n });
+		if (there.first < first) insertInOrder(xa, { ...there, last: first - 1n });
+		place = lowerBound(xa, first);
+		there = extentAt(xa, place);
+	}
+	if (entry !== null) insertAt(xa, place, { first, last, entry });
+}
+
+/** Put an extent, where nothing is, between its neighbours. */
+function insertInOrder<T>(xa: xarray<T>, extent: xa_extent<T>): void {
+	insertAt(xa, lowerBound(xa, extent.first), extent);
 }
 
 /**
@@ -201,7 +245,7 @@ export function xa_is_err(entry: unknown): boolean {
  * @kernel include/linux/xarray.h
  */
 export function xa_empty<T>(xa: xarray<T>): boolean {
-	return xa.extents.length === 0;
+	return xa.blocks.length === 0;
 }
 
 /**
@@ -212,7 +256,7 @@ export function xa_empty<T>(xa: xarray<T>): boolean {
  */
 export function xa_destroy<T>(xa: xarray<T>): void {
 	touch('write', xa);
-	xa.extents = [];
+	xa.blocks = [];
 }
 
 /**
@@ -233,7 +277,7 @@ export function* xa_for_each_range<T>(
 	let from = start;
 	for (;;) {
 		touch('read', xa);
-		const extent = xa.extents[lowerBound(xa.extents, from)];
+		const extent = extentAt(xa, lowerBound(xa, from));
 		if (extent === undefined || extent.first > last) return;
 		yield [extent.first > from ? extent.first : from, extent.entry];
 		if (extent.last === ULONG_MAX) return;
