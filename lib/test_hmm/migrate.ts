@@ -14,7 +14,7 @@
  *
  * @kernel lib/test_hmm.c
  */
-import { WARN_ON } from '../../include/linux/bug.ts';
+import { oops, WARN_ON } from '../../include/linux/bug.ts';
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MIGRATE_PFN_COMPOUND,
@@ -127,11 +127,14 @@ function* smallDevicePages(
 	const n = Math.min(nr, args.src.length - at);
 	for (let i = 0; i < n; i++) {
 		const dpage = yield* dmirror_devmem_alloc_page(self.mdevice, false);
-		if (WARN_ON(dpage === null, 'the driver does not look whether it got a page'))
-			continue;
-		const rpage = BACKING_PAGE(dpage as page);
+		if (dpage === null)
+			return oops(
+				'BUG: kernel NULL pointer dereference in dmirror_migrate_to_device',
+				['The driver does not look whether it got a small page.'],
+			);
+		const rpage = BACKING_PAGE(dpage);
 		if (rpage !== dpage) rpage.zone_device_data = self;
-		args.dst[at + i] = wordOf(dpage as page, write);
+		args.dst[at + i] = wordOf(dpage, write);
 		copyOrClear(rpage, spage === null ? null : nth_page(spage, i));
 	}
 	return n;
