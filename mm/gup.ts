@@ -17,7 +17,7 @@
  *
  * @kernel mm/gup.c
  */
-import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, ENOMEM } from '../include/linux/errno.ts';
+import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EMLINK, ENOMEM } from '../include/linux/errno.ts';
 import {
 	FOLL_GET,
 	FOLL_NOFAULT,
@@ -33,6 +33,7 @@ import {
 } from '../include/linux/mm.ts';
 import {
 	FAULT_FLAG_REMOTE,
+	FAULT_FLAG_UNSHARE,
 	FAULT_FLAG_WRITE,
 	type mm_struct,
 	type page,
@@ -79,6 +80,7 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vma_lookup } from './find_vma.ts';
+import { gup_must_unshare, try_grab_folio } from './gup/grab.ts';
 import { split_huge_pmd } from './huge_memory.ts';
 import { handle_mm_fault, is_zero_pfn, vm_normal_page, ZERO_PAGE } from './memory.ts';
 import { get_dev_pagemap, put_dev_pagemap } from './memremap.ts';
@@ -98,12 +100,11 @@ import {
 	pud_offset,
 	set_pte_at,
 } from './pgtable.ts';
-import { folio_get } from './swap.ts';
 
-/** Gives a page to the caller: a reference, and the marks of the access to come. */
+/** Gives a page to the caller: a reference or a pin, and the marks of the access to come. */
 function* grabPage(p: page, flags: unsigned_int, dirtyEntry: boolean): Sim<page> {
 	const f = page_folio(p);
-	if (flags & FOLL_GET) folio_get(f);
+	try_grab_folio(f, 1, flags);
 	if (flags & FOLL_TOUCH) {
 		if (flags & FOLL_WRITE && !dirtyEntry && !folio_test_dirty(f))
 			yield* folio_mark_dirty(f);
@@ -128,7 +129,7 @@ function* follow_pfn_pte(
 	return -EEXIST;
 }
 
-/** What a locked entry gives: null when it must be faulted first. */
+/** What a locked entry gives: null when it must be faulted first, -EMLINK when it must be unshared. */
 function* pageOfPte(
 	vma: vm_area_struct,
 	address: unsigned_long,
@@ -152,6 +153,7 @@ function* pageOfPte(
 			return yield* follow_pfn_pte(vma, address, ptep, flags);
 		p = ZERO_PAGE(address);
 	}
+	if (!pte_write(pte) && gup_must_unshare(vma, flags, p)) return -EMLINK;
 	return yield* grabPage(p, flags, pte_dirty(pte));
 }
 
@@ -169,16 +171,16 @@ function* follow_page_pte(
 	return found;
 }
 
-/** A page of a huge pmd; null when it must be faulted first. */
+/** A page of a huge pmd; null when it must be faulted first, -EMLINK when it must be unshared. */
 function* follow_huge_pmd(
 	vma: vm_area_struct,
 	address: unsigned_long,
 	pmd: TableEntry,
 	flags: unsigned_int,
-): Sim<page | null> {
+): Sim<page | null | errno> {
 	const ptl = yield* pmd_lock(vma.vm_mm, pmd);
 	const entry = pmd.value;
-	let found: page | null = null;
+	let found: page | null | errno = null;
 	if (
 		pmd_present(entry) &&
 		pmd_leaf(entry) &&
@@ -187,7 +189,11 @@ function* follow_huge_pmd(
 	) {
 		const head = pfn_to_page(pmd_pfn(entry));
 		const n = Number((address & ~PMD_MASK) >> PAGE_SHIFT);
-		found = yield* grabPage(nth_page(head, n), flags, pte_dirty(entry as bigint));
+		const p = nth_page(head, n);
+		found =
+			!pmd_write(entry) && gup_must_unshare(vma, flags, p)
+				? -EMLINK
+				: yield* grabPage(p, flags, pte_dirty(entry as bigint));
 	}
 	yield* spin_unlock(ptl);
 	return found;
@@ -218,6 +224,7 @@ function* follow_pmd_mask(
  * @param flags - FOLL_* bits
  * @returns the page, with a reference if FOLL_GET; null: nothing that satisfies `flags` is mapped
  * @retval -EEXIST something without struct page
+ * @retval -EMLINK FOLL_PIN, and others may write the page's next copy: it is to be unshared first
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/gup.c
  */
@@ -240,9 +247,14 @@ export function* follow_page_mask(
  * @retval -EBUSY a handler wants to be tried again later
  * @returns else the errno of the failed fault
  */
-function* faultin_page(vma: vm_area_struct, address: bigint, flags: unsigned_int): Sim<int> {
+function* faultin_page(
+	vma: vm_area_struct,
+	address: bigint,
+	flags: unsigned_int,
+	unshare: boolean,
+): Sim<int> {
 	if (flags & FOLL_NOFAULT) return -EFAULT;
-	let fault_flags = 0;
+	let fault_flags = unshare ? FAULT_FLAG_UNSHARE : 0;
 	if (flags & FOLL_WRITE) fault_flags |= FAULT_FLAG_WRITE;
 	if (flags & FOLL_REMOTE) fault_flags |= FAULT_FLAG_REMOTE;
 	const ret = yield* handle_mm_fault(vma, address, fault_flags, null);
@@ -276,8 +288,8 @@ function* getPage(
 		);
 		if (fatal_signal_pending(current())) return -EINTR;
 		const found = yield* follow_page_mask(vma, address, gup_flags);
-		if (found !== null) return found;
-		const ret = yield* faultin_page(vma, address, gup_flags);
+		if (found !== null && found !== -EMLINK) return found;
+		const ret = yield* faultin_page(vma, address, gup_flags, found === -EMLINK);
 		if (ret !== 0) return ret;
 	}
 }
@@ -313,8 +325,36 @@ export function* get_user_pages_remote(
 	gup_flags: unsigned_int,
 	pages: page[] | null,
 ): Sim<int> {
+	return yield* __get_user_pages(
+		mm,
+		start,
+		nr_pages,
+		gup_flags | FOLL_TOUCH | FOLL_REMOTE,
+		pages,
+	);
+}
+
+/**
+ * The same with all FOLL_* bits, the internal ones included.
+ *
+ * @param mm - address space
+ * @param start - first address
+ * @param nr_pages - how many
+ * @param flags - FOLL_* bits
+ * @param pages - out: the pages, each with a reference if FOLL_GET, a pin if FOLL_PIN
+ * @returns as get_user_pages_remote()
+ * @context Sleeps. The mmap lock is held and stays so.
+ * @deviates no out-parameter for a dropped lock
+ * @kernel mm/gup.c
+ */
+export function* __get_user_pages(
+	mm: mm_struct,
+	start: unsigned_long,
+	nr_pages: unsigned_long,
+	flags: unsigned_int,
+	pages: page[] | null,
+): Sim<int> {
 	mmap_assert_locked(mm);
-	const flags = gup_flags | FOLL_TOUCH | FOLL_REMOTE;
 	for (let i = 0; BigInt(i) < nr_pages; i++) {
 		const address = start + BigInt(i) * PAGE_SIZE;
 		const vma = vma_lookup(mm, address);

@@ -35,10 +35,12 @@
  * | insert.ts | migrate_vma_insert_page: device memory where nothing was |
  * | pages.ts | __migrate_device_pages, __migrate_device_finalize |
  * | vma.ts | migrate_vma_setup, _pages, _finalize |
+ * | coherent.ts | migrate_device_coherent_folio |
  * | range.ts | migrate_device_range, _pfns, _pages, _finalize |
  *
  * @kernel mm/migrate_device.c
  */
+export { migrate_device_coherent_folio } from './migrate_device/coherent.ts';
 export {
 	migrate_device_finalize,
 	migrate_device_pages,

@@ -17,6 +17,7 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const ENOTTY = 25;
 export const ENOSPC = 28;
+export const EMLINK = 31;
 export const ERANGE = 34;
 export const ENOLCK = 37;
 export const ENODATA = 61;
@@ -48,6 +49,7 @@ export const errnoNames: Readonly<Record<number, string>> = {
 	22: 'EINVAL',
 	25: 'ENOTTY',
 	28: 'ENOSPC',
+	31: 'EMLINK',
 	34: 'ERANGE',
 	37: 'ENOLCK',
 	61: 'ENODATA',

@@ -86,6 +86,8 @@ export const FOLL_FORCE = 1 << 3;
 export const FOLL_NOFAULT = 1 << 5;
 /** Whether hwpoison is told apart in vm_fault_to_errno(). */
 export const FOLL_HWPOISON = 1 << 6;
+/** The pin may last for ever: only pages whose memory nobody needs back. */
+export const FOLL_LONGTERM = 1 << 8;
 /** Split a huge pmd before its page is returned. */
 export const FOLL_SPLIT_PMD = 1 << 9;
 /** Mark the pages accessed, and dirty if written to. */
@@ -94,6 +96,8 @@ export const FOLL_TOUCH = 1 << 16;
 export const FOLL_TRIED = 1 << 17;
 /** The pages are not those of the current task. */
 export const FOLL_REMOTE = 1 << 18;
+/** Pin each page, for DMA. */
+export const FOLL_PIN = 1 << 19;
 /** A fault may drop the mmap lock. */
 export const FOLL_UNLOCKABLE = 1 << 21;
 

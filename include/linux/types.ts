@@ -65,6 +65,7 @@ export function outParam<T>(value: T): out<T> {
 export const GFP_KERNEL: gfp_t = 0xcc0;
 export const GFP_ATOMIC: gfp_t = 0x820;
 export const GFP_NOWAIT: gfp_t = 0x2800;
+export const GFP_USER: gfp_t = 0x100cc0;
 export const GFP_HIGHUSER_MOVABLE: gfp_t = 0x100cca;
 export const __GFP_DIRECT_RECLAIM: gfp_t = 0x400;
 export const __GFP_ZERO: gfp_t = 0x100;
