@@ -106,6 +106,17 @@ function unmapped_area(mm: mm_struct, len: bigint, align: bigint): bigint | errn
 }
 
 /**
+ * Lowest free range that begins at a huge page; where there is no room to choose, any.
+ *
+ * @kernel mm/huge_memory.c
+ */
+function thp_get_unmapped_area(mm: mm_struct, len: bigint): bigint | errno {
+	const padded = unmapped_area(mm, len + PMD_SIZE, PAGE_SIZE);
+	if (typeof padded === 'number') return unmapped_area(mm, len, PAGE_SIZE);
+	return (padded + PMD_SIZE - 1n) & ~(PMD_SIZE - 1n);
+}
+
+/**
  * Where a mapping goes: bottom up from TASK_UNMAPPED_BASE, without randomisation.
  *
  * @param mm - address space
@@ -113,6 +124,7 @@ function unmapped_area(mm: mm_struct, len: bigint, align: bigint): bigint | errn
  * @param len - length, page aligned
  * @param fixed - nowhere else, whatever is mapped there
  * @param align - what the address is a multiple of; the length must be
+ * @param anonymous - it has no file: without hint, whole huge pages begin at one
  * @returns the address
  * @retval -ENOMEM no room
  * @retval -EINVAL place or length is not aligned
@@ -123,6 +135,7 @@ export function placeOf(
 	len: unsigned_long,
 	fixed: boolean,
 	align: unsigned_long = PAGE_SIZE,
+	anonymous = false,
 ): unsigned_long | errno {
 	if (len > TASK_SIZE) return -ENOMEM;
 	if ((len & (align - 1n)) !== 0n) return -EINVAL;
@@ -137,7 +150,9 @@ export function placeOf(
 		find_vma_intersection(mm, hint, hint + len) === null
 	)
 		return hint;
-	return unmapped_area(mm, len, align);
+	return anonymous && hint === 0n && (len & (PMD_SIZE - 1n)) === 0n
+		? thp_get_unmapped_area(mm, len)
+		: unmapped_area(mm, len, align);
 }
 
 /** Flags of a mapping of a file, or -errno. */
@@ -193,7 +208,8 @@ export function* doMmap(
 	if (pgoff + (length >> 12n) >= 1n << 52n) return -EOVERFLOW;
 	if (mm.vmas.length > sysctl_max_map_count) return -ENOMEM;
 	const align = is_file_hugepages(f) ? PMD_SIZE : PAGE_SIZE;
-	const at = placeOf(mm, addr, length, (how & MAP_FIXED) !== 0, align);
+	const anonymous = f === null && (how & MAP_TYPE) !== MAP_SHARED;
+	const at = placeOf(mm, addr, length, (how & MAP_FIXED) !== 0, align, anonymous);
 	if (typeof at === 'number') return at;
 	if (how & MAP_FIXED_NOREPLACE && find_vma_intersection(mm, at, at + length)) return -EEXIST;
 	const wanted =

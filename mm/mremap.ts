@@ -108,7 +108,9 @@ function vrm_implies_new_addr(vrm: vma_remap_struct): boolean {
 /** Finds the place of a mapping that moves; 0 or -errno. */
 function vrm_set_new_addr(mm: mm_struct, vrm: vma_remap_struct): int {
 	const hint = vrm_implies_new_addr(vrm) ? vrm.new_addr : 0n;
-	const at = placeOf(mm, hint, vrm.new_len, (vrm.flags & MREMAP_FIXED) !== 0);
+	const fixed = (vrm.flags & MREMAP_FIXED) !== 0;
+	const anonymous = vrm.vma?.vm_file === null;
+	const at = placeOf(mm, hint, vrm.new_len, fixed, PAGE_SIZE, anonymous);
 	if (typeof at === 'number') return at;
 	vrm.new_addr = at;
 	return 0;

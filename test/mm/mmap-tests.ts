@@ -36,7 +36,15 @@ import {
 	mmap_write_trylock,
 	mmap_write_unlock,
 } from '../../mm/mmap_lock.ts';
-import { mmapAnonymous, userMmap, userMunmap, userRead64, userWrite64 } from '../../mm/syscalls.ts';
+import { MREMAP_MAYMOVE } from '../../mm/mremap.ts';
+import {
+	mmapAnonymous,
+	userMmap,
+	userMremap,
+	userMunmap,
+	userRead64,
+	userWrite64,
+} from '../../mm/syscalls.ts';
 import { split_vma, vm_munmap } from '../../mm/vma.ts';
 import {
 	EXPECT_EQ,
@@ -229,6 +237,19 @@ TEST_F(map, 'addresses_are_chosen_from_the_bottom', ({ p }) => {
 		});
 	EXPECT_EQ(ARENA + 100n * PAGE, hint(ARENA + 99n * PAGE + 1n));
 	EXPECT_EQ(ARENA + 9n * PAGE, hint(ARENA));
+});
+
+TEST_F(map, 'anonymous_memory_of_whole_huge_pages_begins_at_one', ({ p }) => {
+	const HUGE = 512n * PAGE;
+	EXPECT_EQ(ARENA, mmapAnonymous(p, PAGE, RW));
+	EXPECT_EQ(ARENA + HUGE, mmapAnonymous(p, HUGE, RW));
+	// no whole huge pages, or of a file, as shared memory is: the lowest place
+	EXPECT_EQ(ARENA + PAGE, mmapAnonymous(p, HUGE - PAGE, RW));
+	EXPECT_EQ(ARENA + 2n * HUGE, mmapAnonymous(p, PAGE, RW));
+	EXPECT_EQ(ARENA + 2n * HUGE + PAGE, mmapAnonymous(p, HUGE, RW, true));
+	// what mremap() moves, too
+	const grown = userMremap(p, ARENA + PAGE, HUGE - PAGE, HUGE, MREMAP_MAYMOVE);
+	EXPECT_EQ(ARENA + 4n * HUGE, grown);
 });
 
 TEST_F(map, 'mmap_refuses_what_makes_no_sense', ({ p }) => {
