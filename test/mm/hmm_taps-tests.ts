@@ -46,6 +46,8 @@ function records(): Recorded[] {
 					profile,
 					thp: name.includes('thp-madvise') ? 'madvise' : 'always',
 					coherent: name.includes('coherent'),
+					// hmm-tests.ts goes to the end, which takes long
+					largest: 8,
 				});
 	return found;
 }

@@ -27,6 +27,7 @@ import {
 	alignedBuffer,
 	anonBuffer,
 	counting,
+	countingDown,
 	dmirrorCmd,
 	freeAligned,
 	HMM_BUFFER_SIZE,
@@ -52,7 +53,7 @@ export function anon_read({ process, fd }: CaseSelf): void {
 	const npages = NPAGES;
 	const buffer = anonBuffer(process);
 	// the first two pages stay what they are: an empty entry and the zero page
-	const values = counting(INTS);
+	const values = counting(INTS).slice();
 	process.store(pageAt(buffer, 2), values.subarray(2 * PAGE_INTS));
 	values.fill(0, 0, 2 * PAGE_INTS);
 	ASSERT_EQ(process.mprotect(buffer.ptr, buffer.size, PROT_READ), 0);
@@ -72,7 +73,7 @@ export function anon_read_prot({ process, fd }: CaseSelf): void {
 	const values = counting(INTS);
 	process.store(buffer.ptr, values);
 	// what the device must not overwrite
-	const untouched = counting(INTS, 0, -1);
+	const untouched = countingDown(INTS);
 	buffer.mirrored.set(untouched);
 	ASSERT_EQ(process.mprotect(buffer.ptr, buffer.size, PROT_NONE), 0);
 
@@ -147,7 +148,7 @@ function writeChild(
 	if (how.thp) ASSERT_EQ(process.madvise(buffer.ptr, size, MADV_HUGEPAGE), 0);
 	else buffer.ptr = whole;
 	const values = counting(size / 4);
-	const written = counting(size / 4, 0, -1);
+	const written = countingDown(size / 4);
 	process.store(buffer.ptr, values);
 	buffer.mirrored.set(written);
 	if (how.migrate) {
@@ -176,7 +177,7 @@ export function anon_write_child(self: CaseSelf): void {
 export function anon_write_child_shared({ process }: CaseSelf): void {
 	const buffer = anonBuffer(process, RW, MAP_SHARED);
 	const values = counting(INTS);
-	const written = counting(INTS, 0, -1);
+	const written = countingDown(INTS);
 	process.store(buffer.ptr, values);
 	buffer.mirrored.set(written);
 	process.inChild((child) => {
@@ -206,8 +207,8 @@ export function anon_write_hugetlbfs(self: CaseSelf): void {
 }
 
 /** The bytes of ints. */
-function bytesOf(values: Int32Array): Uint8Array {
-	return new Uint8Array(values.buffer as ArrayBuffer);
+function bytesOf({ buffer, byteOffset, byteLength }: Int32Array): Uint8Array {
+	return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
 }
 
 export function file_read({ process, fd }: CaseSelf): void {

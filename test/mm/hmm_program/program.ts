@@ -69,6 +69,8 @@ export interface TestedKernel {
 	readonly thp: ThpPolicy;
 	/** The driver was given memory for two coherent devices. */
 	readonly coherent: boolean;
+	/** Huge pages of the benchmark's largest buffer; absent: as many as a device's chunk has. */
+	readonly largest?: int;
 }
 
 /** Memory of the coherent devices, in the order of the driver's parameters. */
@@ -367,11 +369,24 @@ function ints({ buffer, byteOffset, byteLength }: Uint8Array): Int32Array {
 	return new Int32Array(buffer as ArrayBuffer, byteOffset, byteLength / 4);
 }
 
-/** 0, 1, 2, … or `step` apart, from `first` on. */
-export function counting(count: int, first = 0, step = 1): Int32Array {
-	const values = new Int32Array(count);
-	for (let i = 0; i < count; i++) values[i] = first + i * step;
-	return values;
+/** 0, 1, 2, … as far as any buffer goes; made once, as the cases compare with it all the time. */
+const ramp = new Int32Array(HMM_BUFFER_SIZE / 4 + NTIMES);
+for (let i = 0; i < ramp.length; i++) ramp[i] = i;
+
+/**
+ * `first`, `first` + 1, …
+ *
+ * @param count - how many
+ * @param first - so far from 0 that what is counted ends NTIMES behind the largest buffer at most
+ * @returns not to be changed
+ */
+export function counting(count: int, first = 0): Int32Array {
+	return ramp.subarray(first, first + count);
+}
+
+/** 0, -1, -2, … */
+export function countingDown(count: int): Int32Array {
+	return counting(count).map((value) => -value);
 }
 
 /** As many zeros. */
