@@ -6,7 +6,7 @@
  */
 import { EBUSY, EFAULT, EINVAL, ENODEV, ENOENT, EPERM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
-import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
+import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { PAGE_SIZE } from '../../include/linux/types.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
@@ -15,6 +15,7 @@ import { dmirror_fops_open, hmm_dmirror_exit, hmm_dmirror_init } from '../../lib
 import {
 	HMM_DMIRROR_CHECK_EXCLUSIVE,
 	HMM_DMIRROR_EXCLUSIVE,
+	HMM_DMIRROR_FLAG_FAIL_ALLOC,
 	HMM_DMIRROR_FLAGS,
 	HMM_DMIRROR_MIGRATE_TO_DEV,
 	HMM_DMIRROR_MIGRATE_TO_SYS,
@@ -37,6 +38,7 @@ import {
 } from '../../mm/syscalls.ts';
 import {
 	ASSERT_EQ,
+	ASSERT_NE,
 	EXPECT_EQ,
 	EXPECT_TRUE,
 	expectReport,
@@ -47,10 +49,22 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import {
+	bootTested,
+	counting,
+	dmirrorCmd,
+	HMM_COHERENCE_DEVICE_ONE,
+	type HmmBuffer,
+	hmmBuffer,
+	PAGE,
+	Process,
+	TWOMEG,
+	unloadDriver,
+	wrongAt,
+} from '../mm/hmm_program/program.ts';
 import { bootMm } from '../mm/mm_world.ts';
 
 const PAGES = 4;
-const PAGE = Number(PAGE_SIZE);
 
 class Self {
 	task!: task_struct;
@@ -214,3 +228,62 @@ TEST_F(dev, 'read_of_a_device_page_that_is_missing_in_the_mirror_is_an_oops', (s
 	self.ioctl(HMM_DMIRROR_READ);
 	EXPECT_TRUE(false);
 });
+
+/** A coherent device of v7.3, whose one chunk has huge pages only. */
+const hugeOnly = FIXTURE('coherent_huge', () => ({ process: null as Process | null }));
+
+FIXTURE_SETUP(hugeOnly, (self) => {
+	bootTested({ profile: 'v7.3', thp: 'always', coherent: true });
+	self.process = new Process();
+});
+
+FIXTURE_TEARDOWN(hugeOnly, ({ process }) => {
+	process!.exit();
+	unloadDriver();
+});
+
+/** A huge page of memory that goes to the device, after the device has given its first chunk back. */
+function hugeToDevice(process: Process): { buffer: HmmBuffer; fd: file } {
+	const buffer = hmmBuffer(process, TWOMEG, TWOMEG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	process.store(buffer.ptr, counting(TWOMEG / 4));
+	const fd = process.open(HMM_COHERENCE_DEVICE_ONE);
+	ASSERT_NE(null, fd);
+	ASSERT_EQ(0, dmirrorCmd(fd, HMM_DMIRROR_RELEASE, buffer, 1));
+	ASSERT_EQ(0, dmirrorCmd(fd, HMM_DMIRROR_MIGRATE_TO_DEV, buffer, TWOMEG / PAGE));
+	return { buffer, fd };
+}
+
+TEST_F(hugeOnly, 'first_allocation_decides_what_a_coherent_device_has', ({ process }) => {
+	const { buffer, fd } = hugeToDevice(process!);
+	ASSERT_EQ(TWOMEG / PAGE, buffer.cpages);
+	EXPECT_EQ(-1, wrongAt(process!.load(buffer.ptr, TWOMEG / 4), counting(TWOMEG / 4)));
+	// it does not come back: the driver does not ask for huge pages that the CPU can reach
+	ASSERT_EQ(0, dmirrorCmd(fd, HMM_DMIRROR_MIGRATE_TO_SYS, buffer, TWOMEG / PAGE));
+	EXPECT_EQ(0, buffer.cpages);
+	// and there is no small page, nor room for a chunk of them
+	expectReport('Conflicting mapping in same section');
+	const small = hmmBuffer(process!, PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	EXPECT_EQ(-ENOENT, dmirrorCmd(fd, HMM_DMIRROR_MIGRATE_TO_DEV, small, 1));
+});
+
+TEST_F(
+	hugeOnly,
+	'small_page_in_place_of_a_huge_one_that_cannot_be_had_is_an_oops',
+	({ process }) => {
+		const { fd } = hugeToDevice(process!);
+		const second = hmmBuffer(
+			process!,
+			TWOMEG,
+			TWOMEG,
+			PROT_READ | PROT_WRITE,
+			MAP_PRIVATE,
+		);
+		process!.store(second.ptr, counting(1));
+		const fail = Number(HMM_DMIRROR_FLAG_FAIL_ALLOC);
+		ASSERT_EQ(0, dmirrorCmd(fd, HMM_DMIRROR_FLAGS, second, fail));
+		expectReport('Conflicting mapping in same section');
+		expectReport('NULL pointer dereference in dmirror_migrate_to_device');
+		dmirrorCmd(fd, HMM_DMIRROR_MIGRATE_TO_DEV, second, TWOMEG / PAGE);
+		EXPECT_TRUE(false);
+	},
+);

@@ -14,7 +14,7 @@ import { formatHex, type MachineDescription } from '../../../arch/sim/descriptio
 import type { Signal } from '../../../arch/sim/vectors.ts';
 import type { file } from '../../../include/linux/fs.ts';
 import type { ThpPolicy } from '../../../include/linux/huge_mm.ts';
-import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../../include/linux/mm.ts';
+import { MAP_PRIVATE } from '../../../include/linux/mm.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
 import type { int, unsigned_long } from '../../../include/linux/types.ts';
 import type { ProfileName } from '../../../include/sim/feature.ts';
@@ -40,6 +40,7 @@ import {
 	userWrite,
 } from '../../../mm/syscalls.ts';
 import { ASSERT_NE } from '../../kselftest_harness.ts';
+import { RW } from '../small_machine.ts';
 
 /** Bytes of a page, and of a huge page. */
 export const PAGE = 4096;
@@ -49,7 +50,7 @@ export const NPAGES = 1024;
 export const HMM_BUFFER_SIZE = NPAGES * PAGE;
 /** How often what is done repeatedly is done. */
 export const NTIMES = 10;
-export const RW = PROT_READ | PROT_WRITE;
+export { RW };
 
 export const HMM_PRIVATE_DEVICE_ONE = 0;
 export const HMM_PRIVATE_DEVICE_TWO = 1;
