@@ -26,8 +26,8 @@ const usage = `usage: kproto topo [OPTION...] [SOURCE...]
 
 SOURCE is what there is of the machine: lspci -vvv -nn text (root's, or without capabilities),
 lspci -xxxx bytes, both (in one file or two), a folder with a copy of /sys/bus/pci/devices or a
-tar of it, a dump of rdma_topo, lstopo XML, NCCL topology XML, topology JSON; without a SOURCE: the
-machine at hand.
+tar of it, a dump of rdma_topo, lstopo XML, NCCL topology XML, topology JSON, each packed by gzip
+or not; - is standard input; without a SOURCE: the machine at hand.
 
   --from FILTER    providers, the rows: gpu, nic, nvme, storage, acc, bridge, endpoint, all,
                    a class (0302), an address (3b:00.0, 3b:), a name (GPU0); several with commas

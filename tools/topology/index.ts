@@ -4,12 +4,11 @@
  *
  * Guarantee: what is returned builds; what does not is one TopologyError with file, line and expectation.
  */
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { MachineDescription } from '../../arch/sim/description.ts';
-import { TopologyError } from './error.ts';
 import { parseJsonTopology } from './json.ts';
 import { type LspciOptions, parseLspciTopology } from './lspci.ts';
+import { readTextFile } from './read-text.ts';
 
 export { TopologyError } from './error.ts';
 export { formatTopology, parseJsonTopology } from './json.ts';
@@ -41,16 +40,5 @@ export function parseTopology(
  * @throws TopologyError naming line and expectation; a file that cannot be read is one too
  */
 export function readTopology(path: string, options: LspciOptions = {}): MachineDescription {
-	let text: string;
-	try {
-		text = readFileSync(path, 'utf8');
-	} catch (error) {
-		const { code } = error as { code?: string };
-		throw new TopologyError(
-			path,
-			1,
-			`a topology file that can be read (${code ?? 'error'})`,
-		);
-	}
-	return parseTopology(text, path, options);
+	return parseTopology(readTextFile(path), path, options);
 }

@@ -88,19 +88,24 @@ const vendorNames: readonly (readonly [string, number])[] = [
 const headerPattern = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7])\s+(\S.*)$/i;
 /** A row of `lspci -x`. */
 const rowPattern = /^([0-9a-f]{2,3}): ((?:[0-9a-f]{2} ){0,15}[0-9a-f]{2})$/i;
-/** Prompts, and what lspci complains about. */
-const noise = /^[$#]|^pcilib:|^lspci:/;
+/** Prompts, fences of what was pasted, and what lspci complains about. */
+const noise = /^(?:[$#]|```|pcilib:|lspci:|\[sudo\]|\[?[\w.-]+@[\w.-]+[ :][^$#]*[$#])/;
 const CONFIG_BYTES = 4096;
 const headerExample = '`00:00.0 Host bridge [0600]: … [8086:29c0]`';
 const attributePattern =
 	/^(Subsystem|Control|Status|Latency|Interrupt|NUMA node|IOMMU group|Region \d|Bus|I\/O behind|Memory behind|Prefetchable memory|Secondary status|BridgeCtl|Capabilities|Kernel|Expansion ROM|DeviceName|Physical Slot|Flags|BIST|ACSCap|ACSCtl)\b/;
+
+/** A line without what mail and other systems put around it. */
+function unquoted(line: string): string {
+	return line.replace(/\r$/, '').replace(/^(?:> ?)+/, '');
+}
 
 /** Join wrapped lines, drop mail quoting. */
 function logicalLines(text: string): LogicalLine[] {
 	const lines: LogicalLine[] = [];
 	const raw = text.split('\n');
 	for (const [i, original] of raw.entries()) {
-		const stripped = original.replace(/\r$/, '').replace(/^(?:> ?)+/, '');
+		const stripped = unquoted(original);
 		const last = lines[lines.length - 1];
 		const begins =
 			stripped.trim() === '' ||
@@ -237,8 +242,7 @@ function complete({ fn, detailed, bytes, file, end }: Block): FoundFunction {
  * goes up through the buses, so what is behind a port must have come, if anything is.
  */
 function checkEnd(functions: readonly FoundFunction[], text: string, file: string): void {
-	// A shell's prompt may have been copied with it.
-	const output = text.replace(/(?:\n(?:> ?)*[$#][^\n]*)+\s*$/, '\n');
+	const output = withoutEnd(text);
 	const line = output.trimEnd().split('\n').length;
 	if (!/\n[ \t>]*\r?\n[\s>]*$/.test(output))
 		throw new TopologyError(
@@ -259,6 +263,18 @@ function checkEnd(functions: readonly FoundFunction[], text: string, file: strin
 			line,
 			`what is behind ${port.bdf}, whose link is up: the file is cut off`,
 		);
+}
+
+/** A text without a shell's prompt, or a fence, that was copied with its end. */
+function withoutEnd(text: string): string {
+	const lines = text.split('\n');
+	let end = lines.length;
+	for (let at = end - 1; at > 0; at--) {
+		const line = unquoted(lines[at] as string);
+		if (noise.test(line)) end = at;
+		else if (line.trim() !== '') break;
+	}
+	return end === lines.length ? text : `${lines.slice(0, end).join('\n')}\n`;
 }
 
 /** Order in which lspci comes to a bus: that of a function, or the one behind it. */

@@ -6,7 +6,7 @@
  * said in `notes`, and marked `unknown` in the description.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
@@ -18,6 +18,7 @@ import { parseJsonTopology } from './json.ts';
 import { type NamedText, readLspci } from './lspci-text.ts';
 import { readNccl } from './nccl.ts';
 import { readRdmaTopo } from './rdma-topo.ts';
+import { readTextFile, STDIN } from './read-text.ts';
 import { readSysfs } from './sysfs.ts';
 import { readXml } from './xml.ts';
 
@@ -52,7 +53,11 @@ export interface Found {
 }
 
 function nameOf(path: string): string {
-	return basename(path).replace(/\.(txt|lspci|log|json|xml|tar|tgz|tar\.\w+)$/, '') || path;
+	return (
+		basename(path)
+			.replace(/\.gz$/, '')
+			.replace(/\.(txt|lspci|log|json|xml|tar|tgz|tar\.\w+)$/, '') || path
+	);
 }
 
 /** Build from what a reader found. */
@@ -74,16 +79,7 @@ export function fromFound(found: Found, file: string, options: SourceOptions): S
 }
 
 function readText(path: string): NamedText {
-	try {
-		return { text: readFileSync(path, 'utf8'), file: path };
-	} catch (error) {
-		const { code } = error as { code?: string };
-		throw new TopologyError(
-			path,
-			1,
-			`a topology file that can be read (${code ?? 'error'})`,
-		);
-	}
+	return { text: readTextFile(path), file: path === STDIN ? 'stdin' : path };
 }
 
 function lspciKind(inputs: readonly NamedText[]): string {
@@ -91,6 +87,12 @@ function lspciKind(inputs: readonly NamedText[]): string {
 	const bytes = inputs.some((input) => /^[\s>]*00: [0-9a-f]{2} /im.test(input.text));
 	if (text && bytes) return 'lspci -vvv text and -xxxx bytes';
 	return bytes ? 'lspci -xxxx bytes' : 'lspci -vvv text';
+}
+
+/** By what a format other than lspci's is known; empty: it is lspci's. A prompt may begin with a `[`. */
+function beginOf(text: string): string {
+	const [, mark = ''] = /^\s*(\{|<|\[(?![\w.-]+@))/.exec(text) ?? [];
+	return mark;
 }
 
 /**
@@ -106,8 +108,7 @@ export function parseSource(
 ): SourceMachine {
 	const [first] = inputs as readonly [NamedText, ...NamedText[]];
 	for (const input of inputs) {
-		const begin = input.text.trimStart()[0] ?? '';
-		if (inputs.length > 1 && '{[<'.includes(begin) && begin !== '') {
+		if (inputs.length > 1 && beginOf(input.text) !== '') {
 			throw new TopologyError(
 				input.file,
 				1,
@@ -115,7 +116,7 @@ export function parseSource(
 			);
 		}
 	}
-	const begin = first.text.trimStart()[0];
+	const begin = beginOf(first.text);
 	if (begin === '{') {
 		const description = parseJsonTopology(first.text, first.file);
 		const { cpu } = options;
@@ -130,7 +131,7 @@ export function parseSource(
 }
 
 /** The reader that fits how a text begins. */
-function findFunctions(inputs: readonly NamedText[], begin: string | undefined): Found {
+function findFunctions(inputs: readonly NamedText[], begin: string): Found {
 	const [{ text, file }] = inputs as readonly [NamedText, ...NamedText[]];
 	if (begin === '[') {
 		return {
@@ -212,7 +213,8 @@ function readOwn(options: SourceOptions): SourceMachine {
 /**
  * Read a machine.
  *
- * @param paths - files, a folder or an archive of one; none: the machine at hand
+ * @param paths - files, `-` for standard input, a folder or an archive of one; none: the machine at
+ *   hand
  * @param options - what the person adds
  * @throws TopologyError naming file, line and expectation
  */

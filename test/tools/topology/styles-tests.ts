@@ -126,6 +126,13 @@ TEST('pasted_from_a_shell', () => {
 			`# lspci -vvv -nn\npcilib: sysfs_read_vpd: read failed: No such device\n${plain}# \n`,
 		),
 	);
+	const prompts = [
+		['$ sudo lspci -vvv\n[sudo] password for joe: \n', 'joe@host:~$ \n'],
+		['[root@host ~]# lspci -vvv\n', '[root@host ~]# exit\n$ \n'],
+		['```\n', '```\n\n'],
+	] as const;
+	for (const [before, after] of prompts)
+		EXPECT_STREQ(wanted, tree(`${before}${plain}${after}`));
 	EXPECT_STREQ(wanted, tree(plain.replaceAll('\n', '\r\n')));
 });
 
