@@ -30,6 +30,7 @@ import {
 	PG_swapbacked,
 	PG_swapcache,
 	PG_unevictable,
+	set_page_count,
 } from '../include/linux/page-flags.ts';
 import type { bool, int } from '../include/linux/types.ts';
 import { takeOrigin } from '../include/sim/origin.ts';
@@ -106,6 +107,37 @@ export function folio_try_get(f: folio): bool {
  */
 export function try_get_page(p: page): bool {
 	return folio_try_get(page_folio(p));
+}
+
+/**
+ * Take all references of a folio at once, if they are as many as expected: nobody can take one any
+ * more until it is unfrozen or freed.
+ *
+ * @param f - the folio
+ * @param count - how many there must be
+ * @returns whether they were; the count is 0 then
+ * @context Atomic. The caller has had a schedule point, and changes what leads to the folio in the
+ *   same step.
+ * @kernel include/linux/page_ref.h
+ */
+export function folio_ref_freeze(f: folio, count: int): bool {
+	touch('atomic', f, '_refcount');
+	if (f.page._refcount !== count) return false;
+	set_page_count(f.page, 0);
+	return true;
+}
+
+/**
+ * Give a frozen folio its references back.
+ *
+ * @param f - the folio
+ * @param count - how many
+ * @kernel include/linux/page_ref.h
+ */
+export function folio_ref_unfreeze(f: folio, count: int): void {
+	touch('atomic', f, '_refcount');
+	WARN_ON_ONCE(f.page._refcount !== 0, 'folio_ref_unfreeze() of a folio that is not frozen');
+	set_page_count(f.page, count);
 }
 
 /** Gives a folio without references back. */

@@ -15,7 +15,7 @@
  * @kernel mm/swap_state.c
  */
 import { BUG_ON } from '../include/linux/bug.ts';
-import { ENOMEM } from '../include/linux/errno.ts';
+import { EEXIST, ENOMEM } from '../include/linux/errno.ts';
 import { type folio, page_folio } from '../include/linux/mm_types.ts';
 import {
 	folio_test_swapcache,
@@ -30,9 +30,10 @@ import {
 	swp_swap_info,
 } from '../include/linux/swap.ts';
 import { swp_entry, type swp_entry_t, swp_type } from '../include/linux/swapops.ts';
-import { type gfp_t, type int, outParam } from '../include/linux/types.ts';
+import { type errno, type gfp_t, type int, outParam } from '../include/linux/types.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
-import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint, touch, waitPoint } from '../include/sim/schedule.ts';
+import { might_sleep } from '../kernel/sched/might_sleep.ts';
 import { folio_unlock } from './filemap.ts';
 import { alloc_pages } from './page_alloc.ts';
 import { swap_read_folio } from './page_io/bio.ts';
@@ -82,10 +83,11 @@ export function* add_to_swap_cache(f: folio, entry: swp_entry_t): Sim<int> {
  *
  * @param f - the folio, locked
  * @param entry - its slot
+ * @context Atomic, as under the lock of the cache: the caller has had the schedule point.
  * @kernel mm/swap_state.c
  */
-export function* __delete_from_swap_cache(f: folio, entry: swp_entry_t): Sim<void> {
-	yield* cachePoint(entry, 'write');
+export function __delete_from_swap_cache(f: folio, entry: swp_entry_t): void {
+	touch('write', swap_address_space(entry), 'i_pages');
 	BUG_ON(!folio_test_swapcache(f), 'folio is not in the swap cache');
 	swap_address_space(entry).i_pages.delete(swap_cache_index(entry));
 	f.flags &= ~PG_swapcache;
@@ -100,7 +102,8 @@ export function* __delete_from_swap_cache(f: folio, entry: swp_entry_t): Sim<voi
  */
 export function* delete_from_swap_cache(f: folio): Sim<void> {
 	const entry = folioSwapEntry(f);
-	yield* __delete_from_swap_cache(f, entry);
+	yield* cachePoint(entry, 'write');
+	__delete_from_swap_cache(f, entry);
 	yield* put_swap_folio(f, entry);
 	yield* folio_put(f);
 }
@@ -139,16 +142,23 @@ export function* swap_cache_get_folio(entry: swp_entry_t): Sim<folio | null> {
 	return f !== undefined && folio_try_get(f) ? f : null;
 }
 
-/** A new folio for a slot, with its place in the swap cache, locked; null: lost a race, or no memory. */
-function* newCacheFolio(entry: swp_entry_t, gfp_mask: gfp_t): Sim<folio | null> {
-	if (shouldFail('swapin_alloc_folio')) return null;
+/**
+ * A new folio for a slot, with its place in the swap cache, locked.
+ *
+ * @retval -EEXIST somebody else has the place, now or in a moment
+ * @retval -ENOENT the slot is free
+ * @retval -ENOMEM no memory
+ */
+function* newCacheFolio(entry: swp_entry_t, gfp_mask: gfp_t): Sim<folio | errno> {
+	if (shouldFail('swapin_alloc_folio')) return -ENOMEM;
 	const p = yield* alloc_pages(gfp_mask, 0);
-	if (p === null) return null;
+	if (p === null) return -ENOMEM;
 	const f = page_folio(p);
 	f.flags |= PG_locked | PG_swapbacked;
-	const err = yield* swapcache_prepare(entry);
+	let err = yield* swapcache_prepare(entry);
 	if (err === 0) {
-		if ((yield* add_to_swap_cache(f, entry)) === 0) {
+		err = yield* add_to_swap_cache(f, entry);
+		if (err === 0) {
 			folio_add_lru(f);
 			return f;
 		}
@@ -156,7 +166,21 @@ function* newCacheFolio(entry: swp_entry_t, gfp_mask: gfp_t): Sim<folio | null> 
 	}
 	yield* folio_unlock(f);
 	yield* folio_put(f);
-	return null;
+	return err;
+}
+
+/**
+ * Waits while a slot's place in the swap cache is taken and empty: a folio is about to come, or has
+ * just gone. The kernel sleeps for a tick and looks again.
+ */
+function* waitForPlace(entry: swp_entry_t): Sim<void> {
+	const { i_pages } = swap_address_space(entry);
+	const slot = swap_cache_index(entry);
+	const { has_cache } = swp_swap_info(entry)!;
+	const settled = () => i_pages.has(slot) || has_cache[slot] === 0;
+	might_sleep();
+	if (preemptible() || !settled())
+		yield waitPoint('wait', swap_address_space(entry), settled);
 }
 
 /**
@@ -178,12 +202,18 @@ export function* __read_swap_cache_async(
 	new_page_allocated.value = false;
 	const si = get_swap_device(entry);
 	if (si === null) return null;
-	let result = yield* swap_cache_get_folio(entry);
-	if (result === null && __swap_count(entry) !== 0) {
-		result = yield* newCacheFolio(entry, gfp_mask);
-		new_page_allocated.value = result !== null;
-		// somebody else was faster: then it is there now, or on its way and the fault comes again
-		result ??= yield* swap_cache_get_folio(entry);
+	let result: folio | null;
+	for (;;) {
+		result = yield* swap_cache_get_folio(entry);
+		if (result !== null || __swap_count(entry) === 0) break;
+		const made = yield* newCacheFolio(entry, gfp_mask);
+		if (typeof made !== 'number') {
+			result = made;
+			new_page_allocated.value = true;
+			break;
+		}
+		if (made !== -EEXIST) break;
+		yield* waitForPlace(entry);
 	}
 	put_swap_device(si);
 	return result;

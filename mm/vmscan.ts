@@ -21,6 +21,7 @@
 import type { address_space, folio } from '../include/linux/mm_types.ts';
 import {
 	folio_nr_pages,
+	folio_order,
 	folio_ref_count,
 	folio_test_anon,
 	folio_test_dirty,
@@ -34,8 +35,9 @@ import {
 } from '../include/linux/page-flags.ts';
 import { folioSwapEntry } from '../include/linux/swap.ts';
 import type { int } from '../include/linux/types.ts';
-import { type Sim, touch } from '../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { folio_trylock, folio_unlock } from './filemap.ts';
+import { free_frozen_pages } from './page_alloc.ts';
 import { swap_write_unplug, swap_writepage } from './page_io.ts';
 import { folio_clear_dirty_for_io } from './page-writeback.ts';
 import {
@@ -46,7 +48,7 @@ import {
 	try_to_unmap,
 } from './rmap.ts';
 import { shmem_mapping, shmem_writeout } from './shmem.ts';
-import { folio_put_refs, folio_putback_lru } from './swap.ts';
+import { folio_putback_lru, folio_ref_freeze, folio_ref_unfreeze } from './swap.ts';
 import { __delete_from_swap_cache, add_to_swap } from './swap_state.ts';
 import { put_swap_folio } from './swapfile.ts';
 
@@ -69,19 +71,27 @@ function* pageout(f: folio, mapping: address_space | null): Sim<pageout_t> {
 	return ret === 0 ? 'PAGE_SUCCESS' : 'PAGE_ACTIVATE';
 }
 
-/** Takes a folio that only reclaim refers to out of its cache. Returns whether it is free to go. */
+/**
+ * Takes a folio that only reclaim refers to out of its cache. Returns whether it is frozen, and free
+ * to go: whoever looks in the cache for it finds it with a reference to be had, or not at all.
+ */
 function* __remove_mapping(mapping: address_space, f: folio): Sim<boolean> {
-	touch('atomic', f, '_refcount');
-	if (!is_page_cache_freeable(f) || folio_test_dirty(f)) return false;
-	if (folio_test_swapcache(f)) {
-		const entry = folioSwapEntry(f);
-		yield* __delete_from_swap_cache(f, entry);
-		yield* put_swap_folio(f, entry);
+	const entry = folio_test_swapcache(f) ? folioSwapEntry(f) : null;
+	const refs = 1 + folio_nr_pages(f);
+	// from here to the removal all is one step, as it is under the lock of i_pages
+	if (preemptible()) yield schedulePoint('write', mapping, 'i_pages');
+	if (!folio_ref_freeze(f, refs)) return false;
+	if (folio_test_dirty(f)) {
+		folio_ref_unfreeze(f, refs);
+		return false;
+	}
+	if (entry === null) {
+		mapping.i_pages.delete(Number(f.index));
+		f.mapping = null;
 		return true;
 	}
-	touch('write', mapping, 'i_pages');
-	mapping.i_pages.delete(Number(f.index));
-	f.mapping = null;
+	__delete_from_swap_cache(f, entry);
+	yield* put_swap_folio(f, entry);
 	return true;
 }
 
@@ -96,10 +106,12 @@ function* prepareAnon(f: folio): Sim<boolean> {
 /** What becomes of a folio that reclaim has looked at. */
 type Fate = 'free' | 'activate' | 'keep_locked' | 'keep';
 
-/** A locked folio, unmapped and clean: the end of reclaim. */
+/** A locked folio, unmapped and clean: the end of reclaim. What is free to go is frozen. */
 function* freeClean(f: folio): Sim<Fate> {
-	if (folio_test_anon(f) && !folio_test_swapbacked(f))
-		return folio_ref_count(f) === 1 ? 'free' : 'keep_locked';
+	if (folio_test_anon(f) && !folio_test_swapbacked(f)) {
+		if (preemptible()) yield schedulePoint('atomic', f, '_refcount');
+		return folio_ref_freeze(f, 1) ? 'free' : 'keep_locked';
+	}
 	const mapping = folio_mapping(f);
 	return mapping !== null && (yield* __remove_mapping(mapping, f)) ? 'free' : 'keep_locked';
 }
@@ -138,10 +150,10 @@ function* shrinkFolio(f: folio): Sim<Fate> {
 	return folio_test_dirty(f) ? yield* writeDirty(f) : yield* freeClean(f);
 }
 
-/** Lets a folio go whose cache has forgotten it: the cache's reference and reclaim's. */
+/** Lets a frozen folio go: the cache's reference and reclaim's went when it was frozen. */
 function* freeFolio(f: folio): Sim<void> {
 	yield* folio_unlock(f);
-	yield* folio_put_refs(f, folio_ref_count(f));
+	free_frozen_pages(f.page, folio_order(f));
 }
 
 /**

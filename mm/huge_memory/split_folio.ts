@@ -63,7 +63,7 @@ import {
 	TTU_SYNC,
 	try_to_migrate,
 } from '../rmap.ts';
-import { folio_put } from '../swap.ts';
+import { folio_put, folio_ref_freeze, folio_ref_unfreeze } from '../swap.ts';
 import { is_huge_zero_pfn } from './zero.ts';
 
 /** What each part of a folio has of it. */
@@ -136,11 +136,9 @@ function* __split_unmapped_folio(f: folio): Sim<void> {
 /** Splits a folio that nobody but the caller refers to; -EAGAIN: somebody does. */
 function* freezeAndSplit(f: folio): Sim<int> {
 	if (preemptible()) yield schedulePoint('atomic', f, '_refcount');
-	if (folio_ref_count(f) !== 1) return -EAGAIN;
-	// at 0 nobody can take a reference meanwhile
-	set_page_count(f.page, 0);
+	if (!folio_ref_freeze(f, 1)) return -EAGAIN;
 	yield* __split_unmapped_folio(f);
-	set_page_count(f.page, 1);
+	folio_ref_unfreeze(f, 1);
 	return 0;
 }
 

@@ -40,6 +40,7 @@ import {
 } from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
+import { world } from '../../include/sim/world.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { fput } from '../../mm/file_table.ts';
@@ -503,6 +504,27 @@ TEST_F(races, 'writers_and_reclaim_never_lose_a_word', ({ p, disk }) => {
 	}
 	EXPECT_GT(disk.writes, 0);
 	EXPECT_GT(disk.reads, 0);
+});
+
+TEST_F(races, 'swap_in_takes_no_reference_of_a_folio_that_reclaim_frees', ({ p }) => {
+	// seed 91 alone showed a reader's reference that reclaim put
+	userWrite64(p, at(0), 1n);
+	userRead64(p, at(0));
+	for (let seed = 1; seed <= 120; seed++) {
+		const out = function* () {
+			for (let i = 0; i < 6; i++)
+				yield* do_madvise(p.mm!, at(0), PAGE, MADV_PAGEOUT);
+		};
+		const touching = function* () {
+			for (let i = 0; i < 6; i++) EXPECT_EQ(1n, yield* loadUser64(at(0)));
+		};
+		spawn('out', out, { mm: p.mm, cpu: 0 });
+		spawn('touch', touching, { mm: p.mm, cpu: 1 });
+		runThreads(randomStrategy(seed));
+	}
+	EXPECT_EQ(1n, userRead64(p, at(0)));
+	// nor is a reader told that memory is short while a folio leaves the cache
+	EXPECT_FALSE(world().log.some((line) => line.includes('VM_FAULT_OOM')));
 });
 
 TEST_F(races, 'two_readers_of_a_slot_get_one_folio', ({ p, disk }) => {
