@@ -60,8 +60,9 @@ import {
 	pud_none_or_clear_bad,
 	pud_offset,
 } from '../pgtable.ts';
-import { folio_try_get } from '../swap.ts';
-import { folio_is_longterm_pinnable, gup_must_unshare, try_grab_folio } from './grab.ts';
+import { GUP_PIN_COUNTING_BIAS } from '../rmap.ts';
+import { folio_ref_add, folio_try_get } from '../swap.ts';
+import { folio_is_longterm_pinnable, gup_must_unshare, is_zero_folio } from './grab.ts';
 import { __gup_longterm_locked } from './pin.ts';
 
 /** A page that an entry maps, and whether it may be written by it. */
@@ -89,14 +90,12 @@ function mappedPage(mm: mm_struct, address: unsigned_long): Mapped | null {
 }
 
 /** A reference or pin of a page that may just be going; false: none could be taken. */
-function tryGrab(f: folio, flags: unsigned_int): boolean {
+function try_grab_folio_fast(f: folio, flags: unsigned_int): boolean {
+	if (flags & FOLL_PIN && is_zero_folio(f)) return true;
 	if (flags & FOLL_LONGTERM && !folio_is_longterm_pinnable(f)) return false;
 	if (!folio_try_get(f)) return false;
 	// the one that was tried is the first of those that a pin is worth
-	if (flags & FOLL_PIN) {
-		try_grab_folio(f, 1, FOLL_PIN);
-		f.page._refcount--;
-	}
+	if (flags & FOLL_PIN) folio_ref_add(f, GUP_PIN_COUNTING_BIAS - 1);
 	return true;
 }
 
@@ -115,7 +114,7 @@ function gup_fast(
 		if (flags & FOLL_WRITE && !write) return i;
 		if (!write && gup_must_unshare(null, flags, p)) return i;
 		const f = page_folio(p);
-		if (!tryGrab(f, flags)) return i;
+		if (!try_grab_folio_fast(f, flags)) return i;
 		f.flags |= PG_referenced;
 		pages.push(p);
 	}

@@ -38,7 +38,13 @@ import { is_zero_pfn } from '../memory/zero_page.ts';
 import { GUP_PIN_COUNTING_BIAS } from '../rmap.ts';
 import { folio_put_refs, folio_ref_add } from '../swap.ts';
 
-function is_zero_folio(f: folio): bool {
+/**
+ * Whether a folio is the zero page.
+ *
+ * @param f - the folio
+ * @kernel include/linux/mm.h
+ */
+export function is_zero_folio(f: folio): bool {
 	return is_zero_pfn(folio_pfn(f));
 }
 
