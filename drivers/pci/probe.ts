@@ -115,8 +115,8 @@ function scanBus(
 	functions: readonly PcieFunction[],
 	parent: device,
 ): void {
-	for (const fn of functions) addDevice(state, bus, fn, parent);
-	for (const dev of bus.devices) {
+	const found = functions.map((fn) => addDevice(state, bus, fn, parent));
+	for (const dev of found) {
 		const fn = dev.config as PcieFunction;
 		if (fn.headerType !== 1) continue;
 		const child = new pci_bus();
@@ -132,7 +132,7 @@ function scanBus(
 	}
 }
 
-function addDevice(state: PciBusState, bus: pci_bus, fn: PcieFunction, parent: device): void {
+function addDevice(state: PciBusState, bus: pci_bus, fn: PcieFunction, parent: device): pci_dev {
 	const dev = new device({
 		init_name: fn.bdf,
 		bus: pci_bus_type,
@@ -155,10 +155,12 @@ function addDevice(state: PciBusState, bus: pci_bus, fn: PcieFunction, parent: d
 		pdev.acs_cap = acsOffset(fn);
 		pdev.ats_cap = atsOffset(fn);
 	}
-	if (fn.bus !== bus.number) pdev.bus = virtualBus(bus, fn.bus);
+	if (fn.bus !== bus.number)
+		pdev.bus = fn.physfn !== null ? virtualBus(bus, fn.bus) : hiddenBus(bus, fn.bus);
 	pdev.bus.devices.push(pdev);
 	state.devices.push(pdev);
 	state.byName.set(fn.bdf, pdev);
+	return pdev;
 }
 
 /** The bus of VFs whose numbers overflow the bus of their PF: nothing bridges to it. */
@@ -168,6 +170,24 @@ function virtualBus(bus: pci_bus, number: number): pci_bus {
 	const child = new pci_bus();
 	child.parent = bus;
 	child.rootBus = bus.rootBus;
+	child.number = number;
+	child.domain_nr = bus.domain_nr;
+	bus.children.push(child);
+	return child;
+}
+
+/**
+ * A bus to which a description has no bridge: its functions stand right below the one that is known. They
+ * are VFs of which nobody told whose, or a bridge is missing.
+ */
+function hiddenBus(bus: pci_bus, number: number): pci_bus {
+	for (const child of bus.children)
+		if (child.self === bus.self && child.number === number) return child;
+	const child = new pci_bus();
+	child.parent = bus;
+	child.rootBus = bus.rootBus;
+	child.self = bus.self;
+	child.bridgesAbove = bus.bridgesAbove;
 	child.number = number;
 	child.domain_nr = bus.domain_nr;
 	bus.children.push(child);

@@ -60,6 +60,28 @@ function nameOf(path: string): string {
 	);
 }
 
+/**
+ * Buses to which no bridge leads although a bridge is on them, or nobody whose virtual functions they could
+ * have: what is on them is taken as right below the bridge above.
+ */
+function missingBridges({ devices }: MachineDescription): string[] {
+	const byBdf = new Map(devices.map((device) => [device.bdf, device]));
+	const buses = new Set(devices.map(({ bdf }) => bdf.slice(0, -5)));
+	const notes = new Map<string, string>();
+	for (const { bdf, parent, header, physfn } of devices) {
+		const above = parent === null ? undefined : byBdf.get(parent);
+		if (above?.secondary === undefined || physfn !== undefined) continue;
+		const bus = bdf.slice(0, -5);
+		const first = `${bus.slice(0, -2)}${above.secondary.toString(16).padStart(2, '0')}`;
+		if (bus === first || (header === 0 && buses.has(first))) continue;
+		notes.set(
+			bus,
+			`No bridge leads to bus ${bus}: ${bdf} is taken as right below ${above.bdf}.`,
+		);
+	}
+	return [...notes.values()];
+}
+
 /** Build from what a reader found. */
 export function fromFound(found: Found, file: string, options: SourceOptions): SourceMachine {
 	const notes = [...(found.notes ?? [])];
@@ -72,6 +94,7 @@ export function fromFound(found: Found, file: string, options: SourceOptions): S
 		...(cpu === null ? {} : { cpu }),
 	};
 	const description = assemble(found.functions, file, assembleOptions);
+	notes.push(...missingBridges(description).slice(0, MAX_NOTES));
 	notes.push(...dropped.slice(0, MAX_NOTES));
 	if (dropped.length > MAX_NOTES)
 		notes.push(`and ${dropped.length - MAX_NOTES} more BARs are left out`);

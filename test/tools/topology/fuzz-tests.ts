@@ -16,3 +16,8 @@ TEST('mutated_topologies_give_a_machine_or_one_line', () => {
 	EXPECT_GT(machines, COUNT / 10);
 	EXPECT_GT(lines, COUNT / 10);
 });
+
+TEST('bridge_on_a_bus_to_which_none_leads_is_enumerated', () => {
+	// npm run fuzz:topology 1 26502: a switch whose upstream port is missing.
+	EXPECT_STREQ('', fuzzTopology(1, 26502).failures.join('\n'));
+});

@@ -4,6 +4,7 @@
  * each is read as the same machine, or refused with one line that says what to do. Method: a small text for
  * each, written for it.
  */
+import { askKernel } from '../../../tools/topo/kernel.ts';
 import { parseSource } from '../../../tools/topology/source.ts';
 import { refusal } from '../../arch/sim/refusal.ts';
 import {
@@ -158,6 +159,39 @@ ${control}\tCapabilities: [60] Express (v2) Endpoint, MSI 00
 	const { devices, hostBridges } = read(vmd).description;
 	EXPECT_STREQ('10000:e0:06.0', devices[4]?.parent ?? '');
 	EXPECT_STREQ('0:0 65536:224', hostBridges.map((h) => `${h.domain}:${h.bus}`).join(' '));
+});
+
+TEST('missing_bridge_is_said_and_skipped', () => {
+	// The upstream port 01:00.0 of a switch is not there, its downstream port on bus 02 is.
+	const port = rootPort.replace('subordinate=01', 'subordinate=03');
+	const down = `02:00.0 PCI bridge [0604]: PLX Technology PEX 8747 [10b5:8747]
+${control}\tBus: primary=02, secondary=03, subordinate=03, sec-latency=0
+\tCapabilities: [68] Express (v2) Downstream Port (Slot-), MSI 00
+
+`;
+	const source = read(hostBridge + port + down + gpu.replace('01:00.0', '03:00.0'));
+	EXPECT_STREQ(
+		'No bridge leads to bus 0000:02: 0000:02:00.0 is taken as right below 0000:00:01.0.',
+		source.notes.join('\n'),
+	);
+	const [path] = askKernel(
+		{ machine: source.description, kernel: 'v7.3', pci: [] },
+		['0000:03:00.0'],
+		['0000:00:01.0'],
+	);
+	EXPECT_EQ(2, path![0]!.hops);
+});
+
+TEST('virtual_functions_on_a_bus_of_their_own_hang_from_the_same_bridge', () => {
+	const port = rootPort.replace('subordinate=01', 'subordinate=02');
+	const virtual = gpu.replace('01:00.0', '02:00.1').replace('e0000000', 'e1000000');
+	const source = read(hostBridge + port + gpu + virtual);
+	EXPECT_EQ(0, source.notes.length);
+	const scenario = { machine: source.description, kernel: 'v7.3' as const, pci: [] };
+	const [row] = askKernel(scenario, ['0000:01:00.0'], ['0000:02:00.1']);
+	// Up to the port and down again, as from function to function of one bus.
+	EXPECT_EQ(2, row![0]!.hops);
+	EXPECT_STREQ('redirected', row![0]!.reach);
 });
 
 TEST('several_hosts_in_one_file_are_refused', () => {
