@@ -158,6 +158,8 @@ function report(question: Question): void {
 }
 
 function write(option: string, file: string, text: string): void {
+	// Standard output has the matrices.
+	if (file === '-') throw new UserError(`${option} -: expected the name of a file`);
 	try {
 		writeFileSync(file, text);
 	} catch (error) {

@@ -334,6 +334,8 @@ TEST_F(command, 'sources_and_command_lines_that_make_no_sense_are_one_line', asy
 			[capture, '--why', 'nic', 'ACC1'],
 			'"nic" means 6 functions, 0100:04:00.1 the first: name one',
 		],
+		[[standard, '--save', '-'], '--save -: expected the name of a file'],
+		[[standard, '--svg', '-'], '--svg -: expected the name of a file'],
 	] as const) {
 		const { code, out, err } = await topo(...args);
 		EXPECT_EQ(2, code);
