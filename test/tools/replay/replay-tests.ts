@@ -11,7 +11,6 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { installWorld } from '../../../include/sim/world.ts';
-import { main } from '../../../tools/replay/main.ts';
 import { profileOf } from '../../../tools/replay/sources.ts';
 import {
 	EXPECT_EQ,
@@ -22,7 +21,7 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../../kselftest_harness.ts';
-import { called, type Outcome } from '../../support/command.ts';
+import { called } from './called.ts';
 
 const golden = fileURLToPath(new URL('../../golden/p2p/', import.meta.url));
 
@@ -38,11 +37,6 @@ FIXTURE_TEARDOWN(replay, ({ dir }) => {
 	rmSync(dir, { recursive: true });
 	installWorld(null);
 });
-
-/** Run the command; what it writes is kept. */
-function command(...argv: string[]): Promise<Outcome> {
-	return called(main, argv);
-}
 
 function lines(file: string): string[] {
 	return gunzipSync(readFileSync(golden + file))
@@ -80,7 +74,7 @@ function pairs(profile: string, change: (value: Fields) => void): string {
 }
 
 TEST_F(replay, 'all_pass_is_exit_code_0_and_one_line', async (self) => {
-	const { code, out, err } = await command('p2p', folder(self, 'v6.12', {}));
+	const { code, out, err } = await called('p2p', folder(self, 'v6.12', {}));
 	EXPECT_EQ(0, code);
 	EXPECT_STREQ('2 passed, 0 failed\n', out);
 	EXPECT_STREQ('', err);
@@ -91,7 +85,7 @@ TEST_F(replay, 'difference_names_step_expected_and_got', async (self) => {
 		(v.raw as number[][])[0]![1] = 77;
 	});
 	const dir = folder(self, 'v7.3', { pairs: [wrong] });
-	const { code, out } = await command('p2p', dir);
+	const { code, out } = await called('p2p', dir);
 	EXPECT_EQ(1, code);
 	const [first = '', second = '', last = ''] = out.split('\n');
 	EXPECT_TRUE(first.startsWith(`not ok ${join(dir, 'pairs.jsonl')}:1 pairs s002/`));
@@ -103,7 +97,7 @@ TEST_F(replay, 'json_is_one_document', async (self) => {
 	const wrong = pairs('v7.3', (v) => {
 		(v.raw as number[][])[0]![1] = 77;
 	});
-	const { code, out } = await command(
+	const { code, out } = await called(
 		'p2p',
 		'--json',
 		folder(self, 'v7.3', { pairs: [wrong] }),
@@ -122,12 +116,9 @@ TEST_F(replay, 'json_is_one_document', async (self) => {
 
 TEST_F(replay, 'filter_passes_records_over', async (self) => {
 	const dir = folder(self, 'v7.3', {});
-	EXPECT_STREQ(
-		'1 passed, 0 failed\n',
-		(await command('p2p', '--filter', ' pairs ', dir)).out,
-	);
-	EXPECT_STREQ('0 passed, 0 failed\n', (await command('p2p', '--filter', 'nobody', dir)).out);
-	EXPECT_EQ(2, (await command('p2p', '--filter', '(', dir)).code);
+	EXPECT_STREQ('1 passed, 0 failed\n', (await called('p2p', '--filter', ' pairs ', dir)).out);
+	EXPECT_STREQ('0 passed, 0 failed\n', (await called('p2p', '--filter', 'nobody', dir)).out);
+	EXPECT_EQ(2, (await called('p2p', '--filter', '(', dir)).code);
 });
 
 TEST_F(replay, 'profile_is_that_of_the_nearest_folder', (self) => {
@@ -140,8 +131,8 @@ TEST_F(replay, 'profile_is_that_of_the_nearest_folder', (self) => {
 
 TEST_F(replay, 'forced_profile_shows_in_the_numbers_of_map_types', async (self) => {
 	const dir = folder(self, 'v6.12', {});
-	EXPECT_EQ(1, (await command('p2p', '--profile', 'v7.3', dir)).code);
-	EXPECT_EQ(2, (await command('p2p', '--profile', 'v5.0', dir)).code);
+	EXPECT_EQ(1, (await called('p2p', '--profile', 'v7.3', dir)).code);
+	EXPECT_EQ(2, (await called('p2p', '--profile', 'v5.0', dir)).code);
 });
 
 TEST_F(replay, 'bad_records_are_exit_code_2_with_their_line', async (self) => {
@@ -172,7 +163,7 @@ TEST_F(replay, 'bad_records_are_exit_code_2_with_their_line', async (self) => {
 	];
 	for (const [line, what] of bad) {
 		const dir = folder(self, 'v7.3', { pairs: [good, '', line] });
-		const { code, err } = await command('p2p', join(dir, 'pairs.jsonl'));
+		const { code, err } = await called('p2p', join(dir, 'pairs.jsonl'));
 		EXPECT_EQ(2, code);
 		EXPECT_TRUE(err.startsWith(`replay: ${join(dir, 'pairs.jsonl')}:3: ${what}`));
 		EXPECT_EQ(1, err.trimEnd().split('\n').length);
@@ -190,12 +181,12 @@ TEST_F(replay, 'bad_files_are_one_line', async (self) => {
 		const file = join(dir, 'other', name);
 		mkdirSync(dirname(file), { recursive: true });
 		writeFileSync(file, content);
-		const { code, err } = await command('p2p', file);
+		const { code, err } = await called('p2p', file);
 		EXPECT_EQ(2, code);
 		EXPECT_TRUE(err.startsWith(`replay: ${file}: ${what}`));
 	}
-	EXPECT_EQ(2, (await command('p2p', join(self.dir, 'nothing'))).code);
-	EXPECT_EQ(2, (await command('p2p')).code);
-	EXPECT_EQ(2, (await command('songs')).code);
-	EXPECT_EQ(0, (await command('--help')).code);
+	EXPECT_EQ(2, (await called('p2p', join(self.dir, 'nothing'))).code);
+	EXPECT_EQ(2, (await called('p2p')).code);
+	EXPECT_EQ(2, (await called('songs')).code);
+	EXPECT_EQ(0, (await called('--help')).code);
 });
