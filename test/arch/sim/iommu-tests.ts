@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** IOMMU hardware: pages of both kinds, stale IOTLB entries, fault records in the kernel's wording. */
+/**
+ * Goal: an IOMMU lets through what is mapped for the requester, with the rights it has, until the
+ * IOTLB is flushed, and records the rest in the kernel's wording. Method: domains of both vendors,
+ * with pages mapped and unmapped by hand; translations and the fault log are read.
+ */
 import {
 	FAULT_LOG_MAX,
 	IOMMU_PROT_READ,

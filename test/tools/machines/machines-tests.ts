@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** The named machines: files equal definitions, their fabric behaves as they are described, they cost little. */
+/**
+ * Goal: the named machines are the files that are kept, and their fabric behaves as they are
+ * described. Method: files are compared with what their definitions give; on each machine devices
+ * read each other's memory.
+ */
 import { readFileSync } from 'node:fs';
 import { makeMachine } from '../../../arch/sim/machine.ts';
 import type { Bar } from '../../../arch/sim/pcie/hierarchy.ts';
@@ -65,7 +69,7 @@ TEST('consumer_board_aborts_peers', () => {
 	EXPECT_STREQ('UR', probe('consumer', 'GPU0', 'NIC0', 'cpu'));
 });
 
-TEST('standard_bar_addresses', () => {
+TEST('standard_bar_has_another_address_on_the_bus_than_for_the_cpu', () => {
 	const gpu = namedMachine('standard').devices.find((device) => device.label === 'GPU0');
 	EXPECT_STREQ('0x800000000000', gpu?.bars[1]?.phys ?? '');
 	EXPECT_STREQ('0x400000000000', gpu?.bars[1]?.bus ?? '');

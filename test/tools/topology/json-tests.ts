@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** Topology files in JSON: round trip, and the line of whatever is wrong. */
+/**
+ * Goal: a topology file is read as it was written, and whatever is wrong in one is told by its
+ * line, its place and what was expected. Method: the standard machine as JSON, written and read;
+ * then one thing changed at a time.
+ */
 import type { MachineDescription } from '../../../arch/sim/description.ts';
 import { validateDescription } from '../../../arch/sim/validate.ts';
 import { namedMachine } from '../../../tools/machines/index.ts';
@@ -71,14 +75,14 @@ TEST('parent_that_is_not_there_is_named', () => {
 	EXPECT_TRUE(said.endsWith('.parent: a device of this file, not 0000:77:00.0'));
 });
 
-TEST('endpoint_as_parent', () => {
+TEST('endpoint_is_no_parent', () => {
 	const said = problem((d) => {
 		device(d, 'GPU0').parent = device(d, 'NIC0').bdf;
 	});
 	EXPECT_TRUE(said.endsWith('a bridge; 0000:04:00.0 is an endpoint'));
 });
 
-TEST('cycle_of_parents', () => {
+TEST('cycle_of_parents_is_found', () => {
 	const said = problem((d) => {
 		const port = d.devices.find((one) => one.bdf === '0000:01:00.0');
 		if (port !== undefined) port.parent = '0000:02:00.0';
@@ -86,7 +90,7 @@ TEST('cycle_of_parents', () => {
 	EXPECT_TRUE(said.includes('no cycle among the parents of'));
 });
 
-TEST('bad_bus_numbers', () => {
+TEST('bus_numbers_that_do_not_nest_are_told_with_what_they_should_be', () => {
 	const said = problem((d) => {
 		const port = d.devices.find((one) => one.bdf === '0000:01:00.0');
 		if (port !== undefined) port.secondary = 1;
@@ -108,7 +112,7 @@ TEST('bad_bus_numbers', () => {
 	EXPECT_TRUE(nameless.includes('secondary and subordinate bus numbers of the bridge'));
 });
 
-TEST('addresses_that_cannot_be', () => {
+TEST('addresses_that_cannot_be_are_told_with_what_they_should_be', () => {
 	const bar = (change: (bar: MachineDescription['devices'][0]['bars'][0]) => void) =>
 		problem((d) => {
 			const [, memory] = device(d, 'GPU0').bars;
@@ -139,7 +143,7 @@ TEST('addresses_that_cannot_be', () => {
 		);
 });
 
-TEST('tree_without_a_root', () => {
+TEST('function_without_a_root_or_twice_is_found', () => {
 	const said = problem((d) => {
 		d.hostBridges.pop();
 	});

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** Config space: what a kernel finds there, read-only bits, and that the fabric follows what is written. */
+/**
+ * Goal: a kernel finds in config space what the machine's description says, read-only bits stay,
+ * and the fabric follows what is written. Method: registers of an endpoint and of a port of the
+ * standard machine are read and written, and BARs then accessed.
+ */
 import { type Machine, makeMachine } from '../../../../arch/sim/machine.ts';
 import type { PcieFunction } from '../../../../arch/sim/pcie/hierarchy.ts';
 import { namedMachine } from '../../../../tools/machines/index.ts';
@@ -33,13 +37,13 @@ FIXTURE_SETUP(config, (self) => {
 	self.port = self.machine.function('0000:02:00.0') as PcieFunction;
 });
 
-TEST_F(config, 'made_on_the_first_access', ({ gpu }) => {
+TEST_F(config, 'config_space_is_made_on_the_first_access', ({ gpu }) => {
 	EXPECT_NULL(gpu.config);
 	EXPECT_EQ(0x2330_10de, gpu.readConfig(0, 4));
 	EXPECT_EQ(4096, gpu.config?.bytes.length ?? 0);
 });
 
-TEST_F(config, 'header_of_an_endpoint', ({ gpu }) => {
+TEST_F(config, 'endpoint_has_the_header_of_its_description', ({ gpu }) => {
 	EXPECT_EQ(0x10de, gpu.readConfig(0x00, 2));
 	EXPECT_EQ(0x2330, gpu.readConfig(0x02, 2));
 	EXPECT_EQ(0x0302_0000, gpu.readConfig(0x08, 4));
