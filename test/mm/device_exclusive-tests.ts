@@ -9,6 +9,7 @@ import { MAP_SHARED, PROT_READ } from '../../include/linux/mm.ts';
 import { type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import { folio_ref_count, folio_test_locked, PG_locked } from '../../include/linux/page-flags.ts';
+import { pte_wrprotect } from '../../include/linux/pgtable.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import {
 	is_writable_device_exclusive_entry,
@@ -201,7 +202,7 @@ TEST_F(exclusive, 'entry_changed_by_a_notifier_is_not_taken_as_it_was', ({ p, lo
 	log.also = () => {
 		const entry = entryAt(p, 0);
 		// somebody write-protects the entry just before it is replaced
-		if (turns++ === 0) entry.value &= ~2n;
+		if (turns++ === 0) entry.value = pte_wrprotect(entry.value);
 	};
 	const pages: (page | null)[] = [];
 	EXPECT_EQ(1, exclude(p, 0, 1, variant.profile, pages));

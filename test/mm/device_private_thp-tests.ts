@@ -78,6 +78,7 @@ import {
 import { at, runs, vmaOf } from './entries.ts';
 import { copyValue, migration, TestDevice, valueOf } from './mm_world.ts';
 import {
+	HUGE,
 	InvalidationLog,
 	madvisePages,
 	mapPages,
@@ -86,7 +87,6 @@ import {
 	smallMachine,
 } from './small_machine.ts';
 
-const HUGE = 512;
 const M = MIGRATE_PFN_MIGRATE;
 const C = MIGRATE_PFN_COMPOUND;
 

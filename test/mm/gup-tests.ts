@@ -3,6 +3,8 @@
  * Goal: get_user_pages_remote() faults in what an access would, and hands out nothing else. Method:
  * pages of a process in each state are asked for; entries, references and marks are looked at.
  */
+
+import { _PAGE_ACCESSED, _PAGE_DIRTY } from '../../include/asm/pgtable_types.ts';
 import { EEXIST, EFAULT, EINTR, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	FOLL_GET,
@@ -98,7 +100,7 @@ TEST_F(gup, 'page_table_entry_without_struct_page_is_eexist', ({ p }) => {
 	const before = entryAt(p, 16).value;
 	EXPECT_EQ(-EEXIST, getUserPages(p, 16, 1, FOLL_WRITE));
 	// the access to come is marked in the entry
-	EXPECT_EQ(before | 0x60n, entryAt(p, 16).value);
+	EXPECT_EQ(before | _PAGE_ACCESSED | _PAGE_DIRTY, entryAt(p, 16).value);
 	// who wants no pages is content
 	EXPECT_EQ(1, getUserPages(p, 16, 1, 0, null));
 });

@@ -17,7 +17,7 @@ import {
 } from '../../include/asm/pgtable_types.ts';
 import { EAGAIN, EBUSY, EFAULT, EPERM } from '../../include/linux/errno.ts';
 import { HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE, hmm_range } from '../../include/linux/hmm.ts';
-import { PROT_READ, VM_HUGETLB } from '../../include/linux/mm.ts';
+import { PROT_READ, VM_HUGETLB, VM_WRITE } from '../../include/linux/mm.ts';
 import { page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { ACTION_CONTINUE, ACTION_SUBTREE, mm_walk } from '../../include/linux/pagewalk.ts';
@@ -71,10 +71,10 @@ import {
 } from '../kselftest_harness.ts';
 import { type Answer, at, HmmWorld, PAGE, wordText } from './hmm_world.ts';
 import { TestDevice } from './mm_world.ts';
+import { HUGE } from './small_machine.ts';
 
 const READ = { default_flags: HMM_PFN_REQ_FAULT };
 const WRITE = { default_flags: HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE };
-const HUGE = 512;
 
 interface Self {
 	w: HmmWorld;
@@ -312,7 +312,7 @@ TEST_F(huge, 'pud_leaf_without_write_is_faulted_for_writing', ({ w }, { profile 
 	const bit = isNew(profile) ? 0n : _PAGE_DEVMAP;
 	const pud = w.pud();
 	// the handler of v6.12 is not to come across the leaf: EPERM comes before it
-	w.vma().vm_flags &= ~2n;
+	w.vma().vm_flags &= ~VM_WRITE;
 	w.set(pud, hugePage(0x4_0000n, PAGE_READONLY) | bit);
 	const { ret, words, state } = callback(w, pud, 3, 2, WRITE, hmm_vma_walk_pud);
 	EXPECT_EQ(isNew(profile) ? -EAGAIN : -EPERM, ret);
@@ -320,7 +320,7 @@ TEST_F(huge, 'pud_leaf_without_write_is_faulted_for_writing', ({ w }, { profile 
 	if (isNew(profile)) EXPECT_EQ(at(5), state.end);
 	EXPECT_EQ(-EPERM, w.call(3, 2, WRITE).ret);
 	EXPECT_STREQ('V/18@40003', w.call(3, 1, READ).text);
-	w.vma().vm_flags |= 2n;
+	w.vma().vm_flags |= VM_WRITE;
 });
 
 TEST_F(
@@ -350,10 +350,10 @@ TEST_F(huge, 'huge_pud_found_not_present_is_a_hole', ({ w }, { profile }) => {
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(ACTION_CONTINUE, walk.action);
 	EXPECT_EQ(0n, words[0]!);
-	w.vma().vm_flags &= ~2n;
+	w.vma().vm_flags &= ~VM_WRITE;
 	const faulted = callback(w, pud, 0, 2, WRITE, hmm_vma_walk_pud);
 	EXPECT_EQ(isNew(profile) ? -EAGAIN : -EPERM, faulted.ret);
-	w.vma().vm_flags |= 2n;
+	w.vma().vm_flags |= VM_WRITE;
 });
 
 TEST_F(huge, 'pud_that_is_split_before_its_lock_is_taken_is_left_alone', ({ w }) => {
@@ -410,7 +410,7 @@ TEST_F(huge, 'hugetlb_without_table_is_a_hole', ({ w }) => {
 TEST_F(huge, 'hugetlb_looks_at_the_request_of_the_first_page_only', ({ w }, { profile }) => {
 	const pmd = w.pmd();
 	w.set(pmd, hugePage(0x40000n, PAGE_READONLY));
-	w.vma().vm_flags &= ~2n;
+	w.vma().vm_flags &= ~VM_WRITE;
 	const ask = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
 	const second = callback(w, pmd, 4, 2, { words: [0n, ask], mask: ask }, hugetlb);
 	EXPECT_EQ(0, second.ret);
@@ -418,7 +418,7 @@ TEST_F(huge, 'hugetlb_looks_at_the_request_of_the_first_page_only', ({ w }, { pr
 	const first = callback(w, pmd, 4, 2, { words: [ask, 0n], mask: ask }, hugetlb);
 	EXPECT_EQ(isNew(profile) ? -EAGAIN : -EPERM, first.ret);
 	EXPECT_EQ(ask, first.words[0]!);
-	w.vma().vm_flags |= 2n;
+	w.vma().vm_flags |= VM_WRITE;
 });
 
 /** Steps a thread up to its n-th look at the pmd. */

@@ -51,9 +51,7 @@ import {
 } from '../kselftest_harness.ts';
 import { at, folioAt, hugeFolioAt, pageAt, runs, vmaOf } from './entries.ts';
 import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
-import { madvisePages, mapPages, PAGE, RW } from './small_machine.ts';
-
-const HUGE = 512;
+import { HUGE, madvisePages, mapPages, PAGE, RW } from './small_machine.ts';
 
 const thp = watchedProcessFixture('thp', { releases: RELEASES });
 

@@ -18,9 +18,7 @@ import { exitProcess, userMprotect, userRead64, userWrite64 } from '../../mm/sys
 import { EXPECT_EQ, EXPECT_STREQ, TEST_F } from '../kselftest_harness.ts';
 import { at, folioAt, runs } from './entries.ts';
 import { RELEASES, watchedProcessFixture } from './process_fixture.ts';
-import { madvisePages, mapPages, PAGE, RW } from './small_machine.ts';
-
-const HUGE = 512;
+import { HUGE, madvisePages, mapPages, PAGE, RW } from './small_machine.ts';
 
 const collapse = watchedProcessFixture('collapse', {
 	releases: RELEASES,

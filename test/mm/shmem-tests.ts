@@ -26,6 +26,7 @@ import {
 	PG_locked,
 	PG_uptodate,
 } from '../../include/linux/page-flags.ts';
+import { pte_wrprotect } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { outParam } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
@@ -274,7 +275,8 @@ TEST_F(shmem, 'one_folio_is_unmapped_everywhere_and_copies_of_it_stay', (self) =
 TEST_F(shmem, 'shared_page_that_lost_its_write_bit_gets_it_back', (self) => {
 	map(self, 0, 24, MAP_SHARED);
 	userRead64(self.p, at(20));
-	entryAt(self.p, 20).value &= ~2n;
+	const entry = entryAt(self.p, 20);
+	entry.value = pte_wrprotect(entry.value);
 	const log = new InvalidationLog(self.p.mm!);
 	EXPECT_EQ(0, faultAt(self.p, 20, FAULT_FLAG_WRITE));
 	EXPECT_STREQ('wfd', dump(self.p, 20, 1));

@@ -35,6 +35,8 @@ import { userMadvise, userMmap, userWrite64 } from '../../mm/syscalls.ts';
 export const PAGE = 4096n;
 /** Where mappings of tests start; nothing else is below its top-level entry. */
 export const ARENA = 0x2000_0000_0000n;
+/** Pages in a huge page of 2 MiB. */
+export const HUGE = 512;
 /** Readable and writable. */
 export const RW = PROT_READ | PROT_WRITE;
 

@@ -21,7 +21,15 @@ import {
 	PROT_READ,
 	VM_DONTEXPAND,
 } from '../../include/linux/mm.ts';
-import { pte_present, pte_protnone, pte_uffd_wp, pte_write } from '../../include/linux/pgtable.ts';
+import {
+	PAGE_READONLY,
+	pfn_pte,
+	pte_mkspecial,
+	pte_present,
+	pte_protnone,
+	pte_uffd_wp,
+	pte_write,
+} from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
 	pte_swp_uffd_wp,
@@ -249,7 +257,7 @@ TEST_F(uffd, 'failed_filling_leaves_no_page_in_the_cache', (self) => {
 	// the entry is taken, the page cache is empty
 	EXPECT_EQ(0, run(userfaultfd_poison(m.ctx, at(0), PAGE)));
 	const { f_mapping: mapping } = p.mm!.vmas[0]!.vm_file!;
-	pteOf(p.mm!, at(0))!.value = (0x10n << 12n) | 0x201n;
+	pteOf(p.mm!, at(0))!.value = pte_mkspecial(pfn_pte(0x10n, PAGE_READONLY));
 	EXPECT_EQ(-EEXIST, run(userfaultfd_zeropage(m.ctx, at(0), PAGE)));
 	EXPECT_EQ(0, mapping!.i_pages.size);
 	pteOf(p.mm!, at(0))!.value = 0n;
