@@ -57,6 +57,8 @@ export interface BootOptions {
 	readonly features?: Partial<FeatureSet>;
 	/** References, mappings and locks remember where they were taken; slower. */
 	readonly trackOrigins?: boolean;
+	/** The checks of include/sim/finding.ts run: `world.findings` is what they found. */
+	readonly checks?: boolean;
 }
 
 function switches(profile: ProfileName, options: BootOptions): FeatureSet {
@@ -108,6 +110,7 @@ export function boot(
 	init.comm = 'init';
 	const world = new World(below, profile, set, init);
 	world.trackOrigins = options.trackOrigins ?? false;
+	if (options.checks === true) world.findings = [];
 	installWorld(world);
 	try {
 		const dma = parseCommandLine(options.cmdline ?? '');

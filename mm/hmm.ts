@@ -146,6 +146,7 @@ import {
 } from '../include/sim/schedule.ts';
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
+import { checkWords, watchUnasked } from './hmm_check.ts';
 import { PresentFill } from './hmm_fill.ts';
 import { hmm_private_dma_phys } from './hmm_private.ts';
 import { handle_mm_fault, is_zero_pfn } from './memory.ts';
@@ -300,9 +301,17 @@ export function* hmm_vma_fault(
 		if (!(vma.vm_flags & VM_WRITE)) return -EPERM;
 		fault_flags |= FAULT_FLAG_WRITE;
 	}
-	for (let at = addr; at < end; at += PAGE_SIZE)
-		if ((yield* handle_mm_fault(vma, at, fault_flags, null)) & VM_FAULT_ERROR)
-			return -EFAULT;
+	const watch = watchUnasked(hmm_walk.range);
+	try {
+		for (let at = addr; at < end; at += PAGE_SIZE) {
+			watch?.before(at);
+			const fault = yield* handle_mm_fault(vma, at, fault_flags, null);
+			watch?.after(at, fault);
+			if (fault & VM_FAULT_ERROR) return -EFAULT;
+		}
+	} finally {
+		watch?.done();
+	}
 	return -EBUSY;
 }
 
@@ -335,6 +344,50 @@ export function* hmm_record_fault(
 	hmm_walk.end = end;
 	hmm_walk.required_fault = required_fault;
 	return HMM_FAULT_PENDING;
+}
+
+/**
+ * Record the fault of a span in which all pages are mapped alike: all of it (7.3.4 and 6.12.117 do, if
+ * any page of it asks), or with fix_s11 only the first pages in a row that ask for the same.
+ *
+ * ```
+ *   requests   -   -   F   F   F|W  -   F
+ *   as is      [ F|W for all of them      )
+ *   fix_s11    words   [ F   )             the walk starts again there, and finds F|W, and F
+ * ```
+ *
+ * @param addr - first page
+ * @param end - exclusive
+ * @param required_fault - HMM_NEED_*, of all of its pages together
+ * @param walk - the walk that stopped
+ * @param cpu_flags - what the CPU grants every page
+ * @param word - what the words in front of a page that asks say; grows by `step` a page
+ * @param step - 1 where `word` has a PFN
+ * @param provider - whose memory without struct pages `word` names
+ * @returns as hmm_record_fault()
+ */
+function* recordSpan(
+	addr: unsigned_long,
+	end: unsigned_long,
+	required_fault: unsigned_int,
+	walk: mm_walk,
+	cpu_flags: unsigned_long,
+	word = 0n,
+	step = 0n,
+	provider: p2pdma_provider | null = null,
+): Sim<int> {
+	if (!feature('fix_s11')) return yield* hmm_record_fault(addr, end, required_fault, walk);
+	const hmm_walk = walk.private as hmm_vma_walk;
+	const { range } = hmm_walk;
+	const need = (at: unsigned_long): unsigned_int =>
+		hmm_pte_need_fault(hmm_walk, range.hmm_pfns[wordIndex(range, at)]!, cpu_flags);
+	let first = addr;
+	while (!need(first)) first += PAGE_SIZE;
+	const asked = need(first);
+	let last = first + PAGE_SIZE;
+	while (last < end && need(last) === asked) last += PAGE_SIZE;
+	fillWords(range, addr, first, word, step, provider);
+	return yield* hmm_record_fault(first, last, asked, walk);
 }
 
 /**
@@ -416,7 +469,7 @@ export function* hmm_vma_walk_hole(
 		if (required_fault) return -EFAULT;
 		return hmm_pfns_fill(addr, end, range, HMM_PFN_ERROR);
 	}
-	if (required_fault) return yield* hmm_record_fault(addr, end, required_fault, walk);
+	if (required_fault) return yield* recordSpan(addr, end, required_fault, walk, 0n);
 	return hmm_pfns_fill(addr, end, range, 0n);
 }
 
@@ -452,8 +505,17 @@ export function* hmm_vma_handle_pmd(
 	const cpu_flags = pmd_to_hmm_pfn_flags(pmd);
 	const required_fault = hmm_range_need_fault(hmm_walk, addr, end, cpu_flags);
 
-	if (required_fault) return yield* hmm_record_fault(addr, end, required_fault, walk);
 	const pfn = (pmd_pfn(pmd) as bigint) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
+	if (required_fault)
+		return yield* recordSpan(
+			addr,
+			end,
+			required_fault,
+			walk,
+			cpu_flags,
+			pfn | cpu_flags,
+			1n,
+		);
 	return fillWords(hmm_walk.range, addr, end, pfn | cpu_flags, 1n);
 }
 
@@ -589,7 +651,8 @@ function checkAlias(
 
 /**
  * Where a fault at PTE level ends: at the end of the walked chunk; with `dma_dev` before the next
- * private entry, so that no page that can stay is sent to system memory.
+ * private entry, so that no page that can stay is sent to system memory; with fix_s11 before the next
+ * page that does not need the same fault.
  *
  * ```
  *   ptes      .   .   P   r   .   P        . none, r read-only, P private
@@ -598,20 +661,45 @@ function checkAlias(
  * ```
  */
 function hmm_fault_end(
-	range: hmm_range,
+	hmm_walk: hmm_vma_walk,
 	ptep: TableEntry,
 	addr: unsigned_long,
 	end: unsigned_long,
+	required_fault: unsigned_int,
 ): unsigned_long {
-	if (!wantsAlias(range.dma_dev)) return end;
+	const { range } = hmm_walk;
+	const untilPrivate = wantsAlias(range.dma_dev);
+	const onlyAsked = feature('fix_s11');
+	if (!untilPrivate && !onlyAsked) return end;
 	const { u64 } = ptep.table;
 	let index = ptep.index + 1;
 	for (let at = addr + PAGE_SIZE; at < end; at += PAGE_SIZE, index++) {
 		const pte = u64[index]!;
-		if (pte_none(pte) || pte_present(pte)) continue;
-		if (softleaf_is_device_private(softleaf_from_pte(pte))) return at;
+		if (untilPrivate && isPrivateEntry(pte)) return at;
+		if (onlyAsked && pteNeeds(hmm_walk, pte, at) !== required_fault) return at;
 	}
 	return end;
+}
+
+function isPrivateEntry(pte: pte_t): boolean {
+	if (pte_none(pte) || pte_present(pte)) return false;
+	return softleaf_is_device_private(softleaf_from_pte(pte));
+}
+
+/** HMM_NEED_* of a page further on, as its entry is now; 0 as well where the walk has to look. */
+function pteNeeds(hmm_walk: hmm_vma_walk, pte: pte_t, addr: unsigned_long): unsigned_int {
+	const { range } = hmm_walk;
+	const word = range.hmm_pfns[wordIndex(range, addr)]!;
+	if (pte_present(pte)) return hmm_pte_need_fault(hmm_walk, word, pte_to_hmm_pfn_flags(pte));
+	if (!isEmpty(pte)) {
+		const entry = softleaf_from_pte(pte);
+		if (softleaf_is_device_private(entry)) {
+			const { owner } = page_pgmap(softleaf_to_page(entry));
+			if (owner === range.dev_private_owner) return 0;
+		} else if (!softleaf_is_swap(entry) && !softleaf_is_device_exclusive(entry))
+			return 0;
+	}
+	return hmm_pte_need_fault(hmm_walk, word, 0n);
 }
 
 /**
@@ -730,7 +818,7 @@ export function* hmm_vma_handle_pte(
 		range.hmm_providers?.set(i, provider.value);
 		return 0;
 	}
-	const span_end = hmm_fault_end(range, ptep, addr, end);
+	const span_end = hmm_fault_end(hmm_walk, ptep, addr, end, required_fault);
 	yield* pte_unmap(ptep);
 	return yield* hmm_record_fault(addr, span_end, required_fault, walk);
 }
@@ -778,17 +866,27 @@ export function* hmm_vma_handle_absent_pmd(
 		const nr = BigInt(folio_nr_pages(page_folio(p)));
 		if (hmm_private_alias(hmm_walk, p, nr, alias, provider) === 0) {
 			required_fault = hmm_range_need_fault(hmm_walk, start, end, cpu_flags);
-			if (required_fault)
-				return yield* hmm_record_fault(start, end, required_fault, walk);
 			const pfn = alias.value + ((start & ~PMD_MASK) >> PAGE_SHIFT);
-			return fillWords(range, start, end, pfn | cpu_flags, 1n, provider.value);
+			const word = pfn | cpu_flags;
+			if (required_fault)
+				return yield* recordSpan(
+					start,
+					end,
+					required_fault,
+					walk,
+					cpu_flags,
+					word,
+					1n,
+					provider.value,
+				);
+			return fillWords(range, start, end, word, 1n, provider.value);
 		}
 	}
 
 	required_fault = hmm_range_need_fault(hmm_walk, start, end, 0n);
 	if (required_fault) {
-		if (isPrivate) return yield* hmm_record_fault(start, end, required_fault, walk);
-		return -EFAULT;
+		if (!isPrivate) return -EFAULT;
+		return yield* recordSpan(start, end, required_fault, walk, 0n, HMM_PFN_ERROR);
 	}
 	return hmm_pfns_fill(start, end, range, HMM_PFN_ERROR);
 }
@@ -1041,22 +1139,34 @@ export function* hmm_do_fault(mm: mm_struct, hmm_walk: hmm_vma_walk): Sim<int> {
 		fault_flags |= FAULT_FLAG_WRITE;
 	}
 
-	for (let addr = hmm_walk.last; addr < end; addr += PAGE_SIZE) {
-		const fault: vm_fault_t = yield* handle_mm_fault(vma, addr, fault_flags, null);
-		if (fault & (VM_FAULT_COMPLETED | VM_FAULT_RETRY)) {
-			WARN_ON_ONCE(
-				locked === null,
-				'a fault handler dropped the mmap lock unasked',
+	const watch = watchUnasked(hmm_walk.range);
+	try {
+		for (let addr = hmm_walk.last; addr < end; addr += PAGE_SIZE) {
+			watch?.before(addr);
+			const fault: vm_fault_t = yield* handle_mm_fault(
+				vma,
+				addr,
+				fault_flags,
+				null,
 			);
-			if (locked !== null) locked.value = false;
-			return HMM_FAULT_UNLOCKED;
+			watch?.after(addr, fault);
+			if (fault & (VM_FAULT_COMPLETED | VM_FAULT_RETRY)) {
+				WARN_ON_ONCE(
+					locked === null,
+					'a fault handler dropped the mmap lock unasked',
+				);
+				if (locked !== null) locked.value = false;
+				return HMM_FAULT_UNLOCKED;
+			}
+			if (fault & VM_FAULT_ERROR) {
+				const err = vm_fault_to_errno(fault, 0);
+				if (err) return err;
+				WARN_ON_ONCE(true, `fault 0x${fault.toString(16)} has no errno`);
+				return -EINVAL;
+			}
 		}
-		if (fault & VM_FAULT_ERROR) {
-			const err = vm_fault_to_errno(fault, 0);
-			if (err) return err;
-			WARN_ON_ONCE(true, `fault 0x${fault.toString(16)} has no errno`);
-			return -EINVAL;
-		}
+	} finally {
+		watch?.done();
 	}
 	return -EBUSY;
 }
@@ -1092,6 +1202,7 @@ export function* hmm_range_fault_locked(range: hmm_range, locked: out<boolean> |
 		if (ret === HMM_FAULT_UNLOCKED)
 			return fatal_signal_pending(current()) ? -EINTR : -EBUSY;
 	} while (ret === -EBUSY);
+	if (ret === 0) checkWords(range);
 	return ret;
 }
 

@@ -59,6 +59,7 @@ export const features = {
 	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
 	test_hmm_large:
 		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64',
+	fix_s11: 'put right: hmm_range_fault() faults the pages that were asked for, not all up to the end of the walked chunk',
 	fix_s17: 'put right: the words of an owned device-private huge entry start at the page where the range starts, not at the first page of its folio',
 	fabric_provider:
 		'proposed: p2pdma_provider has ops, so that memory behind another fabric than PCIe is judged and addressed by it',

@@ -10,6 +10,7 @@
 import type { task_struct } from '../linux/sched.ts';
 import type { FaultInjection } from './fault_injection.ts';
 import type { FeatureName, FeatureSet, ProfileName } from './feature.ts';
+import type { Finding } from './finding.ts';
 import { HarnessError, type Report } from './report.ts';
 import type { Footprint } from './schedule.ts';
 
@@ -23,6 +24,8 @@ export class World {
 	features: FeatureSet;
 	/** Findings so far, in order. */
 	reports: Report[] = [];
+	/** What checks found that know better than the kernel; null: they do not run. */
+	findings: Finding[] | null = null;
 	/** What printk() printed, a line each. */
 	log: string[] = [];
 	/** Places of WARN_*_ONCE and pr_*_once that have spoken. */

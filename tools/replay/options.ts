@@ -25,6 +25,8 @@ export interface ReplayOptions {
 	readonly features: Partial<FeatureSet>;
 	/** Only this scenario, with every kernel call; null: no trace. */
 	readonly trace: string | null;
+	/** Tell each finding of the checks, not their number alone. */
+	readonly findings: boolean;
 	/** Execute steps as well that would oops the kernel. */
 	readonly unguarded: boolean;
 }
@@ -51,6 +53,8 @@ export function replayUsage(families: readonly string[]): string {
 	--feature NAME   a switch of \`kproto profiles\` that is on, whatever the profile says;
 	                 NAME=off: off
 	--trace ID       hmm, proposal: only the scenario ID, with every kernel call of it
+	--findings       hmm, proposal: each finding of the checks that know better than the
+	                 kernel, with its step; else their number
 	--unguarded      hmm: execute the steps as well that the recorder left out because the
 	                 kernel's test driver oopses, and tell what becomes of each
 `;
@@ -65,7 +69,7 @@ export function replayUsage(families: readonly string[]): string {
 export function parseReplayOptions(args: string[]): ReplayOptions {
 	const { values, positionals } = parse(args);
 	const { profile = null, filter, json = false, strict = false } = values;
-	const { trace = null, unguarded = false } = values;
+	const { trace = null, unguarded = false, findings = false } = values;
 	if (profile !== null && !Object.hasOwn(profiles, profile))
 		throw new ReplayUsageError(
 			`--profile: there is no "${profile}"; there are ${Object.keys(profiles).join(', ')}`,
@@ -79,6 +83,7 @@ export function parseReplayOptions(args: string[]): ReplayOptions {
 		strict,
 		features: switches(values.feature ?? []),
 		trace,
+		findings,
 		unguarded,
 	};
 }
@@ -127,7 +132,7 @@ export function checkSwitches(profile: ProfileName, changes: Partial<FeatureSet>
 export function refuseOptions(
 	options: ReplayOptions,
 	family: string,
-	names: readonly ('strict' | 'features' | 'trace' | 'unguarded')[],
+	names: readonly ('strict' | 'features' | 'trace' | 'findings' | 'unguarded')[],
 ): void {
 	for (const name of names) {
 		const value = options[name];
@@ -153,6 +158,7 @@ function parse(args: string[]) {
 				strict: { type: 'boolean' },
 				feature: { type: 'string', multiple: true },
 				trace: { type: 'string' },
+				findings: { type: 'boolean' },
 				unguarded: { type: 'boolean' },
 			},
 		});

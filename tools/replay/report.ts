@@ -110,7 +110,7 @@ export class ReplayResults {
 	/**
 	 * Tell a figure beside the result, at the end.
 	 *
-	 * @param line - for a reader
+	 * @param line - for a reader; empty: nothing to tell
 	 * @param field - of the JSON document
 	 * @param value - of that field
 	 */
@@ -147,7 +147,8 @@ export class ReplayResults {
 				process.stdout.write(
 					`strict: ${this.strictPassed} of ${passed + failed.length} agree in the letters x d A a too\n`,
 				);
-			for (const { line } of this.beside) process.stdout.write(`${line}\n`);
+			for (const { line } of this.beside)
+				if (line !== '') process.stdout.write(`${line}\n`);
 			process.stdout.write(`${passed} passed, ${failed.length} failed\n`);
 		}
 		return failed.length === 0 ? 0 : 1;

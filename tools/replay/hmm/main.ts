@@ -10,6 +10,7 @@ import {
 } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
+import { FindingList } from './findings.ts';
 import type { Oracle } from './oracle.ts';
 import { type Scenario, scenarioShape } from './record.ts';
 import { plainReplayer, type Replayer, replayScenario } from './scenario.ts';
@@ -75,18 +76,25 @@ export async function replayFiles<O extends Oracle>(
 	const replayer = { ...base, boot: { ...base.boot, features } };
 	const results = new ReplayResults(json);
 	if (options.strict) results.strictPassed = 0;
+	const found = new FindingList(results, options.findings);
 	const unguarded = options.unguarded ? new UnguardedSteps(replayer, results) : null;
 	const bar = progressBar();
 	bar.start(records.length, 0, { machine: '' });
 	for (const { title, profile, scenario } of records) {
 		bar.increment({ machine: scenario.id });
-		const { mismatches, strict } = replayScenario(scenario, profile, replayer);
+		const { mismatches, strict, findings } = replayScenario(
+			scenario,
+			profile,
+			replayer,
+		);
 		results.add(title, profile, mismatches);
+		found.add(title, profile, findings);
 		if (results.strictPassed !== null && mismatches.length + strict.length === 0)
 			results.strictPassed++;
 		unguarded?.replay(title, profile, scenario);
 	}
 	bar.stop();
+	found.finish();
 	unguarded?.finish();
 	return results.finish();
 }

@@ -6,8 +6,9 @@
  */
 import type { task_struct } from '../../../include/linux/sched.ts';
 import type { ProfileName } from '../../../include/sim/feature.ts';
+import type { Finding } from '../../../include/sim/finding.ts';
 import { KernelOops, type Report } from '../../../include/sim/report.ts';
-import { installedWorld, installWorld } from '../../../include/sim/world.ts';
+import { installedWorld, installWorld, world } from '../../../include/sim/world.ts';
 import type { BootOptions } from '../../../init/main.ts';
 import type { Mismatch } from '../report.ts';
 import { type SpaceState, StepComparison } from './compare.ts';
@@ -22,6 +23,14 @@ export interface ScenarioResult {
 	readonly mismatches: readonly Mismatch[];
 	/** The same for the letters that are compared apart. */
 	readonly strict: readonly Mismatch[];
+	/** What checks found that know better than the kernel, and in which step. */
+	readonly findings: readonly StepFinding[];
+}
+
+/** A finding, and the step in which it was made. */
+export interface StepFinding extends Finding {
+	/** Number and text of the step. */
+	readonly step: string;
 }
 
 /** How the kernel of a scenario is set up, and what its steps do. */
@@ -38,7 +47,7 @@ export interface Replayer<O extends Oracle = Oracle> {
 /** The kernel without anything that is only proposed. */
 export const plainReplayer: Replayer = {
 	family: 'hmm',
-	boot: {},
+	boot: { checks: true },
 	open: (scenario, profile, options) => new Oracle(scenario, profile, options),
 	execute,
 };
@@ -64,6 +73,7 @@ class Replay<O extends Oracle> {
 	private readonly expected = new Map<task_struct, SpaceState>();
 	mismatches: Mismatch[] = [];
 	strict: Mismatch[] = [];
+	findings: StepFinding[] = [];
 
 	constructor(
 		scenario: Scenario,
@@ -85,6 +95,7 @@ class Replay<O extends Oracle> {
 			const comparison = new StepComparison(`${i} ${stepText(step)}`);
 			this.at = i;
 			this.step(step, answer, comparison);
+			this.keepFindings(i, step);
 			this.observer?.compared?.(i, comparison.mismatches);
 			this.strict.push(...comparison.strict);
 			if (comparison.mismatches.length === 0) continue;
@@ -110,6 +121,14 @@ class Replay<O extends Oracle> {
 		comparison.fields('c.', recorded, inner);
 		if (oracle.child !== null) this.space('c.', oracle.child, recorded, comparison);
 		this.compare(step, expected, {}, comparison);
+	}
+
+	/** Take what the checks found in a step. */
+	private keepFindings(index: number, step: Step): void {
+		const { findings } = world();
+		if (findings === null || findings.length === 0) return;
+		const title = `${index} ${stepText(step)}`;
+		for (const one of findings.splice(0)) this.findings.push({ ...one, step: title });
 	}
 
 	/** Execute a step under the eyes of the observer. */

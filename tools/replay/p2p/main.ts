@@ -15,7 +15,7 @@ import { RecordCache, replayFile } from './folder.ts';
  */
 export async function main(argv: string[]): Promise<number> {
 	const options = parseReplayOptions(argv);
-	refuseOptions(options, 'p2p', ['strict', 'features', 'trace', 'unguarded']);
+	refuseOptions(options, 'p2p', ['strict', 'features', 'trace', 'findings', 'unguarded']);
 	const files = options.paths.flatMap(recordFiles);
 	const results = new ReplayResults(options.json);
 	const cache = new RecordCache();

@@ -9,7 +9,7 @@ import { opNotP2p } from './windows.ts';
 /** The kernel with the proposal, on the machine that a scenario names. */
 export const proposalReplayer: Replayer<ProposalOracle> = {
 	family: 'proposal',
-	boot: { proposals: ['p2p_op_dma_dev'] },
+	boot: { checks: true, proposals: ['p2p_op_dma_dev'] },
 	open: (scenario, profile, options) => new ProposalOracle(scenario, profile, options),
 	execute: executeProposal,
 	// a window that answers with the wrong kind of page is warned of
