@@ -132,7 +132,7 @@ function wrongPrivateWord(
 		const alias = memoryMap().page(Number(pfn));
 		const isP2p =
 			alias !== null && is_zone_device_page(alias) && is_pci_p2pdma_page(alias);
-		if (range.dma_dev !== null && isP2p) return null;
+		if (isP2p) return null; // its alias
 		return { what: 'private page of somebody else', fix: null };
 	}
 	const held = (softleaf_to_pfn(leaf) as bigint) + offset;
