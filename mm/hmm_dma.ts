@@ -28,6 +28,7 @@ import { countMapping, uncountMapping } from '../drivers/pci/p2pdma/live.ts';
 import { p2pdma_provider_state, pci_p2pdma_state } from '../drivers/pci/p2pdma/map_type.ts';
 import { oops, WARN_ON_ONCE } from '../include/linux/bug.ts';
 import type { device } from '../include/linux/device.ts';
+import { phys_to_dma } from '../include/linux/dma-direct.ts';
 import { DMA_BIDIRECTIONAL } from '../include/linux/dma-direction.ts';
 import {
 	DMA_ATTR_MMIO,
@@ -83,6 +84,11 @@ function dmaList(map: hmm_dma_map, caller: string): dma_addr_t[] {
 			'dma_need_unmap() turned true after hmm_dma_map_alloc(): the map has no dma_list',
 		]);
 	return map.dma_list;
+}
+
+/** Whether addresses are in the list; with fix_s21 not where there was none to be made at alloc. */
+function listIsKept(dev: device, map: hmm_dma_map): boolean {
+	return dma_need_unmap(dev) && (map.dma_list !== null || !feature('fix_s21'));
 }
 
 /**
@@ -189,16 +195,22 @@ export function hmm_dma_map_pfn(
 	// and computed each time.
 	if (word & HMM_PFN_DMA_MAPPED && !(word & HMM_PFN_P2PDMA_BUS)) {
 		if (dma_use_iova(state)) return state.addr + offset;
-		if (dma_need_unmap(dev)) return dmaList(map, 'hmm_dma_map_pfn')[i]!;
+		if (listIsKept(dev, map)) return dmaList(map, 'hmm_dma_map_pfn')[i]!;
+		// fix_s21: mapped when nothing had to be undone, so the address is the one of then
+		if (dma_need_unmap(dev)) return phys_to_dma(dev, paddr);
 	}
 
 	const isNew = provider !== null && !(word & HMM_PFN_DMA_MAPPED);
 	switch (entryState(dev, word, provider, p2pdma_state)) {
 		case PCI_P2PDMA_MAP_NONE:
+			// What an earlier page left: unmapping would believe it, and undo nothing.
+			if (feature('fix_s22'))
+				pfns[i] = word & ~(HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS);
 			break;
 		case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
 			attrs |= DMA_ATTR_MMIO;
 			pfns[i] = word | HMM_PFN_P2PDMA;
+			if (feature('fix_s22')) pfns[i]! &= ~HMM_PFN_P2PDMA_BUS;
 			break;
 		case PCI_P2PDMA_MAP_BUS_ADDR:
 			pfns[i] = word | HMM_PFN_P2PDMA_BUS | HMM_PFN_DMA_MAPPED;
@@ -282,7 +294,7 @@ export function hmm_dma_unmap_pfn(dev: device, map: hmm_dma_map, idx: size_t): b
 		// A bus address took nothing that could be given back.
 	} else if (dma_use_iova(map.state)) {
 		dma_iova_unlink(dev, map.state, idx * size, size, DMA_BIDIRECTIONAL, attrs);
-	} else if (dma_need_unmap(dev)) {
+	} else if (listIsKept(dev, map)) {
 		const dma_addr = dmaList(map, 'hmm_dma_unmap_pfn')[i]!;
 		dma_unmap_phys(dev, dma_addr, size, DMA_BIDIRECTIONAL, attrs);
 	}

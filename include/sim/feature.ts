@@ -59,8 +59,23 @@ export const features = {
 	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
 	test_hmm_large:
 		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64',
+	fix_s5: 'put right: an invalidation that a classic notifier refuses leaves no interval notifier started',
+	fix_s7: 'put right: the CPU fault on a locked device-private huge folio waits, instead of coming again at once',
+	fix_s8: 'put right: migrate_vma_finalize() maps the source again where migrate_vma_pages() was not called',
+	fix_s9: 'put right: pci_alloc_p2pmem() of a function that has providers and no pool answers NULL',
 	fix_s11: 'put right: hmm_range_fault() faults the pages that were asked for, not all up to the end of the walked chunk',
+	fix_s12: 'put right: dma_map_sg() without an IOMMU maps a P2P segment behind the host bridge as MMIO, which is never bounced',
+	fix_s13: 'put right: dma_map_sg() of an untrusted device asks the P2P layer about each segment',
+	fix_s15: 'put right: migrate_device_range() leaves the word 0 for a large folio that it could not lock',
+	fix_s16: 'put right: dma_map_sgtable() without a DMA mask is an error',
 	fix_s17: 'put right: the words of an owned device-private huge entry start at the page where the range starts, not at the first page of its folio',
+	fix_s18: 'put right: the list of functions with ACS redirect keeps to its buffer',
+	fix_s19: 'put right: pci_p2pdma_add_resource() refuses a size below a page',
+	fix_s20: 'put right: pcim_p2pdma_provider() refuses a BAR that there is none of',
+	fix_s21: 'put right: hmm_dma_map_pfn() and hmm_dma_unmap_pfn() do without a dma_list that was not needed at hmm_dma_map_alloc()',
+	fix_s22: 'put right: hmm_dma_map_pfn() takes the P2P bits away that an earlier page left in a word',
+	fix_s24: 'put right: a range of IOVA forgets that it was bounced once nothing of it is linked',
+	fix_s28: 'put right: lib/test_hmm reads and writes device pages that its mirror has not',
 	fabric_provider:
 		'proposed: p2pdma_provider has ops, so that memory behind another fabric than PCIe is judged and addressed by it',
 	p2p_op_dma_dev:
@@ -74,7 +89,15 @@ export type FeatureName = keyof typeof features;
 
 /** What a proposal is written against. */
 export const featureNeeds: Readonly<Partial<Record<FeatureName, readonly FeatureName[]>>> = {
+	fix_s7: ['device_private_thp'],
+	fix_s9: ['p2pdma_provider'],
+	fix_s12: ['dma_direct_bounces_p2p'],
+	fix_s15: ['device_private_thp'],
 	fix_s17: ['hmm_pmd_private'],
+	fix_s20: ['p2pdma_provider'],
+	fix_s21: ['dma_iova_calls'],
+	fix_s22: ['dma_iova_calls'],
+	fix_s24: ['dma_iova_calls'],
 	fabric_provider: ['p2pdma_provider'],
 	p2p_op_dma_dev: ['hmm_dma_flags', 'odp_hmm_dma_map', 'p2pdma_provider'],
 	p2p_provider_only: ['p2p_op_dma_dev', 'dma_map_phys'],

@@ -296,13 +296,15 @@ export function dma_direct_map_sg(
 	for (const sg of sgEntries(sgl, nents)) {
 		const type = p2pSegment(state, dev, sg);
 		if (type === PCI_P2PDMA_MAP_NONE || type === PCI_P2PDMA_MAP_THRU_HOST_BRIDGE) {
-			// Through the host bridge: by CPU address, like memory, and not as MMIO.
+			// Through the host bridge: by CPU address, like memory; 7.3.4 forgets that it is MMIO.
+			const bridge =
+				type === PCI_P2PDMA_MAP_THRU_HOST_BRIDGE && feature('fix_s12');
 			sg.dma_address = dma_direct_map_phys(
 				dev,
 				sg_phys(sg),
 				BigInt(sg.length),
 				dir,
-				attrs,
+				bridge ? attrs | DMA_ATTR_MMIO : attrs,
 			);
 			if (sg.dma_address === DMA_MAPPING_ERROR) ret = -EIO;
 			else sg.dma_length = sg.length;

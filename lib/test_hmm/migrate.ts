@@ -127,6 +127,7 @@ function* smallDevicePages(
 	const n = Math.min(nr, args.src.length - at);
 	for (let i = 0; i < n; i++) {
 		const dpage = yield* dmirror_devmem_alloc_page(self.mdevice, false);
+		if (dpage === null && feature('fix_s28')) continue;
 		if (dpage === null)
 			return oops(
 				'BUG: kernel NULL pointer dereference in dmirror_migrate_to_device',
@@ -143,7 +144,7 @@ function* smallDevicePages(
 /** Whether the device may write the page that this word moves. */
 function writeBit(args: migrate_vma, word: bigint, spage: page | null): bigint {
 	if (word & MIGRATE_PFN_WRITE) return MIGRATE_PFN_WRITE;
-	if (feature('test_hmm_large') || spage !== null) return 0n;
+	if (spage !== null || (feature('test_hmm_large') && !feature('fix_s28'))) return 0n;
 	return args.vma!.vm_flags & VM_WRITE ? MIGRATE_PFN_WRITE : 0n;
 }
 

@@ -59,7 +59,7 @@ import {
 } from '../../mm/mmu_notifier.ts';
 import { pageFrame, touchFrame } from '../../mm/page_alloc.ts';
 import type { hmm_dmirror_cmd } from '../test_hmm_uapi.ts';
-import type { dmirror_device } from './device.ts';
+import { BACKING_PAGE, type dmirror_device } from './device.ts';
 
 export const DPT_XA_TAG_ATOMIC = 1;
 export const DPT_XA_TAG_WRITE = 3;
@@ -139,6 +139,11 @@ export function storeEntry(self: dmirror, pfn: unsigned_long, p: page, tag: int)
 	return xa_is_err(old) ? xa_err(old) : 0;
 }
 
+/** The page whose bytes the driver copies: it forgets that a private page has none of its own. */
+function reachable(p: page): page {
+	return feature('fix_s28') ? BACKING_PAGE(p) : p;
+}
+
 /** Store what a fault found; the mirror's mutex is held. */
 function dmirror_do_fault(self: dmirror, range: hmm_range): int {
 	for (let i = 0, at = range.start; at < range.end; i++, at += PAGE_SIZE) {
@@ -157,7 +162,7 @@ function dmirror_do_fault(self: dmirror, range: hmm_range): int {
 		const ret = storeEntry(
 			self,
 			at >> 12n,
-			hmm_pfn_to_page(word),
+			reachable(hmm_pfn_to_page(word)),
 			write ? DPT_XA_TAG_WRITE : 0,
 		);
 		if (ret) return ret;

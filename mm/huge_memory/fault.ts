@@ -68,7 +68,12 @@ import { shouldFail } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_lock, spin_unlock } from '../../kernel/locking/spinlock.ts';
-import { folio_lock, folio_trylock, folio_unlock } from '../filemap.ts';
+import {
+	folio_lock,
+	folio_trylock,
+	folio_unlock,
+	softleaf_entry_wait_on_locked,
+} from '../filemap.ts';
 import { add_mm_counter } from '../memory/counter.ts';
 import {
 	__folio_mark_uptodate,
@@ -396,8 +401,13 @@ export function* do_huge_pmd_device_private(vmf: vm_fault): Sim<vm_fault_t> {
 	vmf.page = p;
 	vmf.pte = null;
 	const locked = yield* folio_trylock(f);
+	if (!locked && feature('fix_s7')) {
+		yield* softleaf_entry_wait_on_locked(softleaf_from_pmd(vmf.orig_pmd), ptl);
+		return 0;
+	}
 	if (locked) folio_get(f);
 	yield* spin_unlock(ptl);
+	// 7.3.4 comes again at once, and keeps the CPU from whoever is to unlock it
 	if (!locked) return 0;
 	const ops = page_pgmap(p).ops;
 	BUG_ON(ops?.migrate_to_ram === undefined, 'pagemap without migrate_to_ram()');

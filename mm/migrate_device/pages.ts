@@ -191,6 +191,14 @@ function* release(dst: folio, fault_folio: folio | null): Sim<void> {
 }
 
 /**
+ * A destination that migrate_vma_pages() was never called for: the kernels map it all the same, find
+ * nothing that maps it, and leave the migration entries of the source behind.
+ */
+function neverMoved(src: folio, dst: folio): boolean {
+	return dst.mapping === null && src.mapping !== null && feature('fix_s8');
+}
+
+/**
  * Put destinations, or sources where it failed, into the page tables; unlock and put everything.
  *
  * @param src_pfns - words of the sources
@@ -217,7 +225,7 @@ export function* __migrate_device_finalize(
 			continue;
 		}
 		const src = page_folio(p);
-		if (!(src_pfns[i]! & MIGRATE_PFN_MIGRATE) || dst === null) {
+		if (!(src_pfns[i]! & MIGRATE_PFN_MIGRATE) || dst === null || neverMoved(src, dst)) {
 			if (dst !== null) yield* release(dst, fault_folio);
 			dst = src;
 		}

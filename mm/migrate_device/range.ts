@@ -48,7 +48,8 @@ function* lockAt(
 	const nr = feature('device_private_thp') ? folio_nr_pages(page_folio(pfn_to_page(pfn))) : 1;
 	src_pfns[i] = yield* migrate_device_pfn_lock(pfn);
 	if (nr === 1) return 1;
-	src_pfns[i]! |= MIGRATE_PFN_COMPOUND;
+	// 7.3.4 marks a folio too that it could not lock: the word is neither 0 nor valid.
+	if (src_pfns[i] !== 0n || !feature('fix_s15')) src_pfns[i]! |= MIGRATE_PFN_COMPOUND;
 	src_pfns.fill(0n, i + 1, Math.min(i + nr, npages));
 	return nr;
 }

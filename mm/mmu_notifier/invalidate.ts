@@ -270,9 +270,12 @@ export function* __mmu_notifier_invalidate_range_start(range: mmu_notifier_range
 		const ret = yield* mn_itree_invalidate(subscriptions, range);
 		if (ret) return ret;
 	}
-	if (subscriptions.list.length !== 0)
-		return yield* mn_hlist_invalidate_range_start(subscriptions, range);
-	return 0;
+	if (subscriptions.list.length === 0) return 0;
+	const ret = yield* mn_hlist_invalidate_range_start(subscriptions, range);
+	// The kernels forget that the intervals were started: nobody ends that, and read_begin() waits.
+	if (ret && subscriptions.has_itree && feature('fix_s5'))
+		yield* mn_itree_inv_end(subscriptions);
+	return ret;
 }
 
 function* mn_hlist_invalidate_end(

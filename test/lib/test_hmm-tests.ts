@@ -39,6 +39,7 @@ import {
 import {
 	ASSERT_EQ,
 	ASSERT_NE,
+	ASSERT_TRUE,
 	EXPECT_EQ,
 	EXPECT_TRUE,
 	expectReport,
@@ -63,6 +64,7 @@ import {
 	wrongAt,
 } from '../mm/hmm_program/program.ts';
 import { bootMm } from '../mm/mm_world.ts';
+import { switchOn } from '../support/switch_on.ts';
 
 const PAGES = 4;
 
@@ -287,3 +289,25 @@ TEST_F(
 		EXPECT_TRUE(false);
 	},
 );
+
+TEST_F(dev, 'fix_s28_device_page_that_is_missing_in_the_mirror_is_read_and_written', (self) => {
+	ASSERT_TRUE(switchOn('fix_s28'));
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
+	// a mapping that loses its mirror and stays writable
+	const length = BigInt(PAGES) * PAGE_SIZE;
+	ASSERT_EQ(0, userMprotect(self.task, self.address, length, PROT_READ));
+	const buffer = new Uint8Array(PAGES * PAGE);
+	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_READ, 0, PAGES, buffer));
+	for (let i = 0; i < PAGES; i++) EXPECT_EQ(BigInt(0x100 + i), first(buffer, i));
+});
+
+TEST_F(dev, 'fix_s28_device_page_made_from_a_hole_is_written', (self) => {
+	ASSERT_TRUE(switchOn('fix_s28'));
+	const length = BigInt(PAGES) * PAGE_SIZE;
+	const hole = mmapAnonymous(self.task, length, PROT_READ | PROT_WRITE);
+	const cmd = (ptr: Uint8Array): hmm_dmirror_cmd =>
+		new hmm_dmirror_cmd({ addr: hole, npages: BigInt(PAGES), ptr });
+	ASSERT_EQ(0, self.command(HMM_DMIRROR_MIGRATE_TO_DEV, cmd(new Uint8Array(PAGES * PAGE))));
+	ASSERT_EQ(0, self.command(HMM_DMIRROR_WRITE, cmd(new Uint8Array(PAGES * PAGE).fill(3))));
+	EXPECT_EQ(0x0303_0303_0303_0303n, userRead64(self.task, hole) as bigint);
+});

@@ -8,6 +8,7 @@
  *   NIC1  below another root port   through the host bridge
  *   NIC2  below another host bridge not at all
  */
+
 import { devres_release_all } from '../../drivers/base/devres.ts';
 import { pci_p2pdma_add_resource } from '../../drivers/pci/p2pdma/memory.ts';
 import type { device } from '../../include/linux/device.ts';
@@ -64,6 +65,7 @@ import {
 import { touchesOf } from '../kernel/footprint.ts';
 import {
 	ASSERT_EQ,
+	ASSERT_TRUE,
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NE,
@@ -80,6 +82,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { switchOn } from '../support/switch_on.ts';
 import { PAGE, wordText } from './hmm_world.ts';
 
 const PAGES = 4;
@@ -492,6 +495,37 @@ TEST('mapped_entry_after_a_bounce_oopses_in_unmap', () => {
 		'BUG: kernel NULL pointer dereference in hmm_dma_unmap_pfn',
 		oopsOf(() => hmm_dma_unmap_pfn(nic, map, 0n)),
 	);
+	run(() => devres_release_all(dev('GPU0').dev));
+});
+
+TEST('fix_s21_map_does_without_a_list_that_was_not_made', () => {
+	const { nic, map } = bouncedSince();
+	ASSERT_TRUE(switchOn('fix_s21'));
+	const state = new pci_p2pdma_map_state();
+	// the address of then, and a way back
+	EXPECT_EQ(LOW, hmm_dma_map_pfn(nic, map, 0n, state) as bigint);
+	EXPECT_TRUE(hmm_dma_unmap_pfn(nic, map, 0n));
+	EXPECT_EQ(ram(0), map.pfn_list![0]!);
+	run(() => devres_release_all(dev('GPU0').dev));
+});
+
+TEST('fix_s22_stale_bus_bit_is_taken_away', () => {
+	bootWithP2p({ iommu: INTEL });
+	ASSERT_TRUE(switchOn('fix_s22'));
+	const nic = dev('NIC1');
+	const map = allocFor(nic, 'iommu');
+	mapPfn(nic, map, 0, ram(0, HMM_PFN_P2PDMA_BUS));
+	EXPECT_STREQ('M', sticky(map, 0));
+	EXPECT_TRUE(unmap(nic, map, 0));
+	// nothing is in the way of the next page
+	const addr = mapPfn(nic, map, 0, ram(1));
+	EXPECT_STREQ('8*17', runs(deviceRead(nic, addr, 8)));
+	EXPECT_TRUE(unmap(nic, map, 0));
+	// nor of one behind the host bridge
+	mapPfn(nic, map, 1, p2p(1, HMM_PFN_P2PDMA_BUS));
+	EXPECT_STREQ('MP', sticky(map, 1));
+	EXPECT_TRUE(unmap(nic, map, 1));
+	hmm_dma_map_free(nic.dev, map);
 	run(() => devres_release_all(dev('GPU0').dev));
 });
 

@@ -47,6 +47,7 @@ import {
 	userWrite64,
 } from '../../mm/syscalls.ts';
 import { EXPECT_EQ, EXPECT_NE, EXPECT_TRUE, expectReport, TEST_F } from '../kselftest_harness.ts';
+import { switchOn } from '../support/switch_on.ts';
 import { expectList } from './bare_world.ts';
 import { migrateFixture } from './migrate_device/stage.ts';
 import { fillDst, pteEntry, pteOf, toDevice, valueOf } from './mm_world.ts';
@@ -171,6 +172,16 @@ TEST_F(migrate, 'finalize_without_pages_leaves_migration_entries', function* (s)
 	expectReport('Bad rss-counter state type:MM_FILEPAGES val:-1');
 	exitProcess(s.task);
 	s.task = createProcess('next');
+});
+
+TEST_F(migrate, 'fix_s8_finalize_without_pages_maps_the_source_again', function* (s) {
+	EXPECT_TRUE(switchOn('fix_s8'));
+	s.fill(2);
+	const args = s.args(0, 2);
+	EXPECT_EQ(0, yield* s.setup(args));
+	yield* fillDst(args.src, args.dst, 2, () => s.dev.alloc());
+	yield* migrate_vma_finalize(args);
+	expectList(['rw', 'rw', 16], [s.state(0), s.state(1), s.dev.free.length]);
 });
 
 TEST_F(migrate, 'a_read_only_page_stays_read_only_on_the_device', function* (s) {

@@ -30,7 +30,7 @@ import {
 	type dma_iova_state,
 } from '../../../include/linux/dma-mapping.ts';
 import { EIO, ENOMEM, EOPNOTSUPP, EPERM } from '../../../include/linux/errno.ts';
-import { iommu_iotlb_gather } from '../../../include/linux/iommu.ts';
+import { type iommu_domain, iommu_iotlb_gather } from '../../../include/linux/iommu.ts';
 import { use_dma_iommu } from '../../../include/linux/iommu-dma.ts';
 import { iova_align, iova_offset, iova_unaligned } from '../../../include/linux/iova.ts';
 import {
@@ -398,6 +398,17 @@ export function dma_iova_unlink(
 	trackIovaUnlink(dev, startOf(dev, state), first, unmapped, dir, attrs);
 	WARN_ON(unmapped !== length, 'unmapped != size');
 	iommu_iotlb_sync(domain, gather);
+	// The kernels never forget that something was bounced once.
+	if (feature('fix_s24') && !anyLinked(domain, state)) state.__size &= ~DMA_IOVA_USE_SWIOTLB;
+}
+
+/** Whether anything of a range is linked. */
+function anyLinked(domain: iommu_domain, state: dma_iova_state): boolean {
+	const { granule } = cookieOf(domain).iovad;
+	const end = (state.addr as bigint) + dma_iova_size(state);
+	for (let at = (state.addr as bigint) & ~(granule - 1n); at < end; at += granule)
+		if (iommu_iova_to_phys(domain, at) !== 0n) return true;
+	return false;
 }
 
 /**

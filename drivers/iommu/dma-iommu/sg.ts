@@ -13,6 +13,7 @@
  *   output     (s0+s1 if s0 ends and s1 begins on a granule) (s2: bus address) (s3)
  * ```
  */
+
 import type { device } from '../../../include/linux/device.ts';
 import type { dma_data_direction } from '../../../include/linux/dma-direction.ts';
 import { dev_is_dma_coherent } from '../../../include/linux/dma-map-ops.ts';
@@ -48,6 +49,7 @@ import {
 	type int,
 	type unsigned_long,
 } from '../../../include/linux/types.ts';
+import { feature } from '../../../include/sim/world.ts';
 import { p2pSegment } from '../../../kernel/dma/p2p.ts';
 import { iommu_get_dma_domain, iommu_map_sg } from '../iommu.ts';
 import { cookieOf, iommu_dma_alloc_iova, iommu_dma_free_iova } from './cookie.ts';
@@ -142,7 +144,8 @@ function iommu_dma_unmap_sg_swiotlb(
 	attrs: unsigned_long,
 ): void {
 	for (const s of sgEntries(sg, nents))
-		iommu_dma_unmap_phys(dev, s.dma_address, BigInt(s.dma_length), dir, attrs);
+		if (sg_dma_is_bus_address(s)) sg_dma_unmark_bus_address(s);
+		else iommu_dma_unmap_phys(dev, s.dma_address, BigInt(s.dma_length), dir, attrs);
 }
 
 function iommu_dma_map_sg_swiotlb(
@@ -153,8 +156,20 @@ function iommu_dma_map_sg_swiotlb(
 	attrs: unsigned_long,
 ): int {
 	sg_dma_mark_swiotlb(sg);
+	const state = new pci_p2pdma_map_state();
 	let i = 0;
 	for (const s of sgEntries(sg, nents)) {
+		// The kernels do not ask the P2P layer here.
+		const type = feature('fix_s13') ? p2pSegment(state, dev, s) : PCI_P2PDMA_MAP_NONE;
+		if (type === PCI_P2PDMA_MAP_BUS_ADDR) {
+			s.dma_length = s.length;
+			i++;
+			continue;
+		}
+		if (type !== PCI_P2PDMA_MAP_NONE && type !== PCI_P2PDMA_MAP_THRU_HOST_BRIDGE) {
+			iommu_dma_unmap_sg_swiotlb(dev, sg, i, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);
+			return -EREMOTEIO;
+		}
 		s.dma_address = iommu_dma_map_phys(dev, sg_phys(s), BigInt(s.length), dir, attrs);
 		if (s.dma_address === DMA_MAPPING_ERROR) {
 			iommu_dma_unmap_sg_swiotlb(dev, sg, i, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);

@@ -195,6 +195,8 @@ export function* pci_p2pdma_add_resource(
 	if (offset >= len) return -EINVAL;
 	const length = size === 0n ? len - offset : size;
 	if (BigInt.asUintN(64, length + offset) > len) return -EINVAL;
+	// The kernels take a size below a page, and oops when its pages are given back.
+	if (length < PAGE_SIZE && feature('fix_s19')) return -EINVAL;
 
 	const mem = yield* setupProvider(pdev, bar);
 	if (typeof mem === 'number') return mem;

@@ -5,6 +5,7 @@
  * Guarantee: each allocation holds one reference of the pagemap it came from, so unbinding the
  * driver waits for it to be freed.
  */
+
 import { page_to_virt, virt_to_page } from '../../../include/asm/page.ts';
 import { oops } from '../../../include/linux/bug.ts';
 import type { gen_pool } from '../../../include/linux/genalloc.ts';
@@ -33,6 +34,7 @@ import {
 	type unsigned_long,
 } from '../../../include/linux/types.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
+import { feature } from '../../../include/sim/world.ts';
 import {
 	gen_pool_alloc_owner,
 	gen_pool_free,
@@ -47,6 +49,7 @@ function poolOf(pdev: pci_dev): gen_pool | null {
 	const p2pdma = p2pdmaOf(pdev);
 	if (p2pdma === null) return null;
 	// The kernels do not look: with pcim_p2pdma_init() alone they follow a NULL pool.
+	if (p2pdma.pool === null && feature('fix_s9')) return null;
 	return p2pdma.pool ?? oops('BUG: kernel NULL pointer dereference: struct gen_pool');
 }
 

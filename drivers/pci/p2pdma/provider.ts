@@ -6,7 +6,7 @@
  * the same object each time.
  * Duty: whoever holds a provider is made to give it up before the driver's remove() returns.
  */
-import { WARN_ON } from '../../../include/linux/bug.ts';
+import { fileReport, WARN_ON } from '../../../include/linux/bug.ts';
 import { ENOMEM, EOPNOTSUPP } from '../../../include/linux/errno.ts';
 import { IORESOURCE_MEM } from '../../../include/linux/ioport.ts';
 import {
@@ -20,6 +20,7 @@ import { p2pdma_provider } from '../../../include/linux/pci-p2pdma.ts';
 import type { int } from '../../../include/linux/types.ts';
 import { shouldFail } from '../../../include/sim/fault_injection.ts';
 import { type Sim, touch } from '../../../include/sim/schedule.ts';
+import { feature } from '../../../include/sim/world.ts';
 import { gen_pool_destroy } from '../../../kernel/genalloc.ts';
 import { synchronize_rcu } from '../../../kernel/rcu/tree.ts';
 import { devm_add_action_or_reset } from '../../base/devres.ts';
@@ -93,9 +94,16 @@ export function* pcim_p2pdma_init(pdev: pci_dev): Sim<int> {
  * @since v6.19
  */
 export function pcim_p2pdma_provider(pdev: pci_dev, bar: int): p2pdma_provider | null {
+	if (feature('fix_s20') && (bar < 0 || bar >= PCI_STD_NUM_BARS)) return null;
 	if ((pci_resource_flags(pdev, bar) & IORESOURCE_MEM) === 0n) return null;
 	if (pdev.non_mappable_bars) return null;
 	const p2p = p2pdmaOf(pdev);
 	if (WARN_ON(p2p === null) || p2p === null) return null;
+	if (bar < 0 || bar >= PCI_STD_NUM_BARS) {
+		fileReport('KASAN', 'BUG: KASAN: slab-out-of-bounds in pcim_p2pdma_provider', [
+			`Read of p2pdma->mem[${bar}]: there are ${PCI_STD_NUM_BARS} BARs`,
+		]);
+		return null;
+	}
 	return p2p.mem[bar] ?? null;
 }

@@ -31,7 +31,8 @@ function __dma_map_sg_attrs(
 	BUG_ON(!valid_dma_direction(dir), '!valid_dma_direction(dir)');
 	const coherentOnly = feature('dma_map_phys') && (attrs & DMA_ATTR_REQUIRE_COHERENT) !== 0n;
 	if (coherentOnly && !dev_is_dma_coherent(dev)) return -EOPNOTSUPP;
-	if (WARN_ON_ONCE(dev.dma_mask === null, '!dev->dma_mask')) return 0;
+	if (WARN_ON_ONCE(dev.dma_mask === null, '!dev->dma_mask'))
+		return feature('fix_s16') ? -EINVAL : 0;
 	if (shouldFail('dma_map_sg')) return -ENOMEM;
 
 	const ops = get_dma_ops(dev);

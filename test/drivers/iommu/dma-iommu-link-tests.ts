@@ -9,6 +9,7 @@
  *                   └───────────────────────────────────── destroy = unlink all + free
  * ```
  */
+
 import {
 	dma_iova_destroy,
 	dma_iova_free,
@@ -72,6 +73,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../../kselftest_harness.ts';
+import { switchOn } from '../../support/switch_on.ts';
 
 const KIB4 = 0x1000n;
 const MIB2 = 0x20_0000n;
@@ -314,6 +316,23 @@ TEST_F(iova, 'head_bounce_needs_the_min_align_mask', ({ state }) => {
 	EXPECT_EQ(0, ioTlbDefaultMem().defpool.used);
 	EXPECT_EQ(0n, state.__size & DMA_IOVA_USE_SWIOTLB);
 	dma_iova_free(nic().dev, state);
+});
+
+TEST_F(iova, 'fix_s24_bounce_is_forgotten_with_the_last_link', ({ state }) => {
+	EXPECT_TRUE(switchOn('fix_s24'));
+	const { dev } = nic();
+	nic().untrusted = true;
+	dma_set_min_align_mask(dev, 0xfff);
+	const source = LOW + 0x800n;
+	alloc(state, 2n * KIB4, source);
+	EXPECT_EQ(0, link(state, source, 0n, 2n * KIB4));
+	EXPECT_NE(0n, state.__size & DMA_IOVA_USE_SWIOTLB);
+	dma_iova_unlink(dev, state, 0n, 2n * KIB4, BI, 0n);
+	EXPECT_EQ(0n, state.__size & DMA_IOVA_USE_SWIOTLB);
+	EXPECT_EQ(0, ioTlbDefaultMem().defpool.used);
+	// and what must not be bounced can be linked again
+	EXPECT_EQ(0, link(state, LOW + 0x800n, 0n, 0x800n));
+	dma_iova_destroy(dev, state, 0x800n, BI, 0n);
 });
 
 TEST('F19_amd_cuts_a_link_into_powers_of_two', () => {

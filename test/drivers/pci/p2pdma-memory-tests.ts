@@ -3,6 +3,7 @@
  * Goal: providers and P2P memory come, are handed out and go as in the kernel, with its errors.
  * Method: GPU0's 1 GiB BAR of the standard machine under both releases; faults injected.
  */
+
 import { device_driver_attach, device_release_driver } from '../../../drivers/base/dd.ts';
 import { devres_release_all } from '../../../drivers/base/devres.ts';
 import {
@@ -56,6 +57,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../../kselftest_harness.ts';
+import { switchOn } from '../../support/switch_on.ts';
 import { bootPci, dev, gpuBar, standardMachine } from './machines.ts';
 
 const MiB2 = 0x20_0000n;
@@ -334,6 +336,38 @@ TEST('allocation_from_providers_without_pool_is_an_oops', function* () {
 		return;
 	}
 	EXPECT_TRUE(false);
+});
+
+TEST('fix_s9_allocation_from_providers_without_pool_has_nothing', function* () {
+	bootPci(standardMachine());
+	EXPECT_TRUE(switchOn('fix_s9'));
+	EXPECT_EQ(0, yield* pcim_p2pdma_init(dev('GPU0')));
+	EXPECT_NULL(pci_alloc_p2pmem(dev('GPU0'), 4096n));
+	yield* devres_release_all(dev('GPU0').dev);
+});
+
+TEST_F(mem, 'fix_s19_less_than_a_page_is_refused', function* () {
+	EXPECT_TRUE(switchOn('fix_s19'));
+	const gpu = dev('GPU0');
+	EXPECT_EQ(-EINVAL, yield* pci_p2pdma_add_resource(gpu, gpuBar.bar, 2048n, 0n));
+	EXPECT_EQ(0, yield* pci_p2pdma_add_resource(gpu, gpuBar.bar, MiB2, 0n));
+});
+
+TEST('fix_s20_there_are_six_bars', function* () {
+	bootPci(standardMachine());
+	const gpu = dev('GPU0');
+	EXPECT_EQ(0, yield* pcim_p2pdma_init(gpu));
+	const own = pcim_p2pdma_provider(gpu, gpuBar.bar);
+	// behind the BARs comes the option ROM's resource
+	gpu.resource[6] = gpu.resource[gpuBar.bar]!;
+	expectReport(/slab-out-of-bounds in pcim_p2pdma_provider/);
+	EXPECT_NULL(pcim_p2pdma_provider(gpu, 6));
+	EXPECT_EQ(1, world().reports.length);
+	EXPECT_TRUE(switchOn('fix_s20'));
+	EXPECT_NULL(pcim_p2pdma_provider(gpu, 6));
+	EXPECT_EQ(1, world().reports.length);
+	EXPECT_TRUE(pcim_p2pdma_provider(gpu, gpuBar.bar) === own);
+	yield* devres_release_all(gpu.dev);
 });
 
 TEST('driver_binding_releases_memory_after_remove_in_reverse_order', function* () {

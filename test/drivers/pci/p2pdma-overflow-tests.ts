@@ -4,6 +4,7 @@
  * model's own bounds check. Method: a chain of switches, ACS redirect on as many ports as asked for;
  * the kernels were recorded with 8 to 11.
  */
+
 import type { DeviceDescription } from '../../../arch/sim/description.ts';
 import { pci_p2pdma_distance } from '../../../drivers/pci/p2pdma/distance.ts';
 import { pci_p2pdma_map_type } from '../../../drivers/pci/p2pdma/map_type.ts';
@@ -15,12 +16,14 @@ import type { ProfileName } from '../../../include/sim/feature.ts';
 import { world } from '../../../include/sim/world.ts';
 import {
 	EXPECT_EQ,
+	EXPECT_TRUE,
 	expectReport,
 	FIXTURE,
 	FIXTURE_VARIANT,
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../../kselftest_harness.ts';
+import { switchOn } from '../../support/switch_on.ts';
 import { bootPci } from './machines.ts';
 
 /** A root port and `depth` bridges in a row, the endpoint below the last: `depth + 2` functions. */
@@ -109,4 +112,13 @@ TEST_F(overflow, 'S18_cold_cache_reaches_it_too', (_self, v) => {
 	pci_p2pdma_map_type(makeProvider(provider, 0), client.dev);
 	EXPECT_EQ(v.redirecting >= 10 ? 1 : 0, world().reports.length);
 	provider.p2pdma = null;
+});
+
+TEST_F(overflow, 'fix_s18_list_keeps_to_its_buffer', (_self, v) => {
+	bootPci(chain(v.redirecting), v.profile);
+	EXPECT_TRUE(switchOn('fix_s18'));
+	const [provider, client] = ends(v.redirecting);
+	EXPECT_EQ(v.redirecting, pci_p2pdma_distance(provider, client.dev, true));
+	EXPECT_EQ(0, world().reports.length);
+	EXPECT_TRUE(world().log.some((line) => line.includes('disable_acs_redir=')));
 });

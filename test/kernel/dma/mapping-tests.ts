@@ -3,6 +3,7 @@
  * Goal: what the classic calls map, bounce and refuse, directly and through an IOMMU, in both
  * releases. Method: NICs read and write through the fabric; P2P pages are those of GPU0's BAR.
  */
+
 import { devres_release_all } from '../../../drivers/base/devres.ts';
 import { pci_write_config_word } from '../../../drivers/pci/access.ts';
 import { pci_p2pdma_add_resource } from '../../../drivers/pci/p2pdma/memory.ts';
@@ -23,7 +24,7 @@ import {
 	dma_set_min_align_mask,
 	dma_set_seg_boundary,
 } from '../../../include/linux/dma-mapping.ts';
-import { EIO, ENOMEM, EREMOTEIO } from '../../../include/linux/errno.ts';
+import { EINVAL, EIO, ENOMEM, EREMOTEIO } from '../../../include/linux/errno.ts';
 import { pfn_to_page } from '../../../include/linux/mmzone.ts';
 import {
 	sg_alloc_table,
@@ -82,6 +83,7 @@ import {
 	expectReport,
 	TEST,
 } from '../../kselftest_harness.ts';
+import { switchOn } from '../../support/switch_on.ts';
 import {
 	bootDma,
 	deviceRead,
@@ -506,6 +508,55 @@ TEST('sg_untrusted_device_is_bounced_without_a_verdict', function* () {
 	expectReport(/Unsupported alignment constraint/);
 	EXPECT_EQ(-EIO, dma_map_sgtable(client.dev, sgt, BI, 0n));
 	yield* devres_release_all(dev('GPU0').dev);
+});
+
+TEST('fix_s12_segment_through_the_host_bridge_is_never_bounced', function* () {
+	bootDma({ high: true });
+	EXPECT_TRUE(switchOn('fix_s12'));
+	ASSERT_EQ(0, yield* pci_p2pdma_add_resource(dev('GPU0'), gpuBar.bar, 0n, 0n));
+	const { dev: client } = nic();
+	EXPECT_EQ(0, dma_set_mask(client, DMA_BIT_MASK(32)));
+	expectReport(/DMA addr .* overflow/);
+	EXPECT_EQ(-EIO, dma_map_sgtable(client, table([gpuBar.phys, 64]), BI, 0n));
+	EXPECT_EQ(0, used());
+	EXPECT_EQ(0, dma_set_mask(client, DMA_BIT_MASK(64)));
+	const sgt = table([gpuBar.phys, 64]);
+	fill(gpuBar.phys, 64, 0x66);
+	EXPECT_EQ(0, dma_map_sgtable(client, sgt, BI, 0n));
+	EXPECT_STREQ('64*102', runs(deviceRead(nic(), sgt.sgl!.dma_address, 64)));
+	dma_unmap_sgtable(client, sgt, BI, 0n);
+	yield* devres_release_all(dev('GPU0').dev);
+});
+
+TEST('fix_s13_untrusted_device_is_asked_about', function* () {
+	bootDma({ iommu: intel, high: true });
+	EXPECT_TRUE(switchOn('fix_s13'));
+	ASSERT_EQ(0, yield* pci_p2pdma_add_resource(dev('GPU0'), gpuBar.bar, 0n, 0n));
+	// out of reach
+	const far = dev('NIC2');
+	far.untrusted = true;
+	const refused = table([LOW, 100], [gpuBar.phys, 4096]);
+	EXPECT_EQ(-EREMOTEIO, dma_map_sgtable(far.dev, refused, BI, 0n));
+	EXPECT_EQ(0, used());
+	// through the host bridge or by bus address, as a trusted one
+	const near = dev('NIC0');
+	near.untrusted = true;
+	fill(gpuBar.phys, 4096, 0x77);
+	const sgt = table([LOW, 100], [gpuBar.phys, 4096]);
+	EXPECT_EQ(0, dma_map_sgtable(near.dev, sgt, BI, 0n));
+	const [, second] = [...sgEntries(sgt.sgl!, 2)];
+	EXPECT_STREQ('8*119', runs(deviceRead(near, second!.dma_address, 8)));
+	dma_unmap_sgtable(near.dev, sgt, BI, 0n);
+	EXPECT_EQ(0, used());
+	yield* devres_release_all(dev('GPU0').dev);
+});
+
+TEST('fix_s16_no_mask_is_an_error', () => {
+	bootDma();
+	EXPECT_TRUE(switchOn('fix_s16'));
+	d().dma_mask = null;
+	expectReport(/at __dma_map_sg_attrs: !dev->dma_mask/);
+	EXPECT_EQ(-EINVAL, dma_map_sgtable(d(), table([LOW, 64]), BI, 0n));
 });
 
 TEST('v6_12_maps_pages_and_resources', () => {

@@ -18,7 +18,8 @@ import {
 } from '../../../mm/migrate_device.ts';
 import { put_page } from '../../../mm/swap.ts';
 import { userRead64 } from '../../../mm/syscalls.ts';
-import { EXPECT_EQ, TEST_F } from '../../kselftest_harness.ts';
+import { EXPECT_EQ, SKIP, TEST_F } from '../../kselftest_harness.ts';
+import { switchOn } from '../../support/switch_on.ts';
 import { expectList } from '../bare_world.ts';
 import { evict, lockedRamPage, toDevice } from '../mm_world.ts';
 import { M, migrateFixture } from './stage.ts';
@@ -90,6 +91,19 @@ TEST_F(migrate, 'a_range_meets_large_device_folios', function* (s, { profile }) 
 	EXPECT_EQ(migrate_pfn(s.dev.base), src[0]);
 	yield* migrate_device_finalize(src, dst, 2n);
 	EXPECT_EQ(1, head._refcount);
+	yield* put_page(head);
+	s.dev.free = s.dev.free.filter((p) => p !== head);
+	s.dev.free.push(head);
+});
+
+TEST_F(migrate, 'fix_s15_large_folio_that_is_locked_has_the_word_0', function* (s) {
+	if (!switchOn('fix_s15')) SKIP('there are no large device folios');
+	const head = pfn_to_page(s.dev.base);
+	yield* zone_device_folio_init(page_folio(head), s.dev.pgmap, 2);
+	const words = new BigUint64Array(6).fill(7n);
+	EXPECT_EQ(0, yield* migrate_device_range(words, s.dev.base, 6n));
+	expectList([0n, 0n, 0n, 0n, 0n, 0n], [...words]);
+	yield* folio_unlock(page_folio(head));
 	yield* put_page(head);
 	s.dev.free = s.dev.free.filter((p) => p !== head);
 	s.dev.free.push(head);

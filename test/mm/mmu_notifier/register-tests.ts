@@ -51,6 +51,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../../kselftest_harness.ts';
+import { switchOn } from '../../support/switch_on.ts';
 import { bootBare, expectList } from '../bare_world.ts';
 import { insert, invalidate, Mirror, newMm, rangeOf, subscriptions } from './mirror.ts';
 
@@ -161,6 +162,21 @@ TEST_F(classic, 'a_refusal_of_classic_leaves_the_interval_side_started', functio
 	EXPECT_EQ(3n, subscriptions(mm).invalidate_seq);
 	a.answer = 0;
 	yield* mmu_notifier_invalidate_range_end(range);
+	yield* mmu_interval_notifier_remove(m.sub);
+	yield* mmu_notifier_unregister(a.n, mm);
+});
+
+TEST_F(classic, 'fix_s5_refusal_of_classic_ends_the_interval_side', function* ({ mm }) {
+	EXPECT_TRUE(switchOn('fix_s5'));
+	const m = new Mirror();
+	yield* insert(m, mm, 0n, 0x1000n);
+	const a = new Listener('a', startOps);
+	yield* mmu_notifier_register(a.n, mm);
+	a.answer = -EAGAIN;
+	const range = rangeOf(mm, 0n, 0x1000n);
+	EXPECT_EQ(-EAGAIN, yield* mmu_notifier_invalidate_range_start_nonblock(range));
+	// nobody calls end, and nobody need: readers go on, and a notifier can be removed
+	EXPECT_EQ(0n, subscriptions(mm).active_invalidate_ranges);
 	yield* mmu_interval_notifier_remove(m.sub);
 	yield* mmu_notifier_unregister(a.n, mm);
 });
