@@ -130,9 +130,9 @@ function wrongPrivateWord(
 		return { what: 'writable word of a read-only device-private entry', fix: null };
 	if (page_pgmap(softleaf_to_page(leaf)).owner !== range.dev_private_owner) {
 		const alias = memoryMap().page(Number(pfn));
-		const isP2p =
-			alias !== null && is_zone_device_page(alias) && is_pci_p2pdma_page(alias);
-		if (isP2p) return null; // its alias
+		// its alias: a P2P page, or memory that has no struct page at all
+		if (alias === null) return null;
+		if (is_zone_device_page(alias) && is_pci_p2pdma_page(alias)) return null;
 		return { what: 'private page of somebody else', fix: null };
 	}
 	const held = (softleaf_to_pfn(leaf) as bigint) + offset;

@@ -4,6 +4,7 @@
  * that is given back. Method: a device with four such folios, whose driver moves them whole unless a
  * test tells it otherwise; words, entries, invalidations and calls of its folio_free and folio_split.
  */
+
 import {
 	dev_pagemap,
 	type dev_pagemap_ops,
@@ -45,10 +46,11 @@ import {
 } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { boot } from '../../init/main.ts';
-import { run } from '../../kernel/sched/core.ts';
-import { folio_lock } from '../../mm/filemap.ts';
+import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
+import { folio_lock, folio_unlock } from '../../mm/filemap.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { MADV_HUGEPAGE } from '../../mm/madvise.ts';
+import { handle_mm_fault } from '../../mm/memory.ts';
 import { memremap_pages, memunmap_pages, zone_device_folio_init } from '../../mm/memremap.ts';
 import {
 	migrate_vma_finalize,
@@ -68,6 +70,7 @@ import {
 } from '../../mm/syscalls.ts';
 import {
 	EXPECT_EQ,
+	EXPECT_FALSE,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
 	FIXTURE,
@@ -75,8 +78,9 @@ import {
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { switchOn } from '../support/switch_on.ts';
 import { at, runs, vmaOf } from './entries.ts';
-import { copyValue, migration, TestDevice, valueOf } from './mm_world.ts';
+import { copyValue, migration, TestDevice, valueOf, vmaAt } from './mm_world.ts';
 import {
 	HUGE,
 	InvalidationLog,
@@ -288,6 +292,49 @@ TEST_F(thp, 'touch_of_one_page_brings_all_back_as_a_huge_page', ({ p, dev, log }
 	EXPECT_STREQ('Twax*512', runs(p, 0, HUGE));
 	EXPECT_EQ(HUGE, dev.freed);
 	EXPECT_EQ(4, dev.idle.length);
+});
+
+/** Whether a fault on the first folio of the device returns while somebody holds its lock. */
+function returnsWhileLocked(p: task_struct, dev: HugeDevice): boolean {
+	const f = folioOf(dev, 0);
+	const mm = p.mm!;
+	run(folio_lock(f));
+	let isHeld = true;
+	let early = false;
+	spawn(
+		'toucher',
+		function* () {
+			yield* mmap_read_lock(mm);
+			EXPECT_EQ(0, yield* handle_mm_fault(vmaAt(p, at(7)), at(7), 0, null));
+			early = isHeld;
+			yield* mmap_read_unlock(mm);
+		},
+		{ mm },
+	);
+	spawn('holder', function* () {
+		isHeld = false;
+		yield* folio_unlock(f);
+	});
+	runThreads();
+	return early;
+}
+
+TEST_F(thp, 'S7_fault_on_a_locked_folio_comes_again_at_once', ({ p, dev }) => {
+	userWrite64(p, at(7), 1n);
+	toDevice(p, dev, 0, HUGE);
+	EXPECT_TRUE(returnsWhileLocked(p, dev));
+	// nothing was done, and the next one starts over
+	EXPECT_EQ(0, dev.faults);
+	EXPECT_EQ(1n, userRead64(p, at(7)));
+});
+
+TEST_F(thp, 'fix_s7_fault_on_a_locked_folio_waits', ({ p, dev }) => {
+	EXPECT_TRUE(switchOn('fix_s7'));
+	userWrite64(p, at(7), 1n);
+	toDevice(p, dev, 0, HUGE);
+	EXPECT_FALSE(returnsWhileLocked(p, dev));
+	EXPECT_EQ(1n, userRead64(p, at(7)));
+	EXPECT_EQ(1, dev.faults);
 });
 
 TEST_F(thp, 'small_destinations_split_the_unmapped_folio', ({ p, dev }) => {
