@@ -290,6 +290,19 @@ TEST_F(
 	},
 );
 
+TEST_F(hugeOnly, 'fix_s28_small_page_that_cannot_be_had_stays_in_memory', ({ process }) => {
+	ASSERT_TRUE(switchOn('fix_s28'));
+	const { fd } = hugeToDevice(process!);
+	const second = hmmBuffer(process!, TWOMEG, TWOMEG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	const { ptr: at } = second;
+	process!.store(at, counting(TWOMEG / 4));
+	const fail = Number(HMM_DMIRROR_FLAG_FAIL_ALLOC);
+	ASSERT_EQ(0, dmirrorCmd(fd, HMM_DMIRROR_FLAGS, second, fail));
+	expectReport('Conflicting mapping in same section');
+	EXPECT_EQ(-ENOENT, dmirrorCmd(fd, HMM_DMIRROR_MIGRATE_TO_DEV, second, TWOMEG / PAGE));
+	EXPECT_EQ(-1, wrongAt(process!.load(at, TWOMEG / 4), counting(TWOMEG / 4)));
+});
+
 TEST_F(dev, 'fix_s28_device_page_that_is_missing_in_the_mirror_is_read_and_written', (self) => {
 	ASSERT_TRUE(switchOn('fix_s28'));
 	ASSERT_EQ(0, self.ioctl(HMM_DMIRROR_MIGRATE_TO_DEV));
