@@ -18,7 +18,7 @@
  *   callback hole  pmd: pte pte pte | hole  test_walk: ERROR  hole  pud
  *                             ^ last: words before it are final, from it on inputs
  * ```
- * The order of the functions is the C file's. The loop over plain present entries is in
+ * The order of the functions is the C file's. The loops over many words are in
  * mm/hmm_fill.ts, the DMA half of the C file in mm/hmm_dma.ts.
  */
 
@@ -40,7 +40,6 @@ import {
 	HMM_PFN_DMA_MAPPED,
 	HMM_PFN_ERROR,
 	HMM_PFN_FLAGS,
-	HMM_PFN_ORDER_SHIFT,
 	HMM_PFN_P2PDMA,
 	HMM_PFN_P2PDMA_BUS,
 	HMM_PFN_REQ_FAULT,
@@ -48,6 +47,7 @@ import {
 	HMM_PFN_VALID,
 	HMM_PFN_WRITE,
 	type hmm_range,
+	mapOrderUnit,
 } from '../include/linux/hmm.ts';
 import { VM_IO, VM_PFNMAP, VM_READ, VM_WRITE, vm_fault_to_errno } from '../include/linux/mm.ts';
 import {
@@ -130,6 +130,7 @@ import {
 	PAGE_SIZE,
 	PMD_MASK,
 	PMD_SHIFT,
+	PMD_SIZE,
 	PUD_MASK,
 	PUD_SHIFT,
 	type unsigned_int,
@@ -147,7 +148,7 @@ import {
 import { feature, world } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { checkWords, watchUnasked } from './hmm_check.ts';
-import { PresentFill } from './hmm_fill.ts';
+import { fillRun, PresentFill } from './hmm_fill.ts';
 import { hmm_private_dma_phys } from './hmm_private.ts';
 import { handle_mm_fault, is_zero_pfn } from './memory.ts';
 import { migration_entry_wait, pmd_migration_entry_wait } from './migrate.ts';
@@ -212,6 +213,9 @@ const HMM_FAULT_UNLOCKED = -ENOLCK;
 /** Turns of hmm_vma_walk_pmd() in which another thread may change the entry under the walker. */
 const MAX_PMD_TURNS = 1000;
 const NS_PER_JIFFY = 1_000_000n;
+const PAGE_BYTES = Number(PAGE_SIZE);
+const PMD_OFFSET = PMD_SIZE - 1n;
+const PMD_ORDER = PMD_SHIFT - PAGE_SHIFT;
 
 /**
  * Bits of a word that every store keeps: they belong to the owner of the DMA map.
@@ -226,7 +230,8 @@ export function HMM_PFN_INOUT_FLAGS(): bigint {
 
 /** Place of an address in the range's array. */
 function wordIndex(range: hmm_range, addr: unsigned_long): number {
-	return Number((addr - range.start) >> PAGE_SHIFT);
+	// Divided as a number: shifting a BigInt takes twenty times as long.
+	return Number(addr - range.start) / PAGE_BYTES;
 }
 
 /**
@@ -238,19 +243,20 @@ function fillWords(
 	addr: unsigned_long,
 	end: unsigned_long,
 	value: bigint,
-	step: bigint,
+	step: 0 | 1,
 	provider: p2pdma_provider | null = null,
 ): int {
 	const { hmm_pfns, hmm_providers } = range;
-	const inout = HMM_PFN_INOUT_FLAGS();
 	const first = wordIndex(range, addr);
 	const last = wordIndex(range, end);
-	let word = value;
 	touchWords('write', hmm_pfns, first, last - first);
 	hmm_providers?.fill(provider, first, last);
+	if (fillRun(range, first, last - first, value, step)) return 0;
+	const inout = HMM_PFN_INOUT_FLAGS();
+	let word = value;
 	for (let i = first; i < last; i++) {
 		hmm_pfns[i] = (hmm_pfns[i]! & inout) | word;
-		word += step;
+		if (step !== 0) word++;
 	}
 	return 0;
 }
@@ -271,7 +277,7 @@ export function hmm_pfns_fill(
 	range: hmm_range,
 	cpu_flags: unsigned_long,
 ): int {
-	return fillWords(range, addr, end, cpu_flags, 0n);
+	return fillWords(range, addr, end, cpu_flags, 0);
 }
 
 /**
@@ -373,7 +379,7 @@ function* recordSpan(
 	walk: mm_walk,
 	cpu_flags: unsigned_long,
 	word = 0n,
-	step = 0n,
+	step: 0 | 1 = 0,
 	provider: p2pdma_provider | null = null,
 ): Sim<int> {
 	if (!feature('fix_s11')) return yield* hmm_record_fault(addr, end, required_fault, walk);
@@ -475,14 +481,15 @@ export function* hmm_vma_walk_hole(
 
 /** The map order in its place in a word. */
 function hmm_pfn_flags_order(order: bigint): bigint {
-	return order << HMM_PFN_ORDER_SHIFT();
+	// a product, not a shift: see pgtable.ts
+	return order * mapOrderUnit();
 }
 
 /** What a present PMD entry grants. */
 function pmd_to_hmm_pfn_flags(pmd: pmd_t): unsigned_long {
 	if (pmd_protnone(pmd)) return 0n;
 	const access = pmd_write(pmd) ? HMM_PFN_VALID | HMM_PFN_WRITE : HMM_PFN_VALID;
-	return access | hmm_pfn_flags_order(PMD_SHIFT - PAGE_SHIFT);
+	return access | hmm_pfn_flags_order(PMD_ORDER);
 }
 
 /**
@@ -505,7 +512,7 @@ export function* hmm_vma_handle_pmd(
 	const cpu_flags = pmd_to_hmm_pfn_flags(pmd);
 	const required_fault = hmm_range_need_fault(hmm_walk, addr, end, cpu_flags);
 
-	const pfn = (pmd_pfn(pmd) as bigint) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
+	const pfn = (pmd_pfn(pmd) as bigint) + (addr & PMD_OFFSET) / PAGE_SIZE;
 	if (required_fault)
 		return yield* recordSpan(
 			addr,
@@ -514,9 +521,9 @@ export function* hmm_vma_handle_pmd(
 			walk,
 			cpu_flags,
 			pfn | cpu_flags,
-			1n,
+			1,
 		);
-	return fillWords(hmm_walk.range, addr, end, pfn | cpu_flags, 1n);
+	return fillWords(hmm_walk.range, addr, end, pfn | cpu_flags, 1);
 }
 
 /** What a page-table entry grants. */
@@ -852,13 +859,13 @@ export function* hmm_vma_handle_absent_pmd(
 		const access = softleaf_is_device_private_write(entry)
 			? HMM_PFN_VALID | HMM_PFN_WRITE
 			: HMM_PFN_VALID;
-		const cpu_flags = access | hmm_pfn_flags_order(PMD_SHIFT - PAGE_SHIFT);
+		const cpu_flags = access | hmm_pfn_flags_order(PMD_ORDER);
 
 		if (page_pgmap(p).owner === range.dev_private_owner) {
 			let first = softleaf_to_pfn(entry) as bigint;
 			// 7.3.4 counts from the folio's first page, wherever `start` lies in it
 			if (feature('fix_s17')) first += (start & ~PMD_MASK) >> PAGE_SHIFT;
-			return fillWords(range, start, end, first | cpu_flags, 1n);
+			return fillWords(range, start, end, first | cpu_flags, 1);
 		}
 
 		const alias = outParam(0n);
@@ -876,10 +883,10 @@ export function* hmm_vma_handle_absent_pmd(
 					walk,
 					cpu_flags,
 					word,
-					1n,
+					1,
 					provider.value,
 				);
-			return fillWords(range, start, end, word, 1n, provider.value);
+			return fillWords(range, start, end, word, 1, provider.value);
 		}
 	}
 
@@ -919,7 +926,7 @@ export function* hmm_vma_walk_pmd(
 	const { range } = hmm_walk;
 
 	for (let turn = 0; turn < MAX_PMD_TURNS; turn++) {
-		const pmd = yield* pmdp_get_lockless(pmdp);
+		const pmd = preemptible() ? yield* pmdp_get_lockless(pmdp) : pmdp.value;
 		if (pmd_none(pmd)) return yield* hmm_vma_walk_hole(start, end, -1, walk);
 
 		if (!pmd_present(pmd)) {
@@ -935,7 +942,7 @@ export function* hmm_vma_walk_pmd(
 
 		if (isHuge(pmd)) {
 			// Read again: it may have been split since, and then it points to a page table.
-			const again = yield* pmdp_get_lockless(pmdp);
+			const again = preemptible() ? yield* pmdp_get_lockless(pmdp) : pmdp.value;
 			if (!isHuge(again)) continue;
 			return yield* hmm_vma_handle_pmd(walk, start, end, again);
 		}
@@ -1024,7 +1031,7 @@ export function* hmm_vma_walk_pud(
 			return yield* hmm_record_fault(start, end, required_fault, walk);
 		}
 		const pfn = (pud_pfn(pud) as bigint) + ((start & ~PUD_MASK) >> PAGE_SHIFT);
-		fillWords(hmm_walk.range, start, end, pfn | cpu_flags, 1n);
+		fillWords(hmm_walk.range, start, end, pfn | cpu_flags, 1);
 	} else {
 		walk.action = ACTION_SUBTREE;
 	}
@@ -1067,7 +1074,7 @@ export function* hmm_vma_walk_hugetlb_entry(
 		return yield* hmm_record_fault(start, end, required_fault, walk);
 	}
 	const pfn = (pte_pfn(entry) as bigint) + ((start & ~hmask) >> PAGE_SHIFT);
-	fillWords(range, start, end, pfn | cpu_flags, 1n);
+	fillWords(range, start, end, pfn | cpu_flags, 1);
 	yield* spin_unlock(ptl);
 	return 0;
 }

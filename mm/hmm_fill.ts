@@ -1,19 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /**
- * The hot loop of hmm_range_fault(): a run of plain present entries, by 32-bit halves.
+ * The hot loops of hmm_range_fault(), by 32-bit halves: a run of plain entries of a page table, and
+ * one value, or one growing by a page, over many words.
  *
  * Guarantee: the words it writes are those that hmm_vma_handle_pte() would write, and it stops at
- * the first entry that is anything but plain: not present, PROT_NONE, special, or not enough for
- * its request. `test/mm/hmm_fill-tests.ts` holds it against the plain version.
+ * the first entry that is anything but plain. Plain is what is present, not PROT_NONE, not special
+ * and enough for its request; and a device-private page of the caller's own, which is returned as it
+ * is, whatever was asked for. `test/mm/hmm_fill-tests.ts` holds it against the plain version.
  *
  * ```
  *   entry   63 NX | 62..52 soft | 51 ............ 32 || 31 ..... 12 | flags: 0 P, 1 RW, 9 special
+ *   private 63..59 type | 58 ..... 32, offset inverted || 31 .... 9 | 8 PROT_NONE, 0 P: both 0
  *             high half                                  low half
  *   word    63 VALID 62 WRITE 60..58 sticky | PFN high || PFN low
  * ```
  */
 import type { hmm_range } from '../include/linux/hmm.ts';
+import {
+	type MemoryMap,
+	type mem_section,
+	memoryMap,
+	PAGES_PER_SECTION,
+} from '../include/linux/mmzone.ts';
 import type { PageTable } from '../include/linux/pgtable.ts';
+import {
+	make_readable_device_private_entry,
+	make_writable_device_private_entry,
+	swp_type,
+} from '../include/linux/swapops.ts';
 import { feature, perWorld } from '../include/sim/world.ts';
 
 /** DMA_MAPPED, P2PDMA, P2PDMA_BUS in the high half of a word. */
@@ -31,15 +45,24 @@ export class PresentFill {
 	private readonly defaults: number;
 	private readonly sticky: number;
 	private readonly enabled: boolean;
+	/** Types of device-private entries of the installed world's release. */
+	private readonly privateRead: number;
+	private readonly privateWrite: number;
+	/** Whose device-private pages are the caller's own. */
+	private readonly owner: object | null;
+	private readonly map: MemoryMap;
 
 	/** @param range - request flags and the array */
 	constructor(range: hmm_range) {
-		const { buffer, byteOffset, length } = range.hmm_pfns;
-		this.words = new Uint32Array(buffer, byteOffset, length * 2);
+		this.words = wordHalves(range);
 		this.mask = Number(range.pfn_flags_mask >> 32n) | 0;
 		this.defaults = Number(range.default_flags >> 32n) | 0;
 		this.sticky = feature('hmm_dma_flags') ? STICKY_HIGH : 0;
 		this.enabled = bulkFill().enabled;
+		this.privateRead = swp_type(make_readable_device_private_entry(0n));
+		this.privateWrite = swp_type(make_writable_device_private_entry(0n));
+		this.owner = range.dev_private_owner;
+		this.map = memoryMap();
 	}
 
 	/**
@@ -57,13 +80,192 @@ export class PresentFill {
 		const { u32 } = table;
 		const e = 2 * index;
 		const w = 2 * word;
-		const n = fillFours(u32, e, words, w, count, mask, defaults, sticky);
-		const more = n * 2;
-		return (
-			n +
-			fillOnes(u32, e + more, words, w + more, count - n, mask, defaults, sticky)
-		);
+		let n = fillFours(u32, e, words, w, count, mask, defaults, sticky);
+		const at = 2 * n;
+		n += fillOnes(u32, e + at, words, w + at, count - n, mask, defaults, sticky);
+		return n === count ? n : this.mixed(u32, e, w, n, count);
 	}
+
+	/**
+	 * The rest of a run from its first device-private entry on, entry by entry.
+	 *
+	 * @param entries - halves of the page table
+	 * @param firstEntry - place of the run's first entry
+	 * @param firstWord - place of its word
+	 * @param done - entries of the run that are handled
+	 * @param count - entries of the run
+	 * @returns entries handled
+	 */
+	private mixed(
+		entries: Uint32Array,
+		firstEntry: number,
+		firstWord: number,
+		done: number,
+		count: number,
+	): number {
+		const { words, mask, defaults, sticky, privateRead, privateWrite } = this;
+		const writeHigh = 1 << 30;
+		const stop = (firstEntry + 2 * count) | 0;
+		let e = (firstEntry + 2 * done) | 0;
+		let w = (firstWord + 2 * done) | 0;
+		let section: mem_section | null = null;
+		let sectionLow = 0;
+		let sectionHigh = 0;
+		for (; e < stop; e += 2, w += 2) {
+			const low = entries[e]!;
+			const high = entries[e + 1]!;
+			const old = words[w + 1]!;
+			if ((low & 1) !== 0) {
+				const asked = (old & mask) | defaults;
+				if ((low & (1 << 9)) !== 0) break;
+				if ((asked & writeHigh) !== 0 && (low & (1 << 1)) === 0) break;
+				words[w] = (low >>> 12) | (high << 20);
+				words[w + 1] = highHalf(low, high, old, sticky);
+				continue;
+			}
+			const type = high >>> 27;
+			if (type !== privateRead && type !== privateWrite) break;
+			if ((low & (1 << 8)) !== 0) break;
+			const pfnLow = ~((low >>> 9) | (high << 23));
+			const pfnHigh = ~(high >>> 9) & 0xff;
+			const index = pfnLow & (PAGES_PER_SECTION - 1);
+			if (
+				section === null ||
+				sectionLow !== pfnLow - index ||
+				sectionHigh !== pfnHigh
+			) {
+				section = this.ownSection(pfnHigh * 2 ** 32 + (pfnLow >>> 0));
+				if (section === null) break;
+				sectionLow = pfnLow - index;
+				sectionHigh = pfnHigh;
+			}
+			// a tail's pagemap is that of its head, which may be in another section
+			if (section.compound[index]! < 0) break;
+			words[w] = pfnLow;
+			words[w + 1] =
+				(old & sticky) |
+				(type === privateWrite ? 3 << 30 : 1 << 31) |
+				pfnHigh;
+		}
+		return (e - firstEntry) >> 1;
+	}
+
+	/**
+	 * The section of a device-private page, if all that is in it is the caller's own.
+	 *
+	 * @param pfn - of the page
+	 * @returns null: it is not, or that takes a closer look
+	 */
+	private ownSection(pfn: number): mem_section | null {
+		const section = this.map.section(pfn);
+		if (section === null || section.pgmap === null || section.pgmaps !== null)
+			return null;
+		return section.pgmap.owner === this.owner ? section : null;
+	}
+}
+
+/**
+ * Store a value over words of a range, keeping their sticky bits.
+ *
+ * @param range - whose array
+ * @param first - first word
+ * @param count - words
+ * @param value - of the first
+ * @param step - 0: the same in all; 1: it grows by a page each
+ * @returns false, and nothing is stored: the bulk version is turned off, or the PFN reaches a border
+ *   of the halves
+ */
+export function fillRun(
+	range: hmm_range,
+	first: number,
+	count: number,
+	value: bigint,
+	step: 0 | 1,
+): boolean {
+	if (!bulkFill().enabled) return false;
+	const low = Number(BigInt.asUintN(32, value));
+	if (low + count > 2 ** 32) return false;
+	const high = value === 0n ? 0 : Number(value >> 32n) | 0;
+	const sticky = feature('hmm_dma_flags') ? STICKY_HIGH : 0;
+	const words = wordHalves(range);
+	const from = (2 * first) | 0;
+	const to = (from + 2 * count) | 0;
+	if (step !== 0) storeAscending(words, from, to, low | 0, high, sticky);
+	else if (low !== 0 || (sticky !== 0 && hasAny(words, from, to, sticky)))
+		storeSame(words, from, to, low | 0, high, sticky);
+	else if (high === 0) words.fill(0, from, to);
+	else range.hmm_pfns.fill(value, first, first + count);
+	return true;
+}
+
+/** The range's words by halves; the view is made once. */
+function wordHalves(range: hmm_range): Uint32Array {
+	const { hmm_pfns, halves } = range;
+	if (halves?.of === hmm_pfns) return halves.words;
+	const { buffer, byteOffset, length } = hmm_pfns;
+	const words = new Uint32Array(buffer, byteOffset, 2 * length);
+	range.halves = { of: hmm_pfns, words };
+	return words;
+}
+
+/** Words of successive pages, four at a time and the odd ones; `to` is a place of a half, too. */
+function storeAscending(
+	words: Uint32Array,
+	from: number,
+	to: number,
+	firstLow: number,
+	high: number,
+	sticky: number,
+): void {
+	const stop = (to - 6) | 0;
+	let low = firstLow | 0;
+	let w = from | 0;
+	for (; w < stop; w += 8) {
+		const old0 = words[w + 1]!;
+		const old1 = words[w + 3]!;
+		const old2 = words[w + 5]!;
+		const old3 = words[w + 7]!;
+		words[w] = low;
+		words[w + 1] = (old0 & sticky) | high;
+		words[w + 2] = low + 1;
+		words[w + 3] = (old1 & sticky) | high;
+		words[w + 4] = low + 2;
+		words[w + 5] = (old2 & sticky) | high;
+		words[w + 6] = low + 3;
+		words[w + 7] = (old3 & sticky) | high;
+		low = (low + 4) | 0;
+	}
+	for (; w < to; w += 2) {
+		words[w] = low;
+		words[w + 1] = (words[w + 1]! & sticky) | high;
+		low = (low + 1) | 0;
+	}
+}
+
+/** The same word for all, where some have sticky bits. */
+function storeSame(
+	words: Uint32Array,
+	from: number,
+	to: number,
+	low: number,
+	high: number,
+	sticky: number,
+): void {
+	for (let w = from | 0; w < to; w += 2) {
+		words[w] = low;
+		words[w + 1] = (words[w + 1]! & sticky) | high;
+	}
+}
+
+/** Whether any word has one of some bits in its high half. */
+function hasAny(words: Uint32Array, from: number, to: number, bits: number): boolean {
+	const stop = (to - 6) | 0;
+	let any = 0;
+	let w = from | 0;
+	for (; w < stop; w += 8)
+		any |= words[w + 1]! | words[w + 3]! | words[w + 5]! | words[w + 7]!;
+	for (; w < to; w += 2) any |= words[w + 1]!;
+	return (any & bits) !== 0;
 }
 
 /** High half of a word: the PFN's upper bits, what the entry grants, what stays of the old word. */

@@ -43,6 +43,11 @@ export function HMM_PFN_ORDER_SHIFT(): bigint {
 	return feature('hmm_dma_flags') ? 53n : 56n;
 }
 
+/** What one more of the map order adds to a word: 1 << HMM_PFN_ORDER_SHIFT. */
+export function mapOrderUnit(): bigint {
+	return feature('hmm_dma_flags') ? 1n << 53n : 1n << 56n;
+}
+
 /**
  * Every bit of a word that is not PFN.
  *
@@ -65,6 +70,8 @@ export class hmm_range {
 	end: unsigned_long = 0n;
 	/** A word a page, in and out. */
 	hmm_pfns: BigUint64Array = new BigUint64Array(0);
+	/** The same words by 32-bit halves, once the bulk loops made that view (mm/hmm_fill.ts). */
+	halves: { readonly of: BigUint64Array; readonly words: Uint32Array } | null = null;
 	default_flags: unsigned_long = 0n;
 	pfn_flags_mask: unsigned_long = 0n;
 	/** Owner whose device-private pages are returned as they are. */

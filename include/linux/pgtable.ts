@@ -4,10 +4,13 @@
  *
  * An entry is a 64-bit word in the architecture's layout (include/asm/pgtable_types.ts). A pointer
  * to one, C's `pte_t *`, is a `TableEntry`: the table's words and an index.
+ * Shifts are written as products and quotients: V8 computes those in a register, and shifts of a
+ * BigInt by a call that takes five times as long.
  */
 import * as x86 from '../asm/pgtable_types.ts';
 import {
 	type Flavour,
+	PAGE_SIZE,
 	PGDIR_MASK,
 	PGDIR_SIZE,
 	PMD_MASK,
@@ -56,7 +59,17 @@ export class TableEntry {
 	set value(word: bigint) {
 		this.table.u64[this.index] = word;
 	}
+
+	/** PFN of the table that a present entry points to; by halves, as every walk asks for it. */
+	get pointsTo(): number {
+		const { table, index } = this;
+		const { u32 } = table;
+		return (u32[2 * index]! >>> 12) + (u32[2 * index + 1]! & PFN_HIGH_MASK) * 2 ** 20;
+	}
 }
+
+/** The PFN's part of an entry's high half. */
+const PFN_HIGH_MASK = Number(x86.PTE_PFN_MASK >> 32n);
 
 const WORD = 0xffff_ffff_ffff_ffffn;
 const PRESENT_OR_NONE = x86._PAGE_PRESENT | x86._PAGE_PROTNONE;
@@ -65,6 +78,12 @@ const PMD_PRESENT = PRESENT_OR_NONE | x86._PAGE_PSE;
 const NOT_KNL_ERRATUM = ~(x86._PAGE_DIRTY | x86._PAGE_ACCESSED) & WORD;
 const TABLE_FLAGS = x86.PTE_FLAGS_MASK & ~x86._PAGE_USER & WORD;
 const TABLE = x86._PAGE_PRESENT | x86._PAGE_RW | x86._PAGE_ACCESSED | x86._PAGE_DIRTY;
+/** All bits but one: made here, as ~ takes long. */
+const NO_ACCESSED = WORD & ~x86._PAGE_ACCESSED;
+const NO_DIRTY = WORD & ~x86._PAGE_DIRTY;
+const NO_RW = WORD & ~x86._PAGE_RW;
+const NO_UFFD_WP = WORD & ~x86._PAGE_UFFD_WP;
+const NOT_PRESENT = WORD & ~PRESENT_OR_NONE;
 const HUGE_OR_DEVMAP = x86._PAGE_PSE | x86._PAGE_DEVMAP;
 
 export const PAGE_NONE: pgprot_t = x86._PAGE_PROTNONE | x86._PAGE_ACCESSED;
@@ -86,6 +105,7 @@ export const _PAGE_CHG_MASK =
 	x86._PAGE_DEVMAP |
 	x86._PAGE_UFFD_WP |
 	x86._PAGE_PSE;
+const NOT_CHG_MASK = WORD & ~_PAGE_CHG_MASK;
 
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_none(pte: pte_t): boolean {
@@ -129,15 +149,15 @@ export function pte_mkuffd_wp(pte: pte_t): pte_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_clear_uffd_wp(pte: pte_t): pte_t {
-	return pte & ~x86._PAGE_UFFD_WP & WORD;
+	return pte & NO_UFFD_WP;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_pfn(pte: pte_t): pfn_t {
-	return (pte & x86.PTE_PFN_MASK) >> 12n;
+	return (pte & x86.PTE_PFN_MASK) / PAGE_SIZE;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pfn_pte(pfn: pfn_t, prot: pgprot_t): pte_t {
-	return ((pfn as bigint) << 12n) | prot;
+	return ((pfn as bigint) * PAGE_SIZE) | prot;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_mkwrite(pte: pte_t): pte_t {
@@ -145,7 +165,7 @@ export function pte_mkwrite(pte: pte_t): pte_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_wrprotect(pte: pte_t): pte_t {
-	return pte & ~x86._PAGE_RW & WORD;
+	return pte & NO_RW;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_mkdirty(pte: pte_t): pte_t {
@@ -153,7 +173,7 @@ export function pte_mkdirty(pte: pte_t): pte_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_mkclean(pte: pte_t): pte_t {
-	return pte & ~x86._PAGE_DIRTY & WORD;
+	return pte & NO_DIRTY;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_mkyoung(pte: pte_t): pte_t {
@@ -161,7 +181,7 @@ export function pte_mkyoung(pte: pte_t): pte_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_mkold(pte: pte_t): pte_t {
-	return pte & ~x86._PAGE_ACCESSED & WORD;
+	return pte & NO_ACCESSED;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_mkspecial(pte: pte_t): pte_t {
@@ -173,11 +193,7 @@ export function pte_mkdevmap(pte: pte_t): pte_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_modify(pte: pte_t, prot: pgprot_t): pte_t {
-	return (
-		(pte & _PAGE_CHG_MASK) |
-		(prot & ~_PAGE_CHG_MASK & WORD) |
-		(prot & x86._PAGE_ACCESSED)
-	);
+	return (pte & _PAGE_CHG_MASK) | (prot & NOT_CHG_MASK) | (prot & x86._PAGE_ACCESSED);
 }
 /** @kernel include/linux/pgtable.h */
 export function pte_same(a: pte_t, b: pte_t): boolean {
@@ -214,7 +230,7 @@ export function pmd_write(pmd: pmd_t): boolean {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_pfn(pmd: pmd_t): pfn_t {
-	return (pmd & x86.PTE_PFN_MASK) >> 12n;
+	return (pmd & x86.PTE_PFN_MASK) / PAGE_SIZE;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_bad(pmd: pmd_t): boolean {
@@ -222,7 +238,7 @@ export function pmd_bad(pmd: pmd_t): boolean {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pfn_pmd(pfn: pfn_t, prot: pgprot_t): pmd_t {
-	return ((pfn as bigint) << 12n) | prot;
+	return ((pfn as bigint) * PAGE_SIZE) | prot;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_mkhuge(pmd: pmd_t): pmd_t {
@@ -235,7 +251,7 @@ export function pmd_mkwrite(pmd: pmd_t): pmd_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_wrprotect(pmd: pmd_t): pmd_t {
-	return pmd & ~x86._PAGE_RW & WORD;
+	return pmd & NO_RW;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_dirty(pmd: pmd_t): boolean {
@@ -251,7 +267,7 @@ export function pmd_mkdirty(pmd: pmd_t): pmd_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_mkclean(pmd: pmd_t): pmd_t {
-	return pmd & ~x86._PAGE_DIRTY & WORD;
+	return pmd & NO_DIRTY;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_mkyoung(pmd: pmd_t): pmd_t {
@@ -259,7 +275,7 @@ export function pmd_mkyoung(pmd: pmd_t): pmd_t {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_mkold(pmd: pmd_t): pmd_t {
-	return pmd & ~x86._PAGE_ACCESSED & WORD;
+	return pmd & NO_ACCESSED;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_special(pmd: pmd_t): boolean {
@@ -279,7 +295,7 @@ export function pmd_modify(pmd: pmd_t, prot: pgprot_t): pmd_t {
  * @kernel arch/x86/include/asm/pgtable.h
  */
 export function pmd_mkinvalid(pmd: pmd_t): pmd_t {
-	return pmd & ~(x86._PAGE_PRESENT | x86._PAGE_PROTNONE) & WORD;
+	return pmd & NOT_PRESENT;
 }
 /** @kernel include/linux/pgtable.h */
 export function pmd_same(a: pmd_t, b: pmd_t): boolean {
@@ -312,7 +328,7 @@ export function pud_write(pud: pud_t): boolean {
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pud_pfn(pud: pud_t): pfn_t {
-	return (pud & x86.PTE_PFN_MASK) >> 12n;
+	return (pud & x86.PTE_PFN_MASK) / PAGE_SIZE;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pgd_none(pgd: pgd_t): boolean {
@@ -325,19 +341,19 @@ export const _PAGE_TABLE =
 
 /** @kernel include/linux/pgtable.h */
 export function pgd_index(address: unsigned_long): number {
-	return Number((address >> 39n) & 511n);
+	return Math.floor(Number(BigInt.asUintN(48, address)) / 2 ** 39);
 }
 /** @kernel include/linux/pgtable.h */
 export function pud_index(address: unsigned_long): number {
-	return Number((address >> 30n) & 511n);
+	return Math.floor(Number(BigInt.asUintN(39, address)) / 2 ** 30);
 }
 /** @kernel include/linux/pgtable.h */
 export function pmd_index(address: unsigned_long): number {
-	return Number((address >> 21n) & 511n);
+	return Number(BigInt.asUintN(30, address)) >>> 21;
 }
 /** @kernel include/linux/pgtable.h */
 export function pte_index(address: unsigned_long): number {
-	return Number((address >> 12n) & 511n);
+	return Number(BigInt.asUintN(21, address)) >>> 12;
 }
 
 /** @kernel include/linux/pgtable.h */

@@ -9,6 +9,7 @@
  *              DEVICE_WRITE, DEVICE_READ, DEVICE_EXCLUSIVE(_WRITE), [6.12: _READ], PTE_MARKER
  *   offset of the pfn kinds: 40 bits of PFN; migration entries keep young at 40, dirty at 41
  * ```
+ * Products and quotients stand for shifts, as in pgtable.ts.
  */
 import * as x86 from '../asm/pgtable_types.ts';
 import { feature } from '../sim/world.ts';
@@ -47,7 +48,17 @@ const DEVICE_EXCLUSIVE_READ = 7;
 
 const PMD_PRESENT = x86._PAGE_PRESENT | x86._PAGE_PROTNONE | x86._PAGE_PSE;
 const TYPE_SHIFT = 58n;
-const OFFSET_MASK = (1n << TYPE_SHIFT) - 1n;
+/** What one more of the type adds to an entry, and to a word of a page table. */
+const TYPE_UNIT = 1n << TYPE_SHIFT;
+const WORD_TYPE_UNIT = 1n << 59n;
+const OFFSET_MASK = TYPE_UNIT - 1n;
+/** The offset's place in a word, inverted there. */
+const WORD_OFFSET_UNIT = 1n << x86.SWP_OFFSET_FIRST_BIT;
+const WORD_OFFSET_MAX = (1n << x86.SWP_OFFSET_BITS) - 1n;
+const WORD_OFFSET_MASK = WORD_OFFSET_MAX * WORD_OFFSET_UNIT;
+const TYPE_BITS = (1n << x86.SWP_TYPE_BITS) - 1n;
+const TYPE_MASK = TYPE_BITS * TYPE_UNIT;
+const WORD_TYPE_MASK = TYPE_BITS * WORD_TYPE_UNIT;
 const PFN_BITS = 40n;
 const PFN_MASK = (1n << PFN_BITS) - 1n;
 const YOUNG = 1n << PFN_BITS;
@@ -62,11 +73,11 @@ function isKind(entry: swp_entry_t, kind: int): boolean {
 
 /** @kernel include/linux/swapops.h */
 export function swp_entry(type: int, offset: pgoff_t): swp_entry_t {
-	return (BigInt(type) << TYPE_SHIFT) | (offset & OFFSET_MASK);
+	return (BigInt(type) * TYPE_UNIT) | (offset & OFFSET_MASK);
 }
 /** @kernel include/linux/swapops.h */
 export function swp_type(entry: swp_entry_t): int {
-	return Number(entry >> TYPE_SHIFT);
+	return Number(entry & TYPE_MASK) / 2 ** 58;
 }
 /** @kernel include/linux/swapops.h */
 export function swp_offset(entry: swp_entry_t): pgoff_t {
@@ -74,13 +85,13 @@ export function swp_offset(entry: swp_entry_t): pgoff_t {
 }
 /** @kernel include/linux/swapops.h */
 export function swp_entry_to_pte(entry: swp_entry_t): pte_t {
-	const offset = ~swp_offset(entry) & ((1n << x86.SWP_OFFSET_BITS) - 1n);
-	return (BigInt(swp_type(entry)) << 59n) | (offset << x86.SWP_OFFSET_FIRST_BIT);
+	const offset = WORD_OFFSET_MAX - (swp_offset(entry) & WORD_OFFSET_MAX);
+	return (BigInt(swp_type(entry)) * WORD_TYPE_UNIT) | (offset * WORD_OFFSET_UNIT);
 }
 /** The entry in a word that is neither none nor present; software bits of the word are dropped. */
 function wordToEntry(word: bigint): swp_entry_t {
-	const offset = ~(word >> x86.SWP_OFFSET_FIRST_BIT) & ((1n << x86.SWP_OFFSET_BITS) - 1n);
-	return swp_entry(Number(word >> 59n), offset);
+	const offset = (WORD_OFFSET_MASK - (word & WORD_OFFSET_MASK)) / WORD_OFFSET_UNIT;
+	return swp_entry(Number(word & WORD_TYPE_MASK) / 2 ** 59, offset);
 }
 /** @kernel include/linux/swapops.h */
 export function pte_to_swp_entry(pte: pte_t): swp_entry_t {

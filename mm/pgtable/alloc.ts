@@ -26,11 +26,9 @@ import {
 	pmd_bad,
 	pmd_index,
 	pmd_none,
-	pmd_pfn,
 	pte_index,
 	pud_index,
 	pud_none,
-	pud_pfn,
 	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import { current } from '../../include/linux/sched.ts';
@@ -70,7 +68,7 @@ export function pgd_offset(mm: mm_struct, address: unsigned_long): TableEntry {
  * @kernel include/linux/pgtable.h
  */
 export function pud_offset(pgd: TableEntry, address: unsigned_long): TableEntry {
-	return entryAt(Number(pud_pfn(pgd.value)), pud_index(address));
+	return entryAt(pgd.pointsTo, pud_index(address));
 }
 
 /**
@@ -81,7 +79,7 @@ export function pud_offset(pgd: TableEntry, address: unsigned_long): TableEntry 
  * @kernel include/linux/pgtable.h
  */
 export function pmd_offset(pud: TableEntry, address: unsigned_long): TableEntry {
-	return entryAt(Number(pud_pfn(pud.value)), pmd_index(address));
+	return entryAt(pud.pointsTo, pmd_index(address));
 }
 
 /**
@@ -92,7 +90,7 @@ export function pmd_offset(pud: TableEntry, address: unsigned_long): TableEntry 
  * @kernel include/linux/pgtable.h
  */
 export function pte_offset_kernel(pmd: TableEntry, address: unsigned_long): TableEntry {
-	return entryAt(Number(pmd_pfn(pmd.value)), pte_index(address));
+	return entryAt(pmd.pointsTo, pte_index(address));
 }
 
 /**
@@ -327,7 +325,7 @@ function lockOf(mm: mm_struct, pfn: number): spinlock_t {
  * @kernel include/linux/mm.h
  */
 export function pte_lockptr(mm: mm_struct, pmd: TableEntry): spinlock_t {
-	return lockOf(mm, Number(pmd_pfn(pmd.value)));
+	return lockOf(mm, pmd.pointsTo);
 }
 
 /**

@@ -95,7 +95,7 @@ export function* __pte_offset_map(
 	pmdvalp: out<pmd_t> | null,
 ): Sim<TableEntry | null> {
 	rcu_read_lock();
-	const pmdval = yield* pmdp_get_lockless(pmd);
+	const pmdval = preemptible() ? yield* pmdp_get_lockless(pmd) : pmd.value;
 	if (pmdvalp !== null) pmdvalp.value = pmdval;
 	if (pmd_none(pmdval) || !pmd_present(pmdval) || pmd_trans_huge(pmdval)) {
 		rcu_read_unlock();
@@ -118,8 +118,8 @@ export function* __pte_offset_map(
  * @context Atomic until pte_unmap().
  * @kernel include/linux/mm.h
  */
-export function* pte_offset_map(pmd: TableEntry, addr: unsigned_long): Sim<TableEntry | null> {
-	return yield* __pte_offset_map(pmd, addr, null);
+export function pte_offset_map(pmd: TableEntry, addr: unsigned_long): Sim<TableEntry | null> {
+	return __pte_offset_map(pmd, addr, null);
 }
 
 /**

@@ -8,15 +8,20 @@ import { spawnSync } from 'node:child_process';
 import { bootRows, largeRows, pageRows } from './boot.ts';
 import { editRows } from './edit.ts';
 import { p2pdmaRows } from './p2pdma.ts';
+import { replayRows } from './replay.ts';
 import type { Row } from './timing.ts';
 import { walkRows } from './walk.ts';
 
 const groups: Readonly<Record<string, () => Row[] | Promise<Row[]>>> = {
-	walk: walkRows,
+	walk: () => walkRows('present'),
+	'walk-huge': () => walkRows('huge'),
+	'walk-holes': () => walkRows('holes'),
+	'walk-private': () => walkRows('private'),
 	boot: bootRows,
 	page: pageRows,
 	large: largeRows,
 	p2pdma: p2pdmaRows,
+	replay: replayRows,
 	edit: editRows,
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * hmm_range_fault() over 1 GiB of present 4 KiB pages, a snapshot, against the same loop in C
- * (cwalk.c), both in one run; and the plain version, entry by entry.
+ * hmm_range_fault() over 1 GiB, a snapshot, against the same loop in C (cwalk.c), both in one run; and
+ * the plain version, entry by entry. What is mapped: walk_kinds.ts.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,11 +10,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hmm_range } from '../../include/linux/hmm.ts';
 import { PROT_READ, PROT_WRITE } from '../../include/linux/mm.ts';
-import type { mm_struct } from '../../include/linux/mm_types.ts';
 import { mmu_interval_notifier } from '../../include/linux/mmu_notifier.ts';
-import { PAGE_READONLY, PAGE_SHARED, pfn_pte } from '../../include/linux/pgtable.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
-import type { Sim } from '../../include/sim/schedule.ts';
 import { boot, shutdown } from '../../init/main.ts';
 import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { run } from '../../kernel/sched/core.ts';
@@ -27,32 +24,31 @@ import {
 	mmu_interval_read_begin,
 	mmu_interval_set_seq,
 } from '../../mm/mmu_notifier.ts';
-import {
-	pgd_offset,
-	pmd_alloc,
-	pmd_offset,
-	pte_alloc,
-	pte_offset_kernel,
-	pud_alloc,
-	pud_offset,
-} from '../../mm/pgtable.ts';
 import { createProcess, exitProcess, mmapAnonymous } from '../../mm/syscalls.ts';
 import { namedMachine } from '../machines/index.ts';
 import { bounded, figure, median, now, type Row } from './timing.ts';
+import { PAGES, WalkedRange, type WalkKind } from './walk_kinds.ts';
 
-const PAGES = 262_144;
 const PAGE = 4096n;
-/** First PFN of the entries: as in cwalk.c, no page is behind them. */
-const FIRST_PFN = 0x100000n;
+
+/** How the kinds are called in the rows. */
+const titles: Readonly<Record<WalkKind, string>> = {
+	present: '262,144 present pages',
+	huge: '512 huge pages',
+	holes: '512 holes of 2 MiB',
+	private: 'one page in eight on the device',
+};
 
 /** Median ns a page of the C loop; null without a compiler. */
-function cWalk(): number | null {
+function cWalk(kind: WalkKind): number | null {
 	const folder = mkdtempSync(join(tmpdir(), 'cwalk-'));
 	try {
 		const program = join(folder, 'cwalk');
 		const source = fileURLToPath(new URL('cwalk.c', import.meta.url));
 		if (spawnSync('gcc', ['-O2', '-o', program, source]).status !== 0) return null;
-		const { stdout } = spawnSync(program, [String(PAGES), '101'], { encoding: 'utf8' });
+		const { stdout } = spawnSync(program, [String(PAGES), '101', kind], {
+			encoding: 'utf8',
+		});
 		const found = /median ([0-9.]+)/.exec(stdout);
 		return found === null ? null : Number(found[1]);
 	} finally {
@@ -60,43 +56,21 @@ function cWalk(): number | null {
 	}
 }
 
-/** Page tables for the whole range, filled as cwalk.c fills its own. */
-function* mapAll(mm: mm_struct, base: bigint, pfns: bigint): Sim<void> {
-	for (let i = 0; i < PAGES; i += 512) {
-		const addr = base + BigInt(i) * PAGE;
-		const pud = (yield* pud_alloc(mm, pgd_offset(mm, addr), addr))!;
-		const pmd = (yield* pmd_alloc(mm, pud, addr))!;
-		yield* pte_alloc(mm, pmd, addr);
-		const { table } = pte_offset_kernel(pmd, addr);
-		for (let n = 0; n < 512; n++) {
-			const prot = (i + n) % 3 ? PAGE_SHARED : PAGE_READONLY;
-			table.u64[n] = pfn_pte(pfns + BigInt(i + n), prot);
-		}
-	}
-}
-
-/** Empty the page tables again: the entries count no pages. */
-function unmapAll(mm: mm_struct, base: bigint): void {
-	for (let i = 0; i < PAGES; i += 512) {
-		const addr = base + BigInt(i) * PAGE;
-		const pmd = pmd_offset(pud_offset(pgd_offset(mm, addr), addr), addr);
-		pte_offset_kernel(pmd, addr).table.u64.fill(0n);
-	}
-}
-
 /**
- * Median ns a page of a snapshot.
+ * ns a page of snapshots.
  *
- * @param bulk - with the bulk loop
+ * @param kind - what is mapped
+ * @param bulk - with the bulk loops
  * @param rounds - how often
  */
-export function modelWalk(bulk: boolean, rounds: number): number {
+export function modelWalk(kind: WalkKind, bulk: boolean, rounds: number): number[] {
 	boot(namedMachine('standard'));
 	bulkFill().enabled = bulk;
 	const task = createProcess('bench');
 	const mm = task.mm!;
 	const base = mmapAnonymous(task, BigInt(PAGES) * PAGE, PROT_READ | PROT_WRITE);
-	run(() => mapAll(mm, base, FIRST_PFN), { task });
+	const walked = new WalkedRange(kind, mm, base);
+	run(() => walked.map(), { task });
 	const sub = new mmu_interval_notifier();
 	const user = new mutex('user lock');
 	const end = base + BigInt(PAGES) * PAGE;
@@ -112,7 +86,13 @@ export function modelWalk(bulk: boolean, rounds: number): number {
 					return true;
 				},
 			});
-			const range = new hmm_range({ notifier: sub, start: base, end, hmm_pfns });
+			const range = new hmm_range({
+				notifier: sub,
+				start: base,
+				end,
+				hmm_pfns,
+				dev_private_owner: walked.owner,
+			});
 			for (let r = 0; r < rounds; r++) {
 				range.notifier_seq = yield* mmu_interval_read_begin(sub);
 				yield* mmap_read_lock(mm);
@@ -126,30 +106,41 @@ export function modelWalk(bulk: boolean, rounds: number): number {
 		},
 		{ task },
 	);
-	for (let i = 0; i < PAGES; i++) {
-		const want = (FIRST_PFN + BigInt(i)) | (1n << 63n) | (i % 3 ? 1n << 62n : 0n);
-		if (hmm_pfns[i] !== want)
+	for (let i = 0; i < PAGES; i++)
+		if (hmm_pfns[i] !== walked.expected(i))
 			throw new Error(`word ${i} is ${hmm_pfns[i]!.toString(16)}`);
-	}
-	unmapAll(mm, base);
+	run(() => walked.unmap(), { task });
 	exitProcess(task);
 	shutdown();
-	return median(times);
+	return times;
 }
 
-/** The rows of this benchmark. */
-export function walkRows(): Row[] {
-	const c = cWalk();
-	const bulk = modelWalk(true, 51);
-	const plain = modelWalk(false, 5);
+/** Times that a walk may take longer than the C loop. */
+const limits: Readonly<Record<WalkKind, number>> = { present: 4, huge: 4, holes: 4, private: 6 };
+
+/**
+ * The rows of this benchmark.
+ *
+ * @param kind - what is mapped
+ */
+export function walkRows(kind: WalkKind): Row[] {
+	const c = cWalk(kind);
+	const bulk = median(modelWalk(kind, true, 51));
+	const plain = median(modelWalk(kind, false, 5));
 	const rows = [
-		figure('hmm_range_fault, 262,144 present pages, ns a page', bulk.toFixed(2)),
+		figure(`hmm_range_fault, ${titles[kind]}, ns a page`, bulk.toFixed(2)),
 		figure('  the same entry by entry, ns a page', plain.toFixed(2)),
 	];
 	if (c === null) return [...rows, figure('  C loop (cwalk.c)', 'no C compiler here')];
 	return [
 		...rows,
 		figure('  C loop at -O2 (cwalk.c), ns a page', c.toFixed(2)),
-		bounded('  hmm_range_fault against the C loop', bulk / c, 'times', 4, 'most'),
+		bounded(
+			'  hmm_range_fault against the C loop',
+			bulk / c,
+			'times',
+			limits[kind],
+			'most',
+		),
 	];
 }
