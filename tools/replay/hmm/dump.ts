@@ -161,15 +161,13 @@ function exclusiveMark(p: page | null): string {
 function presentToken(word: bigint, pfn: bigint, kind: string): string {
 	const p = memoryMap().page(Number(pfn));
 	const anon = kind === 'a' || kind.startsWith('c');
-	return [
-		pte_write(word) ? 'w' : 'r',
-		kind,
-		anon ? exclusiveMark(p) : '',
-		pte_dirty(word) ? 'd' : '',
-		pte_special(word) ? '!' : '',
-		pte_protnone(word) ? 'n' : '',
-		pte_uffd_wp(word) ? 'u' : '',
-	].join('');
+	let token = (pte_write(word) ? 'w' : 'r') + kind;
+	if (anon) token += exclusiveMark(p);
+	if (pte_dirty(word)) token += 'd';
+	if (pte_special(word)) token += '!';
+	if (pte_protnone(word)) token += 'n';
+	if (pte_uffd_wp(word)) token += 'u';
+	return token;
 }
 
 /** A word that is neither empty nor present. */
@@ -265,13 +263,8 @@ export function dumpPageTable(mm: mm_struct, { base, np }: Window): string {
 			continue;
 		}
 		const inTable = Math.min(left, pagesUpTo(at, 1n << 21n));
-		for (let i = 0; i < inTable; i++)
-			tokens.push(
-				pteToken(
-					pte_offset_kernel(found.pmd, at + BigInt(i) * PAGE_SIZE)
-						.value,
-				),
-			);
+		const { table, index } = pte_offset_kernel(found.pmd, at);
+		for (let i = 0; i < inTable; i++) tokens.push(pteToken(table.u64[index + i]!));
 	}
 	return runLength(tokens);
 }
