@@ -381,7 +381,7 @@ export function touchFrame(access: 'memory-read' | 'memory-write', pfn: number):
 function zeroFrame(pfn: number): void {
 	touchFrame('memory-write', pfn);
 	const frame = ram().peek(pfn);
-	if (frame !== null) frame.u32.fill(0);
+	if (frame !== null) frame.u8.fill(0);
 }
 
 /**
@@ -424,5 +424,5 @@ export function copy_highpage(to: page, from: page): void {
 		return;
 	}
 	touchFrame('memory-write', to.sec.base + to.idx);
-	pageFrame(to).u32.set(source.u32);
+	pageFrame(to).u8.set(source.u8);
 }

@@ -31,20 +31,26 @@ const FANOUT_BITS = 9;
 const FANOUT_MASK = (1 << FANOUT_BITS) - 1;
 const PAGE_SHIFT = 12n;
 
-/** One 4 KiB page of bytes under three views of the same buffer, all zero at first. */
+/**
+ * One 4 KiB page of bytes under three views of the same buffer, all zero at first. The wider views
+ * are made when first asked for: most pages hold data, and data is bytes.
+ */
 export class Frame {
-	/** The page as bytes. The other two views are of the same buffer. */
-	u8: Uint8Array;
-	/** The page as 1024 little-endian 32-bit words. */
-	u32: Uint32Array;
-	/** The page as 512 64-bit words: page table entries, for one. */
-	u64: BigUint64Array;
+	/** The page as bytes. */
+	u8: Uint8Array = new Uint8Array(PAGE_BYTES);
+	private words32: Uint32Array | null = null;
+	private words64: BigUint64Array | null = null;
 
-	constructor() {
-		const buffer = new ArrayBuffer(PAGE_BYTES);
-		this.u8 = new Uint8Array(buffer);
-		this.u32 = new Uint32Array(buffer);
-		this.u64 = new BigUint64Array(buffer);
+	/** The page as 1024 little-endian 32-bit words. */
+	get u32(): Uint32Array {
+		this.words32 ??= new Uint32Array(this.u8.buffer);
+		return this.words32;
+	}
+
+	/** The page as 512 64-bit words: page table entries, for one. */
+	get u64(): BigUint64Array {
+		this.words64 ??= new BigUint64Array(this.u8.buffer);
+		return this.words64;
 	}
 }
 

@@ -118,7 +118,7 @@ function __wp_page_copy_user(dst: folio, vmf: vm_fault): void {
 	touchFrame('memory-read', pfn);
 	touchFrame('memory-write', Number(page_to_pfn(dst.page)));
 	if (ram().peek(pfn) === null) clear_highpage(dst.page);
-	else pageFrame(dst.page).u32.set(frameOf(pfn).u32);
+	else pageFrame(dst.page).u8.set(frameOf(pfn).u8);
 }
 
 /** Puts the copy in place of what was there; the entry is locked and unchanged. */

@@ -118,8 +118,8 @@ export function* __pte_offset_map(
  * @context Atomic until pte_unmap().
  * @kernel include/linux/mm.h
  */
-export function pte_offset_map(pmd: TableEntry, addr: unsigned_long): Sim<TableEntry | null> {
-	return __pte_offset_map(pmd, addr, null);
+export function* pte_offset_map(pmd: TableEntry, addr: unsigned_long): Sim<TableEntry | null> {
+	return yield* __pte_offset_map(pmd, addr, null);
 }
 
 /**
