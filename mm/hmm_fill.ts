@@ -185,7 +185,7 @@ export function fillRun(
 	if (!bulkFill().enabled) return false;
 	const low = Number(BigInt.asUintN(32, value));
 	if (low + count > 2 ** 32) return false;
-	const high = value === 0n ? 0 : Number(value >> 32n) | 0;
+	const high = value === 0n ? 0 : highOf(value);
 	const sticky = feature('hmm_dma_flags') ? STICKY_HIGH : 0;
 	const words = wordHalves(range);
 	const from = (2 * first) | 0;
@@ -196,6 +196,12 @@ export function fillRun(
 	else if (high === 0) words.fill(0, from, to);
 	else range.hmm_pfns.fill(value, first, first + count);
 	return true;
+}
+
+/** The high half of a word; no shift, as those are calls. */
+function highOf(word: bigint): number {
+	const rest = Number(BigInt.asUintN(63, word) / 0x1_0000_0000n);
+	return word >= 1n << 63n ? rest | (1 << 31) : rest;
 }
 
 /** The range's words by halves; the view is made once. */
