@@ -11,6 +11,7 @@
  *
  * ```
  *   scan, mmap lock for reading     none, zero: copied as zeros      private, swapped: faulted in
+ *                                   what userfaultfd watches or protects: refused
  *   collapse, for writing           pmd emptied, CLEAR, flushed, so that no CPU sees the pages
  *     isolate                       a page that somebody else refers to: the table is put back
  *     copy, then install            Tw; the table is in reserve
@@ -19,7 +20,7 @@
  * @kernel mm/khugepaged.c
  */
 import { WARN_ON_ONCE } from '../include/linux/bug.ts';
-import { EAGAIN, EINVAL, ENOMEM } from '../include/linux/errno.ts';
+import { EAGAIN, EBUSY, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import { thp_vma_suitable_order } from '../include/linux/huge_mm.ts';
 import { linear_page_index } from '../include/linux/mm.ts';
 import {
@@ -54,6 +55,7 @@ import {
 	pte_pfn,
 	pte_present,
 	type pte_t,
+	pte_uffd_wp,
 	pte_write,
 	TableEntry,
 } from '../include/linux/pgtable.ts';
@@ -71,6 +73,7 @@ import {
 	PMD_MASK,
 	type unsigned_long,
 } from '../include/linux/types.ts';
+import { pte_swp_uffd_wp_any, userfaultfd_armed } from '../include/linux/userfaultfd_k.ts';
 import { shouldFail } from '../include/sim/fault_injection.ts';
 import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
@@ -127,6 +130,10 @@ type scan_result =
 	| 'NO_PTE_TABLE'
 	| 'PMD_NONE'
 	| 'PTE_NON_PRESENT'
+	/** userfaultfd protects a page: of the others nobody would have told it. */
+	| 'PTE_UFFD'
+	/** A hole that userfaultfd may be asked about. */
+	| 'EXCEED_NONE_PTE'
 	| 'PAGE_RO'
 	/** A page without rmap, or of a device. */
 	| 'PAGE_NULL'
@@ -144,6 +151,7 @@ type scan_result =
 const goOn: readonly scan_result[] = [
 	'NO_PTE_TABLE',
 	'PTE_NON_PRESENT',
+	'PTE_UFFD',
 	'PAGE_RO',
 	'PAGE_NULL',
 	'PAGE_COUNT',
@@ -154,6 +162,7 @@ const goOn: readonly scan_result[] = [
 
 function madvise_collapse_errno(r: scan_result): int {
 	if (r === 'ALLOC_HUGE_PAGE_FAIL') return -ENOMEM;
+	if (r === 'EXCEED_NONE_PTE') return -EBUSY;
 	const later: readonly scan_result[] = [
 		'PAGE_COUNT',
 		'PAGE_LOCK',
@@ -179,6 +188,13 @@ class Collapse {
 
 function pte_none_or_zero(pte: pte_t): boolean {
 	return pte_none(pte) || (pte_present(pte) && is_zero_pfn(pte_pfn(pte)));
+}
+
+/** What userfaultfd has to say about an entry: a hole of its own, or a page that it protects. */
+function scanUffd(c: Collapse, pte: pte_t): scan_result {
+	if (pte_none_or_zero(pte)) return userfaultfd_armed(c.vma) ? 'EXCEED_NONE_PTE' : 'SUCCEED';
+	const marked = pte_present(pte) ? pte_uffd_wp(pte) : pte_swp_uffd_wp_any(pte);
+	return marked ? 'PTE_UFFD' : 'SUCCEED';
 }
 
 function check_pmd_state(pmd: pmd_t): scan_result {
@@ -214,7 +230,8 @@ function* scanEntries(c: Collapse, pmd: TableEntry): Sim<number | scan_result> {
 	let writable = false;
 	for (let i = 0; i < HPAGE_PMD_NR && result === 'SUCCEED'; i++) {
 		const pte = first.table.u64[i]!;
-		if (pte_none_or_zero(pte)) continue;
+		result = scanUffd(c, pte);
+		if (result !== 'SUCCEED' || pte_none_or_zero(pte)) continue;
 		if (!pte_present(pte)) unmapped++;
 		else {
 			writable ||= pte_write(pte);
@@ -298,8 +315,11 @@ function* __collapse_huge_page_isolate(
 	let writable = false;
 	for (let i = 0; i < HPAGE_PMD_NR; i++) {
 		const pte = table.u64[i]!;
+		const armed = scanUffd(c, pte);
+		if (armed === 'EXCEED_NONE_PTE') return armed;
 		if (pte_none_or_zero(pte)) continue;
 		if (!pte_present(pte)) return 'PTE_NON_PRESENT';
+		if (armed !== 'SUCCEED') return armed;
 		writable ||= pte_write(pte);
 		const p = vm_normal_page(c.vma, c.address + BigInt(i) * PAGE_SIZE, pte);
 		if (p === null || is_zone_device_page(p)) return 'PAGE_NULL';
@@ -345,6 +365,8 @@ function* __collapse_huge_page_copy(
 	yield* release_pte_pages(taken);
 }
 
+const REFILLED = 'a pmd was filled while its page table was collapsed';
+
 /** Puts a huge page in the place of a page table; the mmap lock is held for writing. */
 function* collapseLocked(c: Collapse, pmd: TableEntry, huge: folio): Sim<scan_result> {
 	const { mm, vma, address } = c;
@@ -360,17 +382,24 @@ function* collapseLocked(c: Collapse, pmd: TableEntry, huge: folio): Sim<scan_re
 	const pfn = Number(pmd_pfn(was));
 	const taken = new Set<folio>();
 	const result = yield* __collapse_huge_page_isolate(c, frameOf(pfn), taken);
-	if (result === 'SUCCEED') yield* __collapse_huge_page_copy(c, pfn, huge, taken);
-	else yield* release_pte_pages(taken);
-	yield* pmd_lock(mm, pmd);
-	WARN_ON_ONCE(!pmd_none(pmd.value), 'a pmd was filled while its page table was collapsed');
-	if (result === 'SUCCEED') {
-		__folio_mark_uptodate(huge);
-		pgtable_trans_huge_deposit(mm, pmd, pfn);
-		yield* map_anon_folio_pmd_nopf(huge, pmd, vma, address);
-	} else yield* pmd_populate(mm, pmd, pfn);
-	yield* spin_unlock(ptl);
+	if (result !== 'SUCCEED') {
+		yield* release_pte_pages(taken);
+		yield* pmd_lock(mm, pmd);
+		WARN_ON_ONCE(!pmd_none(pmd.value), REFILLED);
+		yield* pmd_populate(mm, pmd, pfn);
+		yield* spin_unlock(ptl);
+		yield* anon_vma_unlock_write(vma.anon_vma!);
+		return result;
+	}
+	// all pages are isolated and locked: no walk of the rmap gets to them
 	yield* anon_vma_unlock_write(vma.anon_vma!);
+	yield* __collapse_huge_page_copy(c, pfn, huge, taken);
+	__folio_mark_uptodate(huge);
+	yield* pmd_lock(mm, pmd);
+	WARN_ON_ONCE(!pmd_none(pmd.value), REFILLED);
+	pgtable_trans_huge_deposit(mm, pmd, pfn);
+	yield* map_anon_folio_pmd_nopf(huge, pmd, vma, address);
+	yield* spin_unlock(ptl);
 	return result;
 }
 
@@ -434,6 +463,7 @@ function* collapse_scan_pmd(c: Collapse, dropped: { value: bool }): Sim<scan_res
  * @retval 0 all of them are huge
  * @retval -EINVAL a VMA without huge pages, memory that was never touched, pages that cannot be moved
  * @retval -EAGAIN somebody else refers to a page for now
+ * @retval -EBUSY a hole that userfaultfd watches
  * @retval -ENOMEM no huge page
  * @context Sleeps. The mmap lock is held for reading on entry and on return, and dropped in between:
  *   the VMA may be gone.

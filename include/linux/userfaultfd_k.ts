@@ -136,6 +136,17 @@ export function pte_is_uffd_wp_marker(pte: pte_t): bool {
 	return softleaf_is_uffd_wp_marker(softleaf_from_pte(pte));
 }
 /**
+ * Whether an entry that is not present has the uffd bit, in whatever form.
+ *
+ * @param pte - the entry
+ * @deviates 7.3 calls it pte_swp_uffd_any()
+ * @kernel include/linux/userfaultfd_k.h (gone in 7.x)
+ */
+export function pte_swp_uffd_wp_any(pte: pte_t): bool {
+	if (pte_none(pte) || pte_present(pte)) return false;
+	return pte_swp_uffd_wp(pte) || pte_is_uffd_wp_marker(pte);
+}
+/**
  * Whether a fault came upon a write-protect marker, so that the new entry is protected.
  *
  * @param vmf - the fault
