@@ -27,7 +27,6 @@ import {
 	UFFD_FEATURE_POISON,
 	UFFD_FEATURE_RWP,
 	UFFD_FEATURE_SIGBUS,
-	UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
 	UFFD_FEATURE_WP_UNPOPULATED,
 	type uffd_msg,
 } from '../include/uapi/linux/userfaultfd.ts';
@@ -46,13 +45,16 @@ export {
 	userfaultfd_unregister,
 } from './userfaultfd/register.ts';
 
-/** UFFD_FEATURE_* bits that this kernel has. */
+/**
+ * UFFD_FEATURE_* bits that this kernel has.
+ *
+ * Shmem can be write-protected, but the bit that says so (WP_HUGETLBFS_SHMEM) promises hugetlb, too.
+ */
 export function uffdFeatures(): u64 {
 	return (
 		UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 		UFFD_FEATURE_MISSING_SHMEM |
 		UFFD_FEATURE_SIGBUS |
-		UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
 		UFFD_FEATURE_WP_UNPOPULATED |
 		UFFD_FEATURE_POISON |
 		(feature('userfaultfd_rwp') ? UFFD_FEATURE_RWP : 0n)

@@ -75,10 +75,14 @@ export function validate_range(start: u64, len: u64): int {
 	return start >= TASK_SIZE || len > TASK_SIZE - start ? -EINVAL : 0;
 }
 
-/** Whether a mapping can be watched at all. */
+/**
+ * Whether a mapping can be watched at all.
+ *
+ * @deviates hugetlb cannot: its faults and its protection do not know userfaultfd here
+ */
 function vma_can_userfault(vma: vm_area_struct): bool {
-	if (!is_vm_hugetlb_page(vma) && (vma.vm_flags & VM_SPECIAL) !== 0n) return false;
-	return vma_is_anonymous(vma) || is_vm_hugetlb_page(vma) || vma_is_shmem(vma);
+	if (is_vm_hugetlb_page(vma) || (vma.vm_flags & VM_SPECIAL) !== 0n) return false;
+	return vma_is_anonymous(vma) || vma_is_shmem(vma);
 }
 
 /** VMAs that overlap a range. */

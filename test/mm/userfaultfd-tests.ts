@@ -16,6 +16,9 @@ import {
 } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
+	MAP_ANONYMOUS,
+	MAP_HUGETLB,
+	MAP_PRIVATE,
 	MAP_SHARED,
 	PROT_NONE,
 	PROT_READ,
@@ -41,6 +44,7 @@ import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import {
 	UFFD_FEATURE_RWP,
+	UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
 	UFFDIO_REGISTER_MODE_MISSING,
 	UFFDIO_REGISTER_MODE_RWP,
 	UFFDIO_REGISTER_MODE_WP,
@@ -48,7 +52,9 @@ import {
 import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
+import { setHugePages } from '../../mm/hugetlb.ts';
 import { MADV_POPULATE_READ } from '../../mm/madvise.ts';
+import { vm_mmap_pgoff } from '../../mm/mmap.ts';
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
 import { shmemTruncate } from '../../mm/shmem.ts';
 import {
@@ -483,6 +489,27 @@ TEST('releases_before_rwp_refuse_it', () => {
 	// a mode may be dropped
 	EXPECT_EQ(0, register(m, 0, 2, MISSING));
 	EXPECT_TRUE(p.mm!.vmas[0]!.vm_userfaultfd_ctx === m.ctx);
+	m.close();
+	exitProcess(p);
+});
+
+TEST('hugetlb_is_refused_and_not_promised', () => {
+	boot(smallMachine());
+	const p = createProcess('uffd');
+	setHugePages(2);
+	const len = 2n << 20n;
+	const how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+	const va = run(() => vm_mmap_pgoff(null, 0n, len, RW, how, 0n), { task: p }) as bigint;
+	const m = new UffdMonitor(p, 'nobody', () => 0n);
+	for (const mode of [MISSING, WP]) {
+		EXPECT_EQ(-EINVAL, run(userfaultfd_register(m.ctx, va, len, mode)));
+		EXPECT_EQ(-EINVAL, run(userfaultfd_unregister(m.ctx, va, len)));
+	}
+	EXPECT_NULL(userWrite64(p, va, 1n));
+	const make = function* (): Sim<unknown> {
+		return new_userfaultfd(UFFD_FEATURE_WP_HUGETLBFS_SHMEM);
+	};
+	EXPECT_EQ(-EINVAL, run(make, { task: p }) as number);
 	m.close();
 	exitProcess(p);
 });

@@ -7,6 +7,7 @@ export const UFFD_FEATURE_EVENT_REMAP: u64 = 1n << 2n;
 export const UFFD_FEATURE_MISSING_SHMEM: u64 = 1n << 5n;
 /** A fault is a SIGBUS; nobody is asked. */
 export const UFFD_FEATURE_SIGBUS: u64 = 1n << 7n;
+/** Not offered: hugetlb mappings cannot be watched here. */
 export const UFFD_FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1n << 12n;
 /** Write protection also of anonymous pages that are not there. */
 export const UFFD_FEATURE_WP_UNPOPULATED: u64 = 1n << 13n;
