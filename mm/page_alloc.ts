@@ -25,6 +25,7 @@ import {
 	folio_test_anon,
 	PG_active,
 	PG_buddy,
+	PG_hwpoison,
 	PG_locked,
 	PG_lru,
 	PG_mlocked,
@@ -261,8 +262,11 @@ function badForFree(p: page): string | null {
 	return null;
 }
 
-/** Checks and clears the fields of every page of a block. */
-function free_pages_prepare(p: page, order: int): boolean {
+/** Why a block was not taken back, or whether bad memory is in it. */
+type Prepared = 'bad page' | 'poisoned' | 'fine';
+
+/** Checks and clears the fields of every page of a block; bad memory stays marked. */
+function free_pages_prepare(p: page, order: int): Prepared {
 	const map = memoryMap();
 	const base = p.sec.base + p.idx;
 	const size = 1 << order;
@@ -275,12 +279,14 @@ function free_pages_prepare(p: page, order: int): boolean {
 	}
 	if (why !== null) {
 		bad_page(p, why);
-		return false;
+		return 'bad page';
 	}
+	let poisoned = 0;
 	for (let i = 0; i < size; i++) {
 		const section = map.section(base + i)!;
 		const at = (base + i) & (PAGES_PER_SECTION - 1);
-		section.flags[at] = 0;
+		section.flags[at]! &= PG_hwpoison;
+		poisoned |= section.flags[at]!;
 		section.compound[at] = 0;
 		section.index[2 * at] = 0;
 		section.index[2 * at + 1] = 0;
@@ -288,12 +294,18 @@ function free_pages_prepare(p: page, order: int): boolean {
 		if (section.private_ !== null) section.private_[at] = null;
 		if (section.origins !== null) section.origins[at] = null;
 	}
-	return true;
+	return poisoned === 0 ? 'fine' : 'poisoned';
+}
+
+/** Gives back the pages of a block that are not bad. */
+function free_has_hwpoisoned(z: zone, first: int, order: int): void {
+	for (let pfn = first; pfn < first + (1 << order); pfn++)
+		if (!(memoryMap().page(pfn)!.flags & PG_hwpoison)) __free_one_page(z, pfn, 0);
 }
 
 /**
  * Give back pages whose last reference is gone. Pages in a bad state are reported, and kept away
- * from everybody.
+ * from everybody; so is bad memory, without a report.
  *
  * @param p - first page
  * @param order - size
@@ -303,7 +315,10 @@ export function free_frozen_pages(p: page, order: unsigned_int): void {
 	const z = theZone();
 	z.allocated -= 1 << order;
 	z.exhausted = false;
-	if (free_pages_prepare(p, order)) __free_one_page(z, p.sec.base + p.idx, order);
+	const pfn = p.sec.base + p.idx;
+	const prepared = free_pages_prepare(p, order);
+	if (prepared === 'fine') __free_one_page(z, pfn, order);
+	else if (prepared === 'poisoned') free_has_hwpoisoned(z, pfn, order);
 }
 
 /**

@@ -22,7 +22,14 @@ import {
 	type pte_t,
 	pte_uffd_wp,
 } from './pgtable.ts';
-import { pte_swp_uffd_wp, softleaf_from_pte, softleaf_is_uffd_wp_marker } from './swapops.ts';
+import {
+	make_pte_marker_entry,
+	PTE_MARKER_UFFD_WP,
+	pte_swp_uffd_wp,
+	softleaf_from_pte,
+	softleaf_is_uffd_wp_marker,
+	swp_entry_to_pte,
+} from './swapops.ts';
 import type { bool, u64, vm_flags_t } from './types.ts';
 import { wait_queue_head } from './wait.ts';
 
@@ -167,4 +174,17 @@ export function restoreUffd(vma: vm_area_struct, old: pte_t, pte: pte_t): pte_t 
 	if (!pte_swp_uffd_wp(old)) return pte;
 	const marked = pte_mkuffd_wp(pte);
 	return userfaultfd_rwp(vma) ? pte_modify(marked, PAGE_NONE) : marked;
+}
+/**
+ * What is left of an entry of a file that is taken away: a marker if userfaultfd protects it, since
+ * the page may come back from the page cache and is to be protected then.
+ *
+ * @param vma - its VMA
+ * @param was - the entry
+ * @returns the marker, or 0
+ */
+export function uffdRemainder(vma: vm_area_struct, was: pte_t): pte_t {
+	if (vma_is_anonymous(vma) || !userfaultfd_wp(vma)) return 0n;
+	const marked = pte_present(was) ? pte_uffd_wp(was) : pte_swp_uffd_wp_any(was);
+	return marked ? swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_UFFD_WP)) : 0n;
 }

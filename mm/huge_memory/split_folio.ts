@@ -7,20 +7,20 @@
  * the zero page. Mechanism: all mappings are replaced by migration entries, so that the only
  * reference left is the caller's; then the pages are told that they are no longer parts of a whole.
  * Duty: the folio is locked and has one reference of the caller's. Afterwards the caller's lock and
- * reference are those of the first page's folio.
+ * reference are those of the page that was asked for, or of the first.
  *
  * ```
  *   references of 512 pages, mapped by a pmd:   1 + caller's 1
  *   unmap_folio()                               caller's 1            | else: map it again, -EAGAIN
  *   __split_unmapped_folio()                    512 folios with 1 each, locked
  *   remap_page()                                2 where it is mapped
- *   unlock and put all but the first            1, or freed: mapped nowhere
+ *   unlock and put all but the caller's page    1, or freed: mapped nowhere
  * ```
  */
 import { BUG_ON, WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { EAGAIN, EBUSY, EINVAL } from '../../include/linux/errno.ts';
-import { anon_vma, type folio, page_folio } from '../../include/linux/mm_types.ts';
-import { nth_page } from '../../include/linux/mmzone.ts';
+import { anon_vma, type folio, type page, page_folio } from '../../include/linux/mm_types.ts';
+import { nth_page, page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
 	folio_is_device_private,
 	folio_nr_pages,
@@ -142,8 +142,8 @@ function* freezeAndSplit(f: folio): Sim<int> {
 	return 0;
 }
 
-/** The split, under the rmap's semaphore. */
-function* splitLocked(f: folio): Sim<int> {
+/** The split, under the rmap's semaphore; page number `keep` stays locked and referenced. */
+function* splitLocked(f: folio, keep: number): Sim<int> {
 	const nr = folio_nr_pages(f);
 	// before anything is unmapped: somebody else has a reference
 	if (folio_mapcount(f) !== folio_ref_count(f) - 1) return -EAGAIN;
@@ -152,7 +152,8 @@ function* splitLocked(f: folio): Sim<int> {
 	yield* unmap_folio(f);
 	const ret = yield* freezeAndSplit(f);
 	yield* remap_page(f, nr, ret === 0 && !isPrivate ? RMP_USE_SHARED_ZEROPAGE : 0);
-	for (let i = 1; ret === 0 && i < nr; i++) {
+	for (let i = 0; ret === 0 && i < nr; i++) {
+		if (i === keep) continue;
 		const part = page_folio(nth_page(f.page, i));
 		yield* folio_unlock(part);
 		yield* folio_put(part);
@@ -161,17 +162,19 @@ function* splitLocked(f: folio): Sim<int> {
 }
 
 /**
- * Split a large anonymous folio into its pages.
+ * Split the large anonymous folio of a page into its pages.
  *
- * @param f - the folio, locked, with one reference of the caller's
- * @retval 0 split: `f` is its first page alone, locked and referenced
+ * @param p - one of its pages; the folio is locked, and has one reference of the caller's. Afterwards
+ *   lock and reference are those of the page alone.
+ * @retval 0 split
  * @retval -EAGAIN somebody else has a reference: it is mapped as before
  * @retval -EBUSY it has no mapping any more, or is being written back
  * @retval -EINVAL the huge zero page, or a folio of a page cache
  * @context Sleeps. No page-table lock is held.
  * @kernel include/linux/huge_mm.h
  */
-export function* split_folio(f: folio): Sim<int> {
+export function* split_huge_page(p: page): Sim<int> {
+	const f = page_folio(p);
 	WARN_ON_ONCE(!folio_test_locked(f), 'folio to be split is not locked');
 	BUG_ON(!folio_test_large(f), 'small folio is split');
 	const ret = folio_check_splittable(f);
@@ -181,10 +184,23 @@ export function* split_folio(f: folio): Sim<int> {
 	if (!(mapping instanceof anon_vma)) return -EINVAL;
 	get_anon_vma(mapping);
 	yield* anon_vma_lock_write(mapping);
-	const result = yield* splitLocked(f);
+	const keep = Number((page_to_pfn(p) as bigint) - (folio_pfn(f) as bigint));
+	const result = yield* splitLocked(f, keep);
 	yield* anon_vma_unlock_write(mapping);
 	put_anon_vma(mapping);
 	return result;
+}
+
+/**
+ * Split a large anonymous folio into its pages.
+ *
+ * @param f - the folio, locked, with one reference of the caller's
+ * @returns as split_huge_page(): afterwards `f` is its first page alone, locked and referenced
+ * @context Sleeps. No page-table lock is held.
+ * @kernel include/linux/huge_mm.h
+ */
+export function* split_folio(f: folio): Sim<int> {
+	return yield* split_huge_page(f.page);
 }
 
 /**

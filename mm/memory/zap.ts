@@ -31,15 +31,11 @@ import {
 	pte_dirty,
 	pte_present,
 	type pte_t,
-	pte_uffd_wp,
 	pud_addr_end,
 	TableEntry,
 } from '../../include/linux/pgtable.ts';
 import type { spinlock_t } from '../../include/linux/spinlock.ts';
 import {
-	make_pte_marker_entry,
-	PTE_MARKER_UFFD_WP,
-	pte_swp_uffd_wp,
 	softleaf_from_pte,
 	softleaf_is_device_exclusive,
 	softleaf_is_device_private,
@@ -51,7 +47,6 @@ import {
 	softleaf_is_uffd_wp_marker,
 	softleaf_to_folio,
 	softleaf_to_page,
-	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import {
 	HPAGE_PMD_SIZE,
@@ -61,7 +56,7 @@ import {
 	PMD_SIZE,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
-import { userfaultfd_wp } from '../../include/linux/userfaultfd_k.ts';
+import { uffdRemainder } from '../../include/linux/userfaultfd_k.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
@@ -158,10 +153,7 @@ class ZapRun {
 	}
 }
 
-/**
- * Leaves a marker where a write-protected page of a file was: it may come back from the page cache,
- * and is to be protected then.
- */
+/** Leaves a marker where a write-protected page of a file was. */
 function* zap_install_uffd_wp_if_needed(
 	run: ZapRun,
 	ptep: TableEntry,
@@ -169,13 +161,9 @@ function* zap_install_uffd_wp_if_needed(
 	addr: bigint,
 ): Sim<void> {
 	const { vma, details } = run;
-	if (vma_is_anonymous(vma) || !userfaultfd_wp(vma) || details?.drop_markers) return;
-	const marked = pte_present(was)
-		? pte_uffd_wp(was)
-		: pte_swp_uffd_wp(was) || softleaf_is_uffd_wp_marker(softleaf_from_pte(was));
-	if (!marked) return;
+	const marker = details?.drop_markers ? 0n : uffdRemainder(vma, was);
+	if (marker === 0n) return;
 	run.skipped = true;
-	const marker = swp_entry_to_pte(make_pte_marker_entry(PTE_MARKER_UFFD_WP));
 	yield* set_pte_at(vma.vm_mm, addr, ptep, marker);
 }
 

@@ -79,7 +79,11 @@ import {
 } from './walk.ts';
 
 export const TTU_SPLIT_HUGE_PMD = 0x4;
+/** A locked VMA does not keep its pages. */
+export const TTU_IGNORE_MLOCK = 0x8;
 export const TTU_SYNC = 0x10;
+/** A bad page leaves a hwpoison entry behind. */
+export const TTU_HWPOISON = 0x20;
 export const TTU_BATCH_FLUSH = 0x40;
 /** The caller holds the rmap's semaphore. */
 export const TTU_RMAP_LOCKED = 0x80;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * Taking a folio out of every page table that maps it, for reclaim.
+ * Taking a folio out of every page table that maps it, for reclaim or because its memory is bad.
  *
  * ```
  *   pte maps                               becomes
  *   anonymous page of the swap cache       its swap entry, exclusive if the page was; dirty goes to the folio
  *   lazily freed page, clean, not pinned   empty
  *   page of a file                         empty
- *   anything in a VM_LOCKED VMA            stays: the walk ends
+ *   anything in a VM_LOCKED VMA            stays, counted as locked: the walk ends
+ *   bad page, TTU_HWPOISON                 a hwpoison entry
  * ```
  */
 import { WARN_ON_ONCE } from '../../include/linux/bug.ts';
@@ -20,7 +21,7 @@ import {
 	type vm_area_struct,
 } from '../../include/linux/mm_types.ts';
 import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
-import { nth_page } from '../../include/linux/mmzone.ts';
+import { nth_page, page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
 	folio_pfn,
 	folio_ref_count,
@@ -29,6 +30,7 @@ import {
 	folio_test_swapbacked,
 	folio_test_swapcache,
 	PageAnonExclusive,
+	PG_hwpoison,
 	PG_swapbacked,
 } from '../../include/linux/page-flags.ts';
 import {
@@ -40,13 +42,19 @@ import {
 } from '../../include/linux/pgtable.ts';
 import { folioSwapEntry } from '../../include/linux/swap.ts';
 import {
+	make_hwpoison_entry,
 	pte_swp_mkexclusive,
 	pte_swp_mkuffd_wp,
+	pte_swp_uffd_wp,
+	softleaf_from_pte,
+	softleaf_to_pfn,
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import type { bool, unsigned_long } from '../../include/linux/types.ts';
+import { uffdRemainder } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
-import { dec_mm_counter, inc_mm_counter, mm_counter_file } from '../memory/counter.ts';
+import { dec_mm_counter, inc_mm_counter, mm_counter, mm_counter_file } from '../memory/counter.ts';
+import { mlock_vma_folio } from '../mlock_folio.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
@@ -62,8 +70,10 @@ import {
 	folio_remove_rmap_pte,
 	folio_try_share_anon_rmap_pte,
 } from './mapcount.ts';
+import { TTU_HWPOISON, TTU_IGNORE_MLOCK, TTU_SYNC } from './try_to_migrate.ts';
 import {
 	folio_vma_mapped_walk,
+	PVMW_SYNC,
 	page_vma_mapped_walk,
 	page_vma_mapped_walk_done,
 	rmap_walk,
@@ -97,13 +107,24 @@ function* swapOut(f: folio, p: page, vma: vm_area_struct, pteval: pte_t): Sim<Su
 	inc_mm_counter(vma.vm_mm, MM_SWAPENTS);
 	let pte = swp_entry_to_pte(entry);
 	if (exclusive) pte = pte_swp_mkexclusive(pte);
-	return pte_uffd_wp(pteval) ? pte_swp_mkuffd_wp(pte) : pte;
+	const marked = pte_present(pteval) ? pte_uffd_wp(pteval) : pte_swp_uffd_wp(pteval);
+	return marked ? pte_swp_mkuffd_wp(pte) : pte;
 }
 
-function* successorOf(f: folio, p: page, vma: vm_area_struct, pteval: pte_t): Sim<Successor> {
+function* successorOf(
+	pvmw: folio_vma_mapped_walk,
+	p: page,
+	pteval: pte_t,
+	flags: number,
+): Sim<Successor> {
+	const { folio: f, vma } = pvmw;
+	if (flags & TTU_HWPOISON && f.flags & PG_hwpoison) {
+		dec_mm_counter(vma.vm_mm, mm_counter(f));
+		return swp_entry_to_pte(make_hwpoison_entry(page_to_pfn(p)));
+	}
 	if (!folio_test_anon(f)) {
 		dec_mm_counter(vma.vm_mm, mm_counter_file(f));
-		return 0n;
+		return uffdRemainder(vma, pteval);
 	}
 	const odd = folio_test_swapbacked(f) !== folio_test_swapcache(f);
 	if (WARN_ON_ONCE(odd, 'anonymous folio is unmapped without a slot')) return null;
@@ -112,14 +133,22 @@ function* successorOf(f: folio, p: page, vma: vm_area_struct, pteval: pte_t): Si
 }
 
 /** Empties the entry on which the walk stands. Returns whether the walk may go on. */
-function* unmapEntry(pvmw: folio_vma_mapped_walk): Sim<bool> {
+function* unmapEntry(pvmw: folio_vma_mapped_walk, flags: number): Sim<bool> {
 	const { folio: f, vma, address } = pvmw;
 	const ptep = pvmw.pte!;
-	if ((vma.vm_flags & VM_LOCKED) !== 0n || !pte_present(ptep_get(ptep))) return false;
-	const pteval = yield* ptep_clear_flush(vma, address, ptep);
-	if (pte_dirty(pteval)) yield* folio_mark_dirty(f);
-	const subpage = nth_page(f.page, Number(pte_pfn(pteval) - folio_pfn(f)));
-	const next = yield* successorOf(f, subpage, vma, pteval);
+	if (!(flags & TTU_IGNORE_MLOCK) && (vma.vm_flags & VM_LOCKED) !== 0n) {
+		// it was off the LRU when the VMA was locked: count it now
+		mlock_vma_folio(f, vma);
+		return false;
+	}
+	const was = ptep_get(ptep);
+	const present = pte_present(was);
+	// a device-exclusive entry maps the page, too
+	const pfn = present ? pte_pfn(was) : softleaf_to_pfn(softleaf_from_pte(was));
+	const pteval = present ? yield* ptep_clear_flush(vma, address, ptep) : was;
+	if (present && pte_dirty(pteval)) yield* folio_mark_dirty(f);
+	const subpage = nth_page(f.page, Number((pfn as bigint) - (folio_pfn(f) as bigint)));
+	const next = yield* successorOf(pvmw, subpage, pteval, flags);
 	yield* set_pte_at(vma.vm_mm, address, ptep, next ?? pteval);
 	if (next === null) return false;
 	yield* folio_remove_rmap_pte(f, subpage, vma);
@@ -131,16 +160,17 @@ function* try_to_unmap_one(
 	f: folio,
 	vma: vm_area_struct,
 	address: unsigned_long,
-	_flags: number,
+	flags: number,
 ): Sim<bool> {
 	const end = vma_address_end(vma, f);
-	const pvmw = new folio_vma_mapped_walk(f, vma, address, end, 0);
+	const sync = flags & TTU_SYNC ? PVMW_SYNC : 0;
+	const pvmw = new folio_vma_mapped_walk(f, vma, address, end, sync);
 	const range = new mmu_notifier_range();
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, vma.vm_mm, address, end);
 	yield* mmu_notifier_invalidate_range_start(range);
 	let ret = true;
 	while (yield* page_vma_mapped_walk(pvmw)) {
-		ret = yield* unmapEntry(pvmw);
+		ret = yield* unmapEntry(pvmw, flags);
 		if (ret) continue;
 		yield* page_vma_mapped_walk_done(pvmw);
 		break;
@@ -153,7 +183,8 @@ function* try_to_unmap_one(
  * Take a folio out of every page table.
  *
  * @param f - the folio, locked, small
- * @param flags - TTU_BATCH_FLUSH: the caller flushes the TLBs, which is done at each entry here
+ * @param flags - TTU_IGNORE_MLOCK, TTU_SYNC, TTU_HWPOISON; TTU_BATCH_FLUSH: the caller flushes the
+ *   TLBs, which is done at each entry here
  * @context Sleeps. The caller looks at folio_mapped() to learn whether it worked.
  * @kernel mm/rmap.c
  */

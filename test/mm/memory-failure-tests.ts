@@ -4,25 +4,54 @@
  * handed out again. Method: MADV_HWPOISON on written pages, private, shared with a child and of a
  * file; then entries, signals and what the allocator has left.
  */
-import { EBUSY, EFAULT, EHWPOISON, EOPNOTSUPP } from '../../include/linux/errno.ts';
-import { MADV_DONTNEED, MAP_SHARED } from '../../include/linux/mm.ts';
+
+import { Disk } from '../../arch/sim/disk.ts';
+import { EBUSY, EFAULT, EHWPOISON } from '../../include/linux/errno.ts';
+import {
+	MADV_DONTNEED,
+	MAP_ANONYMOUS,
+	MAP_HUGETLB,
+	MAP_PRIVATE,
+	MAP_SHARED,
+} from '../../include/linux/mm.ts';
+import { page_folio } from '../../include/linux/mm_types.ts';
+import { page_to_pfn, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { PG_hwpoison } from '../../include/linux/page-flags.ts';
+import { pmd_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_hwpoison } from '../../include/linux/swapops.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { MADV_HWPOISON, MADV_POPULATE_READ } from '../../mm/madvise.ts';
+import { setHugePages } from '../../mm/hugetlb.ts';
+import {
+	MADV_HUGEPAGE,
+	MADV_HWPOISON,
+	MADV_PAGEOUT,
+	MADV_POPULATE_READ,
+} from '../../mm/madvise.ts';
 import { memory_failure } from '../../mm/memory-failure.ts';
-import { get_page } from '../../mm/swap.ts';
+import { sys_mlock } from '../../mm/mlock.ts';
+import { vm_mmap_pgoff } from '../../mm/mmap.ts';
+import { theZone } from '../../mm/page_alloc.ts';
+import { mm_find_pmd } from '../../mm/pgtable.ts';
+import { folio_get, folio_put, get_page } from '../../mm/swap.ts';
+import { swapOn } from '../../mm/swapfile.ts';
 import {
 	exitProcess,
 	userMadvise,
+	userMmap,
 	userMunmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
-import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
-import { pageAt } from './entries.ts';
+import {
+	EXPECT_EQ,
+	EXPECT_FALSE,
+	EXPECT_STREQ,
+	EXPECT_TRUE,
+	TEST_F,
+} from '../kselftest_harness.ts';
+import { pageAt, runs } from './entries.ts';
 import { processFixture } from './process_fixture.ts';
 import {
 	at,
@@ -31,6 +60,7 @@ import {
 	mapWritten,
 	PAGE,
 	pteOf,
+	RW,
 	signalText,
 } from './small_machine.ts';
 
@@ -100,14 +130,76 @@ TEST_F(failure, 'what_cannot_be_taken_out_of_use_is_refused', ({ p }) => {
 	EXPECT_EQ(-EHWPOISON, run(memory_failure(known), { task: p }));
 	known.flags &= ~PG_hwpoison;
 	EXPECT_EQ(1, known._refcount);
-	// a part of a large folio: the advice goes on with the next page
-	const compound = known.compound;
-	known.compound = 3;
-	EXPECT_EQ(0, poison(p, 0));
-	known.compound = compound;
-	get_page(known);
-	known.compound = 3;
-	EXPECT_EQ(-EOPNOTSUPP, run(memory_failure(known), { task: p }));
-	known.compound = compound;
 	EXPECT_EQ(1n, userRead64(p, at(0)));
+});
+
+/** A huge page of the process at page 512, with the number of each page in it. */
+function mapHuge(p: task_struct): void {
+	userMmap(p, at(512), 512n * PAGE, RW, MAP_PRIVATE);
+	userMadvise(p, at(512), 512n * PAGE, MADV_HUGEPAGE);
+	for (let i = 512; i < 1024; i++) userWrite64(p, at(i), BigInt(i));
+	EXPECT_STREQ('Twaxd*512', runs(p, 512, 512));
+}
+
+TEST_F(failure, 'bad_page_of_a_huge_one_is_split_out', ({ p }) => {
+	mapHuge(p);
+	EXPECT_EQ(0, poison(p, 519));
+	EXPECT_TRUE(isPoisoned(p, 519));
+	EXPECT_STREQ('{"sig":7,"code":4}', JSON.stringify(p.siginfo.shift()));
+	EXPECT_STREQ('sig 7 code 4', signalText(userRead64(p, at(519))));
+	for (const i of [512, 518, 520, 1023]) {
+		EXPECT_EQ(BigInt(i), userRead64(p, at(i)));
+		EXPECT_EQ(1, pageAt(p, i)._refcount);
+	}
+});
+
+TEST_F(failure, 'huge_page_that_cannot_be_split_is_EHWPOISON_and_told', ({ p }) => {
+	mapHuge(p);
+	const first = pfn_to_page(pmd_pfn(mm_find_pmd(p.mm!, at(512))!.value));
+	const pinned = page_folio(first);
+	folio_get(pinned);
+	EXPECT_EQ(-EHWPOISON, poison(p, 519));
+	EXPECT_STREQ('Twaxd*512', runs(p, 512, 512));
+	EXPECT_STREQ('{"sig":7,"code":4}', JSON.stringify(p.siginfo.shift()));
+	EXPECT_EQ(519n, userRead64(p, at(519)));
+	// it is bad all the same, and not handed out again when the others are
+	run(folio_put(pinned));
+	const bad = pfn_to_page(page_to_pfn(first) + 7n);
+	userMunmap(p, at(512), 512n * PAGE);
+	EXPECT_TRUE((bad.flags & PG_hwpoison) !== 0);
+	const pfn = Number(page_to_pfn(bad));
+	for (const [order, blocks] of theZone().free_area.entries())
+		for (const block of blocks)
+			EXPECT_FALSE(block <= pfn && pfn < block + (1 << order));
+});
+
+TEST_F(failure, 'page_of_the_swap_cache_is_bad_for_who_swaps_it_in', ({ p }) => {
+	swapOn(new Disk(16));
+	mapWritten(p, 0, 1, MAP_PRIVATE);
+	userMadvise(p, at(0), PAGE, MADV_PAGEOUT);
+	userRead64(p, at(0));
+	EXPECT_EQ(0, poison(p, 0));
+	// clean: nothing is lost yet, nobody is told
+	EXPECT_EQ(0, p.siginfo.length);
+	EXPECT_STREQ('s', runs(p, 0, 1));
+	EXPECT_STREQ('sig 7 code 4', signalText(userRead64(p, at(0))));
+});
+
+TEST_F(failure, 'mlock_does_not_keep_a_bad_page_mapped', ({ p }) => {
+	mapWritten(p, 0, 2, MAP_PRIVATE);
+	EXPECT_EQ(
+		0,
+		run(() => sys_mlock(at(0), 2n * PAGE), { task: p }),
+	);
+	EXPECT_EQ(0, poison(p, 0));
+	EXPECT_TRUE(isPoisoned(p, 0));
+});
+
+TEST_F(failure, 'hugetlb_is_refused', ({ p }) => {
+	setHugePages(1);
+	const how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+	const va = run(() => vm_mmap_pgoff(null, 0n, 512n * PAGE, RW, how, 0n), { task: p });
+	userWrite64(p, va as bigint, 1n);
+	EXPECT_EQ(-EBUSY, userMadvise(p, va as bigint, PAGE, MADV_HWPOISON));
+	EXPECT_EQ(1n, userRead64(p, va as bigint));
 });

@@ -4,6 +4,7 @@
  * what it shall survive. Method: a process with a monitor thread that resolves its faults, or with
  * none; entries are read as text, `u` for the uffd bit, `n` for PROT_NONE.
  */
+import { Disk } from '../../arch/sim/disk.ts';
 import {
 	EAGAIN,
 	EBUSY,
@@ -53,10 +54,11 @@ import { boot } from '../../init/main.ts';
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { setHugePages } from '../../mm/hugetlb.ts';
-import { MADV_POPULATE_READ } from '../../mm/madvise.ts';
+import { MADV_PAGEOUT, MADV_POPULATE_READ } from '../../mm/madvise.ts';
 import { vm_mmap_pgoff } from '../../mm/mmap.ts';
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
 import { shmemTruncate } from '../../mm/shmem.ts';
+import { swapOn } from '../../mm/swapfile.ts';
 import {
 	createProcess,
 	exitProcess,
@@ -512,4 +514,18 @@ TEST('hugetlb_is_refused_and_not_promised', () => {
 	EXPECT_EQ(-EINVAL, run(make, { task: p }) as number);
 	m.close();
 	exitProcess(p);
+});
+
+TEST_F(uffd, 'protected_page_of_a_file_is_protected_after_reclaim', (self) => {
+	swapOn(new Disk(16));
+	mapPages(self.p, 0, 2, RW, MAP_SHARED);
+	for (let i = 0; i < 2; i++) userWrite64(self.p, at(i), 5n);
+	const m = open(self, 'nobody');
+	EXPECT_EQ(0, register(m, 0, 2, WP));
+	EXPECT_EQ(0, writeprotect(m, 0, 1, true));
+	EXPECT_EQ(0, userMadvise(self.p, at(0), 2n * PAGE, MADV_PAGEOUT));
+	EXPECT_TRUE(softleaf_is_uffd_wp_marker(softleaf_from_pte(pteOf(self.p.mm!, at(0))!.value)));
+	EXPECT_EQ(0n, pteOf(self.p.mm!, at(1))!.value);
+	EXPECT_EQ(5n, userRead64(self.p, at(0)));
+	EXPECT_TRUE(pte_uffd_wp(pteOf(self.p.mm!, at(0))!.value));
 });
