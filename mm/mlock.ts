@@ -11,14 +11,13 @@
  */
 import { EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import { is_vm_hugetlb_page, VM_IO, VM_LOCKED, VM_SPECIAL } from '../include/linux/mm.ts';
-import {
-	type folio,
-	type mm_struct,
-	page_folio,
-	type vm_area_struct,
-} from '../include/linux/mm_types.ts';
+import { type mm_struct, page_folio, type vm_area_struct } from '../include/linux/mm_types.ts';
 import { pfn_to_page } from '../include/linux/mmzone.ts';
-import { folio_is_zone_device, folio_test_large } from '../include/linux/page-flags.ts';
+import {
+	folio_is_zone_device,
+	folio_nr_pages,
+	folio_test_large,
+} from '../include/linux/page-flags.ts';
 import {
 	ACTION_AGAIN,
 	type mm_walk,
@@ -42,7 +41,7 @@ import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vmaIndex } from './find_vma.ts';
 import { __mm_populate } from './gup/populate.ts';
 import { is_huge_zero_pmd } from './huge_memory.ts';
-import { vm_normal_page } from './memory.ts';
+import { vm_normal_folio } from './memory.ts';
 import { mlock_folio, munlock_folio } from './mlock_folio.ts';
 import { mmap_write_lock_killable, mmap_write_unlock } from './mmap_lock.ts';
 import { walk_page_range } from './pagewalk.ts';
@@ -54,6 +53,7 @@ import {
 	pte_unmap_unlock,
 	ptep_get,
 } from './pgtable.ts';
+import { folio_pte_batch } from './util.ts';
 import { vma_modify_flags } from './vma.ts';
 
 /** Locks or unlocks a huge page; false: it is none any more. */
@@ -85,14 +85,18 @@ function* mlock_pte_range(pmd: TableEntry, addr: bigint, end: bigint, walk: mm_w
 		return 0;
 	}
 	const locks = (vma.vm_flags & VM_LOCKED) !== 0n;
-	for (let i = 0, at = addr; at !== end; i++, at += PAGE_SIZE) {
-		const word = ptep_get(nextEntry(first, i));
+	const pages = Number((end - addr) / PAGE_SIZE);
+	for (let i = 0, step = 1; i < pages; i += step) {
+		step = 1;
+		const ptep = nextEntry(first, i);
+		const word = ptep_get(ptep);
 		if (!pte_present(word)) continue;
-		const p = vm_normal_page(vma, at, word);
-		const f: folio | null = p === null ? null : page_folio(p);
+		const f = vm_normal_folio(vma, addr + BigInt(i) * PAGE_SIZE, word);
 		if (f === null || folio_is_zone_device(f)) continue;
-		// a part of a large folio is not locked on its own, though it is unlocked
-		if (locks && folio_test_large(f)) continue;
+		// the mappings of a large folio count once
+		if (folio_test_large(f)) step = folio_pte_batch(f, ptep, word, pages - i);
+		// a part of it is not locked on its own, though it is unlocked
+		if (locks && step !== folio_nr_pages(f)) continue;
 		if (locks) mlock_folio(f);
 		else munlock_folio(f);
 	}
@@ -118,7 +122,7 @@ function* mlock_vma_pages_range(
 	vma.vm_flags = newflags;
 }
 
-/** Mappings whose pages are not locked one by one. */
+/** Mappings whose pages are locked one by one: no driver's, no hugetlb; no file here is DAX's. */
 function vma_supports_mlock(vma: vm_area_struct): boolean {
 	return (vma.vm_flags & VM_SPECIAL) === 0n && !is_vm_hugetlb_page(vma);
 }

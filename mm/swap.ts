@@ -198,7 +198,8 @@ export function* put_page(p: page): Sim<void> {
 }
 
 /**
- * Put a folio on the LRU.
+ * Put a folio on the LRU. One that was locked while it was off the LRU counts from now on; one that
+ * was unlocked meanwhile is for reclaim to take.
  *
  * @param f - the folio, in use, not on the LRU
  * @deviates there are no batches: the folio is on the LRU at once
@@ -208,6 +209,10 @@ export function folio_add_lru(f: folio): void {
 	touch('atomic', f, 'flags');
 	WARN_ON_ONCE(folio_test_lru(f), 'folio_add_lru() of a folio that is on the LRU');
 	f.flags |= PG_lru;
+	if (f.flags & PG_mlocked) {
+		f.flags = (f.flags & ~PG_active) | PG_unevictable;
+		f.mlock_count = 1;
+	} else f.flags &= ~PG_unevictable;
 }
 
 /**

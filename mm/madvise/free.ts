@@ -18,7 +18,6 @@ import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_no
 import {
 	folio_is_zone_device,
 	folio_nr_pages,
-	folio_pfn,
 	folio_test_dirty,
 	folio_test_large,
 	folio_test_swapcache,
@@ -31,7 +30,6 @@ import {
 	pte_mkclean,
 	pte_mkold,
 	pte_none,
-	pte_pfn,
 	pte_present,
 	pte_young,
 	type TableEntry,
@@ -73,6 +71,7 @@ import {
 import { folio_mapcount, folioMappedShared } from '../rmap.ts';
 import { folio_get, folio_mark_lazyfree, folio_put, lru_add_drain } from '../swap.ts';
 import { folio_free_swap, free_swap_and_cache } from '../swapfile.ts';
+import { folio_pte_batch } from '../util.ts';
 
 /** Entries that hold nothing worth keeping: the next touch makes a new page. */
 function* freeNonPresent(vma: vm_area_struct, addr: bigint, pte: TableEntry): Sim<void> {
@@ -112,18 +111,6 @@ function* freePresent(
 	folio_mark_lazyfree(f);
 }
 
-/** How many pages of a folio the entries from `pte` on map, one after the other. */
-function batchOf(f: folio, pte: TableEntry, pages: number): number {
-	const first = pte_pfn(ptep_get(pte));
-	let n = 1;
-	for (; n < pages; n++) {
-		const word = ptep_get(nextEntry(pte, n));
-		if (!pte_present(word) || pte_pfn(word) !== first + BigInt(n)) break;
-	}
-	const left = folio_nr_pages(f) - Number(first - folio_pfn(f));
-	return Math.min(n, left);
-}
-
 /** A large folio of which only a part is not needed, locked and with a reference; else null. */
 function* mustSplit(f: folio): Sim<folio | null> {
 	if (folioMappedShared(f) || !(yield* folio_trylock(f))) return null;
@@ -151,7 +138,7 @@ function* freeEntries(
 		}
 		const f = vm_normal_folio(vma, at, word);
 		if (f !== null && !folio_is_zone_device(f) && folio_test_large(f)) {
-			const batch = batchOf(f, pte, Number((end - at) / PAGE_SIZE));
+			const batch = folio_pte_batch(f, pte, word, Number((end - at) / PAGE_SIZE));
 			if (batch < folio_nr_pages(f)) {
 				const split = yield* mustSplit(f);
 				if (split !== null) return { at, split };

@@ -4,6 +4,8 @@
  * is counted once for each VMA that locks it. Method: calls on fresh and touched mappings; entries,
  * VMAs, `locked_vm` and the count in each folio are compared after each.
  */
+
+import { Disk } from '../../arch/sim/disk.ts';
 import { EAGAIN, EINTR, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
@@ -20,9 +22,13 @@ import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
+import { split_huge_pmd_address } from '../../mm/huge_memory.ts';
+import { MADV_HUGEPAGE } from '../../mm/madvise.ts';
 import { sys_mlock, sys_munlock } from '../../mm/mlock.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../../mm/mmap_lock.ts';
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
+import { folio_isolate_lru, folio_putback_lru } from '../../mm/swap.ts';
+import { swapOn } from '../../mm/swapfile.ts';
 import {
 	exitProcess,
 	userMadvise,
@@ -33,7 +39,8 @@ import {
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
-import { EXPECT_EQ, EXPECT_STREQ, TEST_F } from '../kselftest_harness.ts';
+import { reclaim_pages } from '../../mm/vmscan.ts';
+import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../kselftest_harness.ts';
 import { folioAt } from './entries.ts';
 import { processFixture } from './process_fixture.ts';
 import { ARENA, at, mapPages, PAGE, ptes, RW, vmaList } from './small_machine.ts';
@@ -161,4 +168,54 @@ TEST_F(lock, 'killed_task_does_not_wait', ({ p }) => {
 	runThreads();
 	EXPECT_STREQ(`${-EINTR},${-EINTR}`, ret.join());
 	run(mmap_write_unlock(p.mm!));
+});
+
+TEST_F(lock, 'page_that_was_off_the_lru_is_found_locked_when_it_is_back', ({ p }) => {
+	mapPages(p, 0, 2);
+	userWrite64(p, at(0), 1n);
+	userWrite64(p, at(1), 1n);
+	const [locked, unlocked] = [folioAt(p, 0), folioAt(p, 1)];
+	mlock(p, 1, 1);
+	EXPECT_TRUE(folio_isolate_lru(locked) && folio_isolate_lru(unlocked));
+	mlock(p, 0, 1);
+	munlock(p, 1, 1);
+	EXPECT_STREQ('-', lockedText(locked));
+	run(folio_putback_lru(locked));
+	run(folio_putback_lru(unlocked));
+	EXPECT_STREQ('1', lockedText(locked));
+	EXPECT_EQ(0, unlocked.flags & (PG_mlocked | PG_unevictable));
+	munlock(p, 0, 1);
+	EXPECT_STREQ('-', lockedText(locked));
+});
+
+TEST_F(lock, 'reclaim_counts_a_lock_that_it_finds', ({ p }) => {
+	swapOn(new Disk(16));
+	mapPages(p, 0, 1);
+	userWrite64(p, at(0), 1n);
+	const f = folioAt(p, 0);
+	// as after a fault that mapped it while it was isolated
+	p.mm!.vmas[0]!.vm_flags |= VM_LOCKED;
+	p.mm!.locked_vm = 1n;
+	EXPECT_TRUE(folio_isolate_lru(f));
+	EXPECT_EQ(
+		0,
+		run(() => reclaim_pages([f])),
+	);
+	EXPECT_STREQ('w', ptes(p.mm!, 0, 1));
+	EXPECT_STREQ('1', lockedText(f));
+});
+
+TEST_F(lock, 'huge_page_in_small_entries_is_locked_if_all_of_it_is', ({ p }) => {
+	mapPages(p, 512, 512);
+	userMadvise(p, at(512), 512n * PAGE, MADV_HUGEPAGE);
+	userWrite64(p, at(512), 1n);
+	// another way to map it: the folio stays whole
+	run(() => split_huge_pmd_address(p.mm!.vmas[0]!, at(512), false), { task: p });
+	const f = folioAt(p, 512);
+	EXPECT_EQ(0, mlock(p, 512, 512));
+	EXPECT_STREQ('1', lockedText(f));
+	EXPECT_EQ(0, munlock(p, 512, 512));
+	EXPECT_STREQ('-', lockedText(f));
+	EXPECT_EQ(0, mlock(p, 512, 100));
+	EXPECT_STREQ('-', lockedText(f));
 });
