@@ -35,6 +35,7 @@ import { spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts'
 import {
 	type mmu_gather,
 	tlb_finish_mmu,
+	tlb_flush_mmu_tlbonly,
 	tlb_flush_pte_range,
 	tlb_gather_mmu,
 } from '../mmu_gather.ts';
@@ -232,6 +233,8 @@ export function* hugetlb_change_protection(
 	let pages = 0;
 	for (let at = address; at < end; at += huge_page_size(h))
 		if (yield* changeEntry(tlb, vma, at, newprot)) pages++;
+	// flushed before truncation can give the pages back, and before devices map anew
+	yield* tlb_flush_mmu_tlbonly(tlb);
 	yield* up_write(i_mmap_rwsem);
 	yield* mmu_notifier_invalidate_range_end(range);
 	yield* tlb_finish_mmu(tlb);

@@ -9,7 +9,12 @@ import type { unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { down_write, up_write } from '../../kernel/locking/rwsem.ts';
 import { spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
-import { tlb_finish_mmu, tlb_flush_pte_range, tlb_gather_mmu } from '../mmu_gather.ts';
+import {
+	tlb_finish_mmu,
+	tlb_flush_mmu_tlbonly,
+	tlb_flush_pte_range,
+	tlb_gather_mmu,
+} from '../mmu_gather.ts';
 import {
 	mmu_notifier_invalidate_range_end,
 	mmu_notifier_invalidate_range_start,
@@ -70,8 +75,10 @@ export function* move_hugetlb_page_tables(
 		yield* move_huge_pte(vma, old_addr + done, new_addr + done, src, dst);
 		tlb_flush_pte_range(tlb, old_addr + done, size);
 	}
-	yield* up_write(i_mmap_rwsem);
+	// flushed before truncation can give the pages back, and before devices map anew
+	yield* tlb_flush_mmu_tlbonly(tlb);
 	yield* mmu_notifier_invalidate_range_end(range);
+	yield* up_write(i_mmap_rwsem);
 	yield* tlb_finish_mmu(tlb);
 	return done;
 }

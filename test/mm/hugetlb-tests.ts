@@ -4,6 +4,8 @@
  * shared mappings, and gives them back to the pool. Method: mappings of a small pool, touched, forked,
  * protected, moved and unmapped; entries, counters of the pool and invalidations are looked at.
  */
+
+import type { Machine } from '../../arch/sim/machine.ts';
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
 import {
 	default_hstate,
@@ -21,17 +23,22 @@ import {
 	PROT_READ,
 } from '../../include/linux/mm.ts';
 import type { page } from '../../include/linux/mm_types.ts';
+import { mmu_notifier } from '../../include/linux/mmu_notifier.ts';
 import { folio_ref_count, folio_test_hugetlb, PG_locked } from '../../include/linux/page-flags.ts';
 import { pmd_leaf, pmd_none, pmd_write, pte_dirty } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { int } from '../../include/linux/types.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import { world } from '../../include/sim/world.ts';
+import { rwsem_is_locked } from '../../kernel/locking/rwsem.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { hugetlbMapcount } from '../../mm/hugetlb/rmap.ts';
 import { setHugePages } from '../../mm/hugetlb.ts';
+import { mmu_notifier_register, mmu_notifier_unregister } from '../../mm/mmu_notifier.ts';
 import { GUP_PIN_COUNTING_BIAS } from '../../mm/rmap.ts';
 import { folio_put_refs, folio_ref_add, put_page } from '../../mm/swap.ts';
 import {
@@ -275,6 +282,30 @@ TEST_F(huge, 'mapping_moves_with_its_pages_and_promises', ({ p }) => {
 	EXPECT_STREQ('3 free 1 promised', pool());
 	EXPECT_NULL(userWrite64(p, at(512 * 5), 1n));
 	EXPECT_STREQ('2 free 0 promised', pool());
+});
+
+TEST_F(huge, 'translations_are_flushed_when_devices_may_map_anew', ({ p }) => {
+	map(p, 1, PRIVATE);
+	userWrite64(p, at(0), 6n);
+	const { tlb } = (world().machine as Machine).cpus[0]!;
+	const { i_mmap_rwsem } = vmaOf(p, 0).vm_file!.f_mapping!;
+	const seen: string[] = [];
+	const sub = new mmu_notifier();
+	sub.ops = {
+		*invalidate_range_end(): Sim<void> {
+			const held = rwsem_is_locked(i_mmap_rwsem) ? 'held' : 'free';
+			seen.push(`${tlb.count()} ${held}`);
+		},
+	};
+	run(() => mmu_notifier_register(sub, p.mm!));
+	// both releases keep truncation out until after a move's end, not until after a change's
+	EXPECT_TRUE(tlb.count() > 0);
+	userMprotect(p, at(0), HUGE, PROT_READ);
+	EXPECT_EQ(6n, userRead64(p, at(0)));
+	EXPECT_TRUE(tlb.count() > 0);
+	userMremap(p, at(0), HUGE, HUGE, 3, at(512 * 4));
+	EXPECT_STREQ('0 free,0 held', seen.slice(0, 2).join());
+	run(() => mmu_notifier_unregister(sub, p.mm!));
 });
 
 TEST_F(huge, 'migration_does_not_take_them', ({ p }) => {
