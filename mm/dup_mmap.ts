@@ -80,6 +80,7 @@ function* dupVmas(mm: mm_struct, oldmm: mm_struct): Sim<int> {
  * @retval 0 copied
  * @retval -EINTR killed while it waited for the mmap lock
  * @retval -ENOMEM no memory
+ * @retval -ENOSPC no huge page for a copy of one that may be pinned; fork() says -ENOMEM
  * @context Process context. Sleeps.
  * @kernel mm/mmap.c
  */

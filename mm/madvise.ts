@@ -23,6 +23,7 @@ import {
 	VM_LOCKED,
 	VM_NOHUGEPAGE,
 	VM_PFNMAP,
+	VM_STICKY,
 } from '../include/linux/mm.ts';
 import type { mm_struct, page, vm_area_struct } from '../include/linux/mm_types.ts';
 import {
@@ -117,7 +118,7 @@ function* madvise_update_vma(
 	if (flags === vma.vm_flags) return 0;
 	const part = yield* vma_modify_flags(vma, start, end, flags);
 	if (typeof part === 'number') return part;
-	part.vm_flags = flags;
+	part.vm_flags = flags | (part.vm_flags & VM_STICKY);
 	return 0;
 }
 

@@ -10,7 +10,13 @@
  * @kernel mm/mlock.c
  */
 import { EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
-import { is_vm_hugetlb_page, VM_IO, VM_LOCKED, VM_SPECIAL } from '../include/linux/mm.ts';
+import {
+	is_vm_hugetlb_page,
+	VM_IO,
+	VM_LOCKED,
+	VM_SPECIAL,
+	VM_STICKY,
+} from '../include/linux/mm.ts';
 import { type mm_struct, page_folio, type vm_area_struct } from '../include/linux/mm_types.ts';
 import { pfn_to_page } from '../include/linux/mmzone.ts';
 import {
@@ -140,7 +146,8 @@ function* mlock_fixup(
 	if (typeof part === 'number') return part;
 	const pages = (end - start) >> 12n;
 	vma.vm_mm.locked_vm += (newflags & VM_LOCKED) !== 0n ? pages : -pages;
-	yield* mlock_vma_pages_range(part, start, end, newflags);
+	const sticky = part.vm_flags & VM_STICKY;
+	yield* mlock_vma_pages_range(part, start, end, newflags | sticky);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ import {
 	VM_HUGETLB,
 	VM_NORESERVE,
 	VM_SHARED,
+	VM_STICKY,
 	VM_WRITE,
 	vma_is_anonymous,
 } from '../include/linux/mm.ts';
@@ -484,7 +485,7 @@ export function* mprotect_fixup(
 	const newflags = accountedFlags(vma, flags);
 	const part = yield* vma_modify_flags(vma, start, end, newflags);
 	if (typeof part === 'number') return part;
-	part.vm_flags = newflags;
+	part.vm_flags = newflags | (part.vm_flags & VM_STICKY);
 	const cp_flags = vma_wants_manual_pte_write_upgrade(part) ? MM_CP_TRY_CHANGE_WRITABLE : 0n;
 	vma_set_page_prot(part);
 	yield* change_protection(tlb, part, start, end, cp_flags);

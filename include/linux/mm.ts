@@ -22,6 +22,8 @@ export const VM_MAYEXEC: vm_flags_t = 0x40n;
 export const VM_MAYSHARE: vm_flags_t = 0x80n;
 export const VM_UFFD_MISSING: vm_flags_t = 0x200n;
 export const VM_PFNMAP: vm_flags_t = 0x400n;
+/** There may be guard markers in the page tables: set for good once one was asked for. */
+export const VM_MAYBE_GUARD: vm_flags_t = 0x800n;
 export const VM_UFFD_WP: vm_flags_t = 0x1000n;
 export const VM_LOCKED: vm_flags_t = 0x2000n;
 export const VM_IO: vm_flags_t = 0x4000n;
@@ -39,6 +41,8 @@ export const VM_NOHUGEPAGE: vm_flags_t = 0x40000000n;
 export const VM_UFFD_RWP: vm_flags_t = 1n << 43n;
 /** Mappings that the core does not touch page by page. */
 export const VM_SPECIAL: vm_flags_t = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
+/** Flags that do not keep neighbours apart; what one of them has, both have when they are merged. */
+export const VM_STICKY: vm_flags_t = VM_SOFTDIRTY | VM_MAYBE_GUARD;
 export const VM_ACCESS_FLAGS: vm_flags_t = VM_READ | VM_WRITE | VM_EXEC;
 
 export const PROT_NONE = 0;

@@ -8,11 +8,23 @@
  * in the range goes first, in one CLEAR event.
  */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { VM_HUGETLB, VM_LOCKED, VM_SPECIAL, vma_is_anonymous } from '../../include/linux/mm.ts';
+import {
+	VM_HUGETLB,
+	VM_LOCKED,
+	VM_MAYBE_GUARD,
+	VM_SPECIAL,
+	vma_is_anonymous,
+} from '../../include/linux/mm.ts';
 import type { vm_area_struct } from '../../include/linux/mm_types.ts';
-import { type mm_walk, type mm_walk_ops, PGWALK_RDLOCK } from '../../include/linux/pagewalk.ts';
+import {
+	ACTION_CONTINUE,
+	type mm_walk,
+	type mm_walk_ops,
+	PGWALK_RDLOCK,
+} from '../../include/linux/pagewalk.ts';
 import {
 	pmd_addr_end,
+	pmd_trans_huge,
 	pte_none,
 	pte_present,
 	type pte_t,
@@ -28,7 +40,7 @@ import {
 } from '../../include/linux/swapops.ts';
 import { type int, outParam, PAGE_SIZE } from '../../include/linux/types.ts';
 import { retryRound } from '../../include/sim/retry.ts';
-import type { Sim } from '../../include/sim/schedule.ts';
+import { type Sim, touch } from '../../include/sim/schedule.ts';
 import { zap_page_range_single } from '../memory.ts';
 import { walk_page_range } from '../pagewalk.ts';
 import {
@@ -116,7 +128,10 @@ function* guard_install(vma: vm_area_struct, start: bigint, end: bigint): Sim<in
  */
 export function* madvise_guard_install(vma: vm_area_struct, start: bigint, end: bigint): Sim<int> {
 	if (!is_valid_guard_vma(vma, false)) return -EINVAL;
-	// a fork copies the page tables of a VMA that has one
+	// a fork copies the page tables of a VMA that has it; set under the mmap lock for reading
+	touch('atomic', vma, 'vm_flags');
+	vma.vm_flags |= VM_MAYBE_GUARD;
+	// page tables of anonymous memory go with one
 	if (vma_is_anonymous(vma)) {
 		const err = yield* anon_vma_prepare(vma);
 		if (err !== 0) return err;
@@ -133,6 +148,17 @@ export function* madvise_guard_install(vma: vm_area_struct, start: bigint, end: 
 	}
 }
 
+/** A huge page has no guards in it: it stays whole. */
+function* guard_remove_pmd_entry(
+	pmd: TableEntry,
+	_addr: bigint,
+	_next: bigint,
+	walk: mm_walk,
+): Sim<int> {
+	if (pmd_trans_huge(pmd.value)) walk.action = ACTION_CONTINUE;
+	return 0;
+}
+
 function* guard_remove_pte_entry(
 	pte: TableEntry,
 	addr: bigint,
@@ -144,6 +170,7 @@ function* guard_remove_pte_entry(
 }
 
 const guard_remove_walk_ops: mm_walk_ops = {
+	pmd_entry: guard_remove_pmd_entry,
 	pte_entry: guard_remove_pte_entry,
 	walk_lock: PGWALK_RDLOCK,
 };

@@ -24,6 +24,7 @@ import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
 import {
 	is_cow_mapping,
 	is_vm_hugetlb_page,
+	VM_MAYBE_GUARD,
 	VM_MIXEDMAP,
 	VM_PFNMAP,
 	VM_SHARED,
@@ -380,6 +381,7 @@ function* copyTables(run: CopyRun): Sim<int> {
 /** Whether faults cannot fill the child's tables in as the parent has them. */
 function vma_needs_copy(dst_vma: vm_area_struct, src_vma: vm_area_struct): bool {
 	if (userfaultfd_protected(dst_vma)) return true;
+	if ((dst_vma.vm_flags & VM_MAYBE_GUARD) !== 0n) return true;
 	if ((src_vma.vm_flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0n) return true;
 	return src_vma.anon_vma !== null;
 }
@@ -391,20 +393,19 @@ function vma_needs_copy(dst_vma: vm_area_struct, src_vma: vm_area_struct): bool 
  * @param src_vma - the parent's VMA
  * @retval 0 copied
  * @retval -ENOMEM no memory
+ * @retval -ENOSPC no huge page for a copy of one that may be pinned
  * @context Sleeps. Both mmap locks are held for writing; the caller flushes the parent's TLB.
  * @kernel mm/memory.c
  */
 export function* copy_page_range(dst_vma: vm_area_struct, src_vma: vm_area_struct): Sim<int> {
 	if (!vma_needs_copy(dst_vma, src_vma)) return 0;
-	if (is_vm_hugetlb_page(src_vma)) {
-		const err = yield* copy_hugetlb_page_range(
+	if (is_vm_hugetlb_page(src_vma))
+		return yield* copy_hugetlb_page_range(
 			dst_vma.vm_mm,
 			src_vma.vm_mm,
 			dst_vma,
 			src_vma,
 		);
-		return err === 0 ? 0 : -ENOMEM;
-	}
 	const run = new CopyRun(dst_vma, src_vma);
 	const range = new mmu_notifier_range();
 	if (run.cow) {

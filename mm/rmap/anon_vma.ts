@@ -16,7 +16,7 @@
  */
 import { WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { ENOMEM } from '../../include/linux/errno.ts';
-import { VM_ACCESS_FLAGS, VM_SOFTDIRTY } from '../../include/linux/mm.ts';
+import { VM_ACCESS_FLAGS, VM_STICKY } from '../../include/linux/mm.ts';
 import { anon_vma, type vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { int } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
@@ -115,7 +115,7 @@ function anon_vma_compatible(a: vm_area_struct, b: vm_area_struct): boolean {
 	return (
 		a.vm_end === b.vm_start &&
 		a.vm_file === b.vm_file &&
-		((a.vm_flags ^ b.vm_flags) & ~(VM_ACCESS_FLAGS | VM_SOFTDIRTY)) === 0n &&
+		((a.vm_flags ^ b.vm_flags) & ~(VM_ACCESS_FLAGS | VM_STICKY)) === 0n &&
 		b.vm_pgoff === a.vm_pgoff + ((b.vm_start - a.vm_start) >> 12n)
 	);
 }

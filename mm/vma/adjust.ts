@@ -15,7 +15,7 @@
  */
 import { ENOMEM } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
-import { VM_SPECIAL } from '../../include/linux/mm.ts';
+import { VM_SPECIAL, VM_STICKY } from '../../include/linux/mm.ts';
 import type { anon_vma, mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { bool, int, pgoff_t, unsigned_long, vm_flags_t } from '../../include/linux/types.ts';
 import type { userfaultfd_ctx } from '../../include/linux/userfaultfd_k.ts';
@@ -173,7 +173,7 @@ function can_merge_remove_vma(vma: vm_area_struct): boolean {
 function is_mergeable_vma(range: MergeRange, target: vm_area_struct): boolean {
 	const uffd = range.uffd === undefined ? sourceOf(range)?.vm_userfaultfd_ctx : range.uffd;
 	return (
-		range.flags === target.vm_flags &&
+		((range.flags ^ target.vm_flags) & ~VM_STICKY) === 0n &&
 		range.file === target.vm_file &&
 		(uffd ?? null) === target.vm_userfaultfd_ctx
 	);
@@ -230,6 +230,8 @@ function* commit_merge(
 ): Sim<void> {
 	const { vm_mm: mm } = vma;
 	const anon = vma.anon_vma;
+	for (const other of [...removed, ...(shrunk === null ? [] : [shrunk.vma])])
+		vma.vm_flags |= other.vm_flags & VM_STICKY;
 	yield* vma_prepare(vma, anon);
 	yield* vma_adjust_trans_huge(vma, start, end, null);
 	if (shrunk !== null)
@@ -280,11 +282,13 @@ export function* vma_merge_new_range(mm: mm_struct, range: MergeRange): Sim<vm_a
 		if (both && (yield* dup_anon_vma(prev!, next!)) !== 0) return null;
 		if (from !== null && (yield* dup_anon_vma(prev!, from)) !== 0) return null;
 		yield* commit_merge(prev!, prev!.vm_start, end, both ? [next!] : [], null);
+		prev!.vm_flags |= range.flags & VM_STICKY;
 		return prev;
 	}
 	if (!right) return null;
 	if (from !== null && (yield* dup_anon_vma(next!, from)) !== 0) return null;
 	yield* commit_merge(next!, range.start, next!.vm_end, [], null);
+	next!.vm_flags |= range.flags & VM_STICKY;
 	return next;
 }
 
@@ -329,7 +333,8 @@ function* vma_merge_existing_range(range: MergeRange): Sim<vm_area_struct | null
  * @param start - first address, inside
  * @param end - exclusive
  * @param new_flags - the flags
- * @returns the VMA that is exactly the part, or that the part was merged into
+ * @returns the VMA that is exactly the part, or that the part was merged into; a merge may have given
+ *   it VM_STICKY flags, which the caller keeps
  * @retval -ENOMEM no memory, or too many VMAs
  * @context Sleeps. The mmap lock is held for writing.
  * @deviates neither the iterator nor the VMA in front is passed

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** One VMA: making, copying, linking to its file's rmap, and letting it go. */
-import { VM_SHARED, VM_UFFD_WP, VM_WRITE } from '../../include/linux/mm.ts';
+import { VM_SHARED, VM_STICKY, VM_UFFD_WP, VM_WRITE } from '../../include/linux/mm.ts';
 import { type mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { pgprot_t } from '../../include/linux/pgtable.ts';
 import type { bool, vm_flags_t } from '../../include/linux/types.ts';
@@ -136,7 +136,7 @@ export function userfaultfd_set_ctx(
 ): void {
 	const changed = ((vma.vm_flags ^ vm_flags) & VM_UFFD_WP) !== 0n;
 	vma.vm_userfaultfd_ctx = ctx;
-	vma.vm_flags = vm_flags;
+	vma.vm_flags = vm_flags | (vma.vm_flags & VM_STICKY);
 	// new entries of shared memory must not be writable while writes are watched
 	if ((vm_flags & VM_SHARED) !== 0n && changed) vma_set_page_prot(vma);
 }

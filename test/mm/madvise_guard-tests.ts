@@ -5,16 +5,25 @@
  * after touches, advice, a fork and unmapping.
  */
 import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
-import { MADV_DONTNEED, MAP_SHARED, VM_LOCKED } from '../../include/linux/mm.ts';
+import {
+	MADV_DONTNEED,
+	MAP_PRIVATE,
+	MAP_SHARED,
+	PROT_READ,
+	VM_LOCKED,
+	VM_MAYBE_GUARD,
+} from '../../include/linux/mm.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_guard_marker } from '../../include/linux/swapops.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
 import { boot } from '../../init/main.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { MADV_GUARD_INSTALL, MADV_GUARD_REMOVE } from '../../mm/madvise.ts';
+import { MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HUGEPAGE } from '../../mm/madvise.ts';
 import {
 	createProcess,
 	exitProcess,
+	userMmap,
+	userMprotect,
 	userMunmap,
 	userRead64,
 	userWrite64,
@@ -27,6 +36,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../kselftest_harness.ts';
+import { runs } from './entries.ts';
 import { processFixture } from './process_fixture.ts';
 import {
 	at,
@@ -38,6 +48,7 @@ import {
 	RW,
 	signalText,
 	smallMachine,
+	vmaList,
 } from './small_machine.ts';
 
 const guard = processFixture('madvise_guard');
@@ -91,6 +102,39 @@ TEST_F(guard, 'child_of_a_fork_has_them_too', ({ p }) => {
 	const child = forkProcess(p) as task_struct;
 	EXPECT_STREQ('gggg', entries(child, 510, 4));
 	exitProcess(child);
+});
+
+TEST_F(guard, 'child_of_a_fork_has_those_of_a_file_too', ({ p }) => {
+	userMmap(p, at(0), 4n * PAGE, RW, MAP_SHARED);
+	EXPECT_EQ(0, madvisePages(p, 1, 1, MADV_GUARD_INSTALL));
+	let child = forkProcess(p) as task_struct;
+	EXPECT_STREQ('.g..', entries(child, 0, 4));
+	EXPECT_STREQ('sig 11 code 1', signalText(userRead64(child, at(1))));
+	exitProcess(child);
+	// the part with guards comes together with one that has none: what it knew of them is kept
+	EXPECT_EQ(0, userMprotect(p, at(0), 2n * PAGE, PROT_READ));
+	EXPECT_EQ(0, userMprotect(p, at(2), 2n * PAGE, PROT_READ));
+	EXPECT_STREQ('0-4:rs', vmaList(p.mm!));
+	child = forkProcess(p) as task_struct;
+	EXPECT_STREQ('.g..', entries(child, 0, 4));
+	exitProcess(child);
+});
+
+TEST_F(guard, 'neighbours_with_and_without_guards_are_merged', ({ p }) => {
+	userMmap(p, at(0), 2n * PAGE, RW, MAP_PRIVATE);
+	EXPECT_EQ(0, madvisePages(p, 0, 1, MADV_GUARD_INSTALL));
+	userMmap(p, at(2), 2n * PAGE, RW, MAP_PRIVATE);
+	EXPECT_STREQ('0-4:rw', vmaList(p.mm!));
+	EXPECT_TRUE((p.mm!.vmas[0]!.vm_flags & VM_MAYBE_GUARD) !== 0n);
+});
+
+TEST_F(guard, 'huge_page_without_guards_stays_whole', ({ p }) => {
+	userMmap(p, at(512), 512n * PAGE, RW, MAP_PRIVATE);
+	madvisePages(p, 512, 512, MADV_HUGEPAGE);
+	userWrite64(p, at(512), 1n);
+	EXPECT_EQ(0, madvisePages(p, 512, 512, MADV_GUARD_REMOVE));
+	EXPECT_EQ(0, madvisePages(p, 600, 1, MADV_GUARD_REMOVE));
+	EXPECT_STREQ('Twaxd*512', runs(p, 512, 512));
 });
 
 TEST_F(guard, 'what_cannot_be_guarded_is_refused', ({ p }) => {
