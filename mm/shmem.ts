@@ -200,6 +200,7 @@ export function* shmem_zero_setup(vma: vm_area_struct): Sim<int> {
  * @param bytes - what
  * @retval 0 written
  * @retval -ENOMEM no memory; what is before it is written
+ * @retval -EIO a page is swapped out and cannot be read; what is before it is written
  * @context Sleeps.
  */
 export function* shmemWrite(f: file, pos: loff_t, bytes: Uint8Array): Sim<int> {
@@ -229,7 +230,9 @@ export function* shmemWrite(f: file, pos: loff_t, bytes: Uint8Array): Sim<int> {
  * @param f - the file
  * @param pos - first byte
  * @param into - where to
- * @returns bytes read: fewer than asked for at the end of the file
+ * @returns bytes read: fewer than asked for at the end of the file, or before a page that fails
+ * @retval -EIO the first page is swapped out and cannot be read
+ * @retval -ENOMEM no memory for the first page
  * @context Sleeps.
  */
 export function* shmemRead(f: file, pos: loff_t, into: Uint8Array): Sim<int> {
@@ -242,7 +245,8 @@ export function* shmemRead(f: file, pos: loff_t, into: Uint8Array): Sim<int> {
 		let part = Math.min(4096 - offset, into.length - done);
 		if (BigInt(part) > left) part = Number(left);
 		const found = outParam<folio | null>(null);
-		yield* shmem_get_folio(i, at >> 12n, found, SGP_READ);
+		const err = yield* shmem_get_folio(i, at >> 12n, found, SGP_READ);
+		if (err !== 0) return done > 0 ? done : err;
 		const page = found.value;
 		if (page === null) into.fill(0, done, done + part);
 		else {

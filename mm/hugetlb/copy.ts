@@ -101,8 +101,12 @@ function* shareEntry(at: Twins, cow: boolean): Sim<folio | null> {
 	return null;
 }
 
-/** The child gets a copy of a page that may be pinned, unless the entry changes meanwhile. */
-function* copyPinned(at: Twins, f: folio): Sim<int> {
+/**
+ * The child gets a copy of a page that may be pinned.
+ *
+ * @returns 0 or -errno; null: the entry has changed meanwhile
+ */
+function* copyPinned(at: Twins, f: folio): Sim<int | null> {
 	const { src, dst, dst_vma, addr } = at;
 	const h = hstate_vma(dst_vma);
 	const before = src.value;
@@ -125,7 +129,7 @@ function* copyPinned(at: Twins, f: folio): Sim<int> {
 	if (same) return 0;
 	restore_reserve_on_error(h, dst_vma, addr, copy);
 	yield* folio_put(copy);
-	return -1;
+	return null;
 }
 
 /** One entry: shared, or copied. */
@@ -134,8 +138,7 @@ function* copyEntry(at: Twins, cow: boolean): Sim<int> {
 		const pinned = yield* locked(at, () => shareEntry(at, cow));
 		if (pinned === null) return 0;
 		const ret = yield* copyPinned(at, pinned);
-		// -1: it is another page now
-		if (ret !== -1) return ret;
+		if (ret !== null) return ret;
 	}
 }
 

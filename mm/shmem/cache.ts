@@ -6,7 +6,7 @@
  * filled with zeros by whoever touches it; what was swapped out (swap.ts) comes back on a touch. Truncation unmaps first, then drops folios, then unmaps
  * again: a fault in between may have copied one privately.
  */
-import { EEXIST, EFAULT, EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import { EEXIST, EFAULT, EINVAL, EIO, ENOMEM } from '../../include/linux/errno.ts';
 import type { inode } from '../../include/linux/fs.ts';
 import { type address_space, type folio, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
@@ -26,10 +26,10 @@ import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule
 import { filemap_lock_folio, folio_lock, folio_unlock } from '../filemap.ts';
 import { unmap_mapping_folio, unmap_mapping_range } from '../memory.ts';
 import { alloc_pages, pageFrame, touchFrame } from '../page_alloc.ts';
-import { folio_mark_dirty } from '../page-writeback.ts';
+import { folio_mark_dirty, folio_wait_writeback } from '../page-writeback.ts';
 import { folio_mapped } from '../rmap.ts';
 import { folio_add_lru, folio_get, folio_put } from '../swap.ts';
-import { dropSwapped, shmem_swapin_folio } from './swap.ts';
+import { cachePoint, dropSwapped, shmem_swapin_folio, swappedEntry } from './swap.ts';
 
 /** Do not allocate; a hole is no folio. */
 export const SGP_READ = 0;
@@ -39,10 +39,6 @@ export const SGP_CACHE = 2;
 export const SGP_WRITE = 3;
 /** What shmem_get_folio() does about holes. */
 export type sgp_type = 0 | 2 | 3;
-
-function* cachePoint(mapping: address_space, access: 'read' | 'write'): Sim<void> {
-	if (preemptible()) yield schedulePoint(access, mapping, 'i_pages');
-}
 
 function* sizePoint(i: inode, access: 'read' | 'write'): Sim<void> {
 	if (preemptible()) yield schedulePoint(access, i, 'i_size');
@@ -73,8 +69,8 @@ function* shmem_add_to_page_cache(mapping: address_space, index: pgoff_t): Sim<f
 
 /** An index without a folio: swapped out, or a hole, which null leaves one. -EEXIST: look again. */
 function* absentFolio(i: inode, index: pgoff_t, sgp: sgp_type): Sim<folio | null | errno> {
-	const entry = i.i_mapping.swapped.get(Number(index));
-	if (entry === undefined)
+	const entry = swappedEntry(i.i_mapping, index);
+	if (entry === null)
 		return sgp === SGP_READ ? null : yield* shmem_add_to_page_cache(i.i_mapping, index);
 	const back = outParam<folio | null>(null);
 	const err = yield* shmem_swapin_folio(i, index, entry, back);
@@ -163,12 +159,12 @@ export function* shmem_get_folio(
  * @param mapping - page cache
  * @param f - the folio, locked, with a reference of the caller's
  * @retval 0 gone
- * @retval -5 it is not of this page cache any more
+ * @retval -EIO it is not of this page cache any more
  * @context Sleeps.
  * @kernel mm/truncate.c
  */
 export function* truncate_inode_folio(mapping: address_space, f: folio): Sim<int> {
-	if (f.mapping !== mapping) return -5;
+	if (f.mapping !== mapping) return -EIO;
 	if (folio_mapped(f)) yield* unmap_mapping_folio(f);
 	yield* cachePoint(mapping, 'write');
 	mapping.i_pages.delete(Number(f.index));
@@ -192,7 +188,7 @@ export function* shmem_truncate_range(i: inode, lstart: loff_t, lend: loff_t): S
 	const mapping = i.i_mapping;
 	const first = Number((lstart + 4095n) >> 12n);
 	const behind = lend < 0n ? Number.MAX_SAFE_INTEGER : Number((lend + 1n) >> 12n);
-	yield* zeroPart(i, lstart, lend);
+	yield* zeroEnds(i, lstart, lend);
 	yield* cachePoint(mapping, 'read');
 	yield* dropSwapped(mapping, first, behind);
 	const indices = [...mapping.i_pages.keys()].sort((a, b) => a - b);
@@ -208,20 +204,33 @@ export function* shmem_truncate_range(i: inode, lstart: loff_t, lend: loff_t): S
 	}
 }
 
-/** Zeroes what a range covers of the page in which it begins, if it begins inside of one. */
-function* zeroPart(i: inode, lstart: loff_t, lend: loff_t): Sim<void> {
+/** Zeroes what a range covers of the pages that it covers in part: those in which it begins and ends. */
+function* zeroEnds(i: inode, lstart: loff_t, lend: loff_t): Sim<void> {
 	const from = Number(lstart & 4095n);
-	if (from === 0) return;
+	// behind the last byte, in its page; to the end of the file is to the end of a page
+	const to = lend < 0n ? 4096 : Number(lend & 4095n) + 1;
+	const first = lstart >> 12n;
+	const last = lend < 0n ? -1n : lend >> 12n;
+	if (first === last) {
+		if (from !== 0 || to !== 4096) yield* zeroPart(i, first, from, to);
+		return;
+	}
+	if (from !== 0) yield* zeroPart(i, first, from, 4096);
+	if (to !== 4096) yield* zeroPart(i, last, 0, to);
+}
+
+/** Zeroes bytes [from, to) of a page, unless it is a hole. */
+function* zeroPart(i: inode, index: pgoff_t, from: number, to: number): Sim<void> {
 	const found = outParam<folio | null>(null);
-	// a hole stays one; what is swapped out comes back, if some of it is left
-	const swapped = i.i_mapping.swapped.has(Number(lstart >> 12n));
-	if (swapped) yield* shmem_get_folio(i, lstart >> 12n, found, SGP_READ);
-	else found.value = yield* filemap_lock_folio(i.i_mapping, lstart >> 12n);
+	// a hole stays one; what is swapped out comes back, since some of it is left
+	if (swappedEntry(i.i_mapping, index) !== null)
+		yield* shmem_get_folio(i, index, found, SGP_READ);
+	else found.value = yield* filemap_lock_folio(i.i_mapping, index);
 	const f = found.value;
 	if (f === null) return;
-	const samePage = lend >= 0n && lend >> 12n === lstart >> 12n;
+	yield* folio_wait_writeback(f);
 	touchFrame('memory-write', Number(page_to_pfn(f.page)));
-	pageFrame(f.page).u8.fill(0, from, samePage ? Number(lend & 4095n) + 1 : 4096);
+	pageFrame(f.page).u8.fill(0, from, to);
 	yield* folio_mark_dirty(f);
 	yield* folio_unlock(f);
 	yield* folio_put(f);

@@ -23,7 +23,7 @@ import {
 	type out,
 	type pgoff_t,
 } from '../../include/linux/types.ts';
-import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
+import { preemptible, type Sim, schedulePoint, touch } from '../../include/sim/schedule.ts';
 import { folio_lock, folio_unlock } from '../filemap.ts';
 import { swap_writepage } from '../page_io.ts';
 import { folio_mark_dirty, folio_wait_writeback } from '../page-writeback.ts';
@@ -61,8 +61,26 @@ export function shmem_mapping(mapping: address_space): boolean {
 	return mapping.a_ops === shmem_aops;
 }
 
-function* cachePoint(mapping: address_space, access: 'read' | 'write'): Sim<void> {
+/**
+ * The schedule point before a page cache is looked into or changed.
+ *
+ * @param mapping - page cache
+ * @param access - what is about to happen
+ */
+export function* cachePoint(mapping: address_space, access: 'read' | 'write'): Sim<void> {
 	if (preemptible()) yield schedulePoint(access, mapping, 'i_pages');
+}
+
+/**
+ * The swap entry that an index of a file has.
+ *
+ * @param mapping - page cache
+ * @param index - the page
+ * @returns null: it is in the page cache, or a hole
+ */
+export function swappedEntry(mapping: address_space, index: pgoff_t | int): swp_entry_t | null {
+	touch('read', mapping, 'i_pages');
+	return mapping.swapped.get(Number(index)) ?? null;
 }
 
 /** Moves a folio from the page cache to the swap cache, where it has its place already. */
@@ -112,7 +130,7 @@ function* cachedFolio(entry: swp_entry_t): Sim<folio | null> {
 /** A locked folio of the swap cache goes to the page cache, if it is still what the index has. */
 function* takeBack(mapping: address_space, index: int, f: folio, entry: swp_entry_t): Sim<int> {
 	const same = folio_test_swapcache(f) && folioSwapEntry(f) === entry;
-	if (!same || mapping.swapped.get(index) !== entry) return -EEXIST;
+	if (!same || swappedEntry(mapping, index) !== entry) return -EEXIST;
 	if (!folio_test_uptodate(f)) return -EIO;
 	yield* folio_wait_writeback(f);
 	yield* cachePoint(mapping, 'write');
@@ -162,7 +180,7 @@ export function* shmem_swapin_folio(
 			yield* folio_unlock(f);
 			yield* folio_put(f);
 		}
-	} else if (i.i_mapping.swapped.get(Number(index)) !== entry) error = -EEXIST;
+	} else if (swappedEntry(i.i_mapping, index) !== entry) error = -EEXIST;
 	put_swap_device(si!);
 	return error;
 }
@@ -175,6 +193,7 @@ export function* shmem_swapin_folio(
  * @param behind - exclusive
  */
 export function* dropSwapped(mapping: address_space, first: int, behind: int): Sim<void> {
+	touch('read', mapping, 'i_pages');
 	if (mapping.swapped.size === 0) return;
 	yield* cachePoint(mapping, 'write');
 	for (const [index, entry] of [...mapping.swapped]) {

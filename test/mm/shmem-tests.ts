@@ -241,6 +241,14 @@ TEST_F(shmem, 'hole_is_punched_up_to_its_last_byte', ({ f }) => {
 	run(shmem_truncate_range(f.f_inode!, 2n * PAGE + 8n, 2n * PAGE + 15n));
 	run(shmemRead(f, 2n * PAGE, seen));
 	EXPECT_TRUE(seen.subarray(0, 4096).every((b, i) => b === (i >= 8 && i < 16 ? 0 : 0xaa)));
+	// pages of which both ends stay
+	run(shmemWrite(f, 4n * PAGE, new Uint8Array(3 * 4096).fill(0xaa)));
+	run(shmem_truncate_range(f.f_inode!, 4n * PAGE + 100n, 6n * PAGE + 99n));
+	run(shmemRead(f, 4n * PAGE, seen));
+	EXPECT_TRUE(seen.every((b, i) => b === (i >= 100 && i < 8292 ? 0 : 0xaa)));
+	run(shmem_truncate_range(f.f_inode!, 5n * PAGE, 6n * PAGE + 199n));
+	run(shmemRead(f, 6n * PAGE, seen));
+	EXPECT_TRUE(seen.subarray(0, 4096).every((b, i) => b === (i < 200 ? 0 : 0xaa)));
 	// in a hole there is nothing to zero
 	run(shmem_truncate_range(f.f_inode!, PAGE + 8n, PAGE + 15n));
 });

@@ -7,7 +7,7 @@
 
 import { Disk } from '../../arch/sim/disk.ts';
 import { IS_ERR } from '../../include/linux/err.ts';
-import { EINVAL, ENOENT } from '../../include/linux/errno.ts';
+import { EINVAL, EIO, ENOENT } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
 import { MADV_DONTNEED, MAP_SHARED, PROT_READ, VM_LOCKED } from '../../include/linux/mm.ts';
 import {
@@ -47,7 +47,7 @@ import { fput } from '../../mm/file_table.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { do_madvise, MADV_PAGEOUT } from '../../mm/madvise.ts';
 import { shmem_file_setup, shmemRead, shmemTruncate, shmemWrite } from '../../mm/shmem.ts';
-import { folio_put } from '../../mm/swap.ts';
+import { folio_isolate_lru, folio_put } from '../../mm/swap.ts';
 import { swap_cache_get_folio } from '../../mm/swap_state.ts';
 import {
 	__swap_count,
@@ -68,6 +68,7 @@ import {
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
+import { reclaim_pages } from '../../mm/vmscan.ts';
 import {
 	ASSERT_FALSE,
 	EXPECT_EQ,
@@ -331,6 +332,34 @@ TEST_F(swap, 'file_is_read_written_and_truncated_while_swapped_out', ({ p }) => 
 	EXPECT_EQ(2, swapped.size);
 	run(fput(f));
 	userMunmap(p, at(16), 4n * PAGE);
+	EXPECT_EQ(0, slots());
+});
+
+TEST_F(swap, 'file_that_cannot_be_read_back_says_so', ({ p }) => {
+	const f = run(() => shmem_file_setup('f', 2n * PAGE, 0n));
+	if (typeof f === 'number') return;
+	run(() => shmemWrite(f, 0n, new Uint8Array(8192).fill(7)));
+	userMmap(p, at(16), 2n * PAGE, RW, MAP_SHARED, f);
+	for (let i = 0; i < 2; i++) userRead64(p, at(16 + i));
+	pageout(p, 16, 2);
+	EXPECT_EQ(2, f.f_mapping!.swapped.size);
+	userMunmap(p, at(16), 2n * PAGE);
+	// written: the swap cache can forget them
+	for (const cached of [...swap_info()[0]!.cache.i_pages.values()]) {
+		EXPECT_TRUE(folio_isolate_lru(cached));
+		EXPECT_EQ(
+			1,
+			run(() => reclaim_pages([cached])),
+		);
+	}
+	const into = new Uint8Array(8192);
+	const read = () => run(() => shmemRead(f, 0n, into));
+	const faults = injectFaults();
+	// the neighbour is read first
+	faults.fail('swap_read', 2);
+	EXPECT_EQ(-EIO, read());
+	EXPECT_EQ(0, into[0]);
+	run(fput(f));
 	EXPECT_EQ(0, slots());
 });
 
