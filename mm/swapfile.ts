@@ -12,9 +12,9 @@
 import { fileReport } from '../include/linux/bug.ts';
 import type { folio } from '../include/linux/mm_types.ts';
 import {
+	folio_set_dirty,
 	folio_test_swapcache,
 	folio_test_writeback,
-	PG_dirty,
 } from '../include/linux/page-flags.ts';
 import { folioSwapEntry, swap_info } from '../include/linux/swap.ts';
 import { swp_entry, type swp_entry_t } from '../include/linux/swapops.ts';
@@ -52,7 +52,7 @@ export function* folio_free_swap(f: folio): Sim<bool> {
 	if (__swap_count(folioSwapEntry(f)) !== 0) return false;
 	yield* delete_from_swap_cache(f);
 	// nothing else has its bytes now
-	f.flags |= PG_dirty;
+	folio_set_dirty(f);
 	return true;
 }
 

@@ -20,16 +20,17 @@
  */
 import type { address_space, folio } from '../include/linux/mm_types.ts';
 import {
+	folio_clear_active,
 	folio_nr_pages,
 	folio_order,
 	folio_ref_count,
+	folio_set_active,
 	folio_test_anon,
 	folio_test_dirty,
 	folio_test_large,
 	folio_test_swapbacked,
 	folio_test_swapcache,
 	folio_test_writeback,
-	PG_active,
 	PG_mlocked,
 	PG_unevictable,
 } from '../include/linux/page-flags.ts';
@@ -172,7 +173,7 @@ function* shrink_folio_list(folio_list: readonly folio[]): Sim<int> {
 			yield* freeFolio(f);
 			continue;
 		}
-		if (fate === 'activate') f.flags |= PG_active;
+		if (fate === 'activate') folio_set_active(f);
 		if (fate !== 'keep') yield* folio_unlock(f);
 		yield* folio_putback_lru(f);
 	}
@@ -189,6 +190,6 @@ function* shrink_folio_list(folio_list: readonly folio[]): Sim<int> {
  * @kernel mm/vmscan.c
  */
 export function* reclaim_pages(folio_list: readonly folio[]): Sim<int> {
-	for (const f of folio_list) f.flags &= ~PG_active;
+	for (const f of folio_list) folio_clear_active(f);
 	return folio_list.length === 0 ? 0 : yield* shrink_folio_list(folio_list);
 }

@@ -264,7 +264,7 @@ export interface vm_operations_struct {
 	/** A VMA was copied. */
 	open?(vma: vm_area_struct): void;
 	/** A VMA goes away. */
-	close?(vma: vm_area_struct): void;
+	close?(vma: vm_area_struct): Sim<void>;
 	/** A VMA is to be split at an address: 0, or -errno. */
 	may_split?(vma: vm_area_struct, addr: unsigned_long): int;
 	/** Find or make the page of a fault. */

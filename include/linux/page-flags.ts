@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Flags of struct page, the kind of a page, and what a compound page says of itself. */
+
+import { touch } from '../sim/schedule.ts';
 import {
 	type dev_pagemap,
 	MEMORY_DEVICE_COHERENT,
@@ -195,4 +197,39 @@ export function folio_pfn(f: folio): pfn_t {
 /** @kernel include/linux/mm.h */
 export function page_to_phys(p: page): phys_addr_t {
 	return (page_to_pfn(p) as bigint) << 12n;
+}
+
+/** Sets flags of a folio in one step; the kernel's are atomic bit operations. */
+function setFlags(f: folio, flags: int): void {
+	touch('atomic', f, 'flags');
+	f.flags |= flags;
+}
+/** Clears flags of a folio in one step. */
+function clearFlags(f: folio, flags: int): void {
+	touch('atomic', f, 'flags');
+	f.flags &= ~flags;
+}
+/** @kernel include/linux/page-flags.h */
+export function folio_set_dirty(f: folio): void {
+	setFlags(f, PG_dirty);
+}
+/** @kernel include/linux/page-flags.h */
+export function folio_set_active(f: folio): void {
+	setFlags(f, PG_active);
+}
+/** @kernel include/linux/page-flags.h */
+export function folio_set_swapbacked(f: folio): void {
+	setFlags(f, PG_swapbacked);
+}
+/** @kernel include/linux/page-flags.h */
+export function folio_clear_dirty(f: folio): void {
+	clearFlags(f, PG_dirty);
+}
+/** @kernel include/linux/page-flags.h */
+export function folio_clear_active(f: folio): void {
+	clearFlags(f, PG_active);
+}
+/** @kernel include/linux/page-flags.h */
+export function folio_clear_referenced(f: folio): void {
+	clearFlags(f, PG_referenced);
 }

@@ -12,7 +12,11 @@ import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
 import { VM_SHARED, vma_is_anonymous } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES, page_folio, type vm_area_struct } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
-import { folio_test_anon, PageAnonExclusive, PG_dirty } from '../../include/linux/page-flags.ts';
+import {
+	folio_set_dirty,
+	folio_test_anon,
+	PageAnonExclusive,
+} from '../../include/linux/page-flags.ts';
 import {
 	type pgprot_t,
 	pmd_dirty,
@@ -105,7 +109,7 @@ export function* zap_huge_pmd(
 		yield* zap_deposited_table(mm, pmd);
 	} else {
 		add_mm_counter(mm, mm_counter_file(f), -HPAGE_PMD_NR);
-		if (present && pmd_dirty(old)) f.flags |= PG_dirty;
+		if (present && pmd_dirty(old)) folio_set_dirty(f);
 	}
 	if (isPrivate) yield* folio_put(f);
 	yield* spin_unlock(ptl);

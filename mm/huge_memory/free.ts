@@ -2,7 +2,7 @@
 /** MADV_FREE of huge pages. */
 import { page_folio, type vm_area_struct } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
-import { folio_is_zone_device, PG_dirty } from '../../include/linux/page-flags.ts';
+import { folio_clear_dirty, folio_is_zone_device } from '../../include/linux/page-flags.ts';
 import {
 	pmd_dirty,
 	pmd_mkclean,
@@ -59,7 +59,7 @@ export function* madvise_free_huge_pmd(
 			yield* folio_put(f);
 			return false;
 		}
-		f.flags &= ~PG_dirty;
+		folio_clear_dirty(f);
 		yield* folio_unlock(f);
 		if (pmd_young(word) || pmd_dirty(word)) {
 			const was = yield* pmdp_invalidate(vma, addr, pmd);

@@ -23,9 +23,9 @@ import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_no
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import {
 	folio_pfn,
+	folio_set_dirty,
 	folio_test_anon,
 	PageAnonExclusive,
-	PG_dirty,
 } from '../../include/linux/page-flags.ts';
 import {
 	pfn_pte,
@@ -135,7 +135,7 @@ function presentLeaf(old: pmd_t): Leaf {
 	const p = pfn_to_page(pmd_pfn(old));
 	const f = page_folio(p);
 	const dirty = pmd_dirty(old);
-	if (dirty) f.flags |= PG_dirty;
+	if (dirty) folio_set_dirty(f);
 	return {
 		folio: f,
 		kind: 'present',
@@ -212,7 +212,7 @@ function* dropFilePmd(vma: vm_area_struct, haddr: bigint, pmd: TableEntry): Sim<
 		: page_folio(pfn_to_page(pmd_pfn(old)));
 	add_mm_counter(vma.vm_mm, mm_counter_file(f), -HPAGE_PMD_NR);
 	if (migrates) return;
-	if (pmd_dirty(old)) f.flags |= PG_dirty;
+	if (pmd_dirty(old)) folio_set_dirty(f);
 	yield* folio_remove_rmap_pmd(f, vma);
 	yield* folio_put(f);
 }

@@ -208,9 +208,10 @@ export function hugetlb_dup_vma_private(vma: vm_area_struct): void {
  * A private mapping goes: what it was promised and has not used is taken back.
  *
  * @param vma - the mapping
+ * @context Sleeps.
  * @kernel mm/hugetlb.c
  */
-export function hugetlb_vm_op_close(vma: vm_area_struct): void {
+export function* hugetlb_vm_op_close(vma: vm_area_struct): Sim<void> {
 	const { resv } = hugetlbDataOf(vma);
 	if (resv === null || !is_vma_resv_set(vma, HPAGE_RESV_OWNER)) return;
 	const h = hstate_vma(vma);
@@ -218,7 +219,6 @@ export function hugetlb_vm_op_close(vma: vm_area_struct): void {
 	const pages = Number((vma.vm_end - vma.vm_start) >> PMD_SHIFT);
 	let unused = 0;
 	for (let at = start; at < start + pages; at++) if (!resv.regions.has(at)) unused++;
-	touch('atomic', h, 'resv_huge_pages');
-	h.resv_huge_pages -= unused;
 	resv.refs--;
+	yield* hugetlb_acct_memory(h, -unused);
 }

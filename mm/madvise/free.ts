@@ -16,12 +16,12 @@ import {
 } from '../../include/linux/mm_types.ts';
 import { MMU_NOTIFY_CLEAR, mmu_notifier_range } from '../../include/linux/mmu_notifier.ts';
 import {
+	folio_clear_dirty,
 	folio_is_zone_device,
 	folio_nr_pages,
 	folio_test_dirty,
 	folio_test_large,
 	folio_test_swapcache,
-	PG_dirty,
 } from '../../include/linux/page-flags.ts';
 import { type mm_walk, type mm_walk_ops, PGWALK_RDLOCK } from '../../include/linux/pagewalk.ts';
 import {
@@ -99,7 +99,7 @@ function* freePresent(
 		const ours =
 			folio_mapcount(f) === folio_nr_pages(f) &&
 			(!folio_test_swapcache(f) || (yield* folio_free_swap(f)));
-		if (ours) f.flags &= ~PG_dirty;
+		if (ours) folio_clear_dirty(f);
 		yield* folio_unlock(f);
 		if (!ours) return;
 	}

@@ -14,10 +14,10 @@ import { EINTR, EINVAL } from '../../include/linux/errno.ts';
 import { VM_HUGETLB, VM_LOCKED, VM_PFNMAP } from '../../include/linux/mm.ts';
 import type { folio, vm_area_struct } from '../../include/linux/mm_types.ts';
 import {
+	folio_clear_referenced,
 	folio_is_zone_device,
 	folio_nr_pages,
 	folio_test_lru,
-	PG_referenced,
 	PG_unevictable,
 } from '../../include/linux/page-flags.ts';
 import { type mm_walk, type mm_walk_ops, PGWALK_RDLOCK } from '../../include/linux/pagewalk.ts';
@@ -41,7 +41,7 @@ function* isolate(vma: vm_area_struct, addr: bigint, ptep: TableEntry): Sim<foli
 	const f = vm_normal_folio(vma, addr, pte);
 	if (f === null || folio_is_zone_device(f)) return null;
 	if (!folio_test_lru(f) || folio_mapcount(f) !== folio_nr_pages(f)) return null;
-	f.flags &= ~PG_referenced;
+	folio_clear_referenced(f);
 	if (!folio_isolate_lru(f)) return null;
 	if ((f.flags & PG_unevictable) === 0) return f;
 	yield* folio_putback_lru(f);

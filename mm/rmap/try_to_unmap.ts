@@ -25,13 +25,13 @@ import { nth_page, page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
 	folio_pfn,
 	folio_ref_count,
+	folio_set_swapbacked,
 	folio_test_anon,
 	folio_test_dirty,
 	folio_test_swapbacked,
 	folio_test_swapcache,
 	PageAnonExclusive,
 	PG_hwpoison,
-	PG_swapbacked,
 } from '../../include/linux/page-flags.ts';
 import {
 	pte_dirty,
@@ -86,7 +86,7 @@ type Successor = pte_t | null;
 /** A page that MADV_FREE gave away: gone, unless somebody wrote to it or holds it. */
 function lazyFree(f: folio, vma: vm_area_struct): Successor {
 	if (folio_test_dirty(f)) {
-		f.flags |= PG_swapbacked;
+		folio_set_swapbacked(f);
 		return null;
 	}
 	if (folio_ref_count(f) !== 1 + folio_mapcount(f)) return null;

@@ -10,7 +10,12 @@ import { EEXIST, EFAULT, EINVAL, EIO, ENOMEM } from '../../include/linux/errno.t
 import type { inode } from '../../include/linux/fs.ts';
 import { type address_space, type folio, page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
-import { PG_dirty, PG_locked, PG_swapbacked, PG_uptodate } from '../../include/linux/page-flags.ts';
+import {
+	folio_clear_dirty,
+	PG_locked,
+	PG_swapbacked,
+	PG_uptodate,
+} from '../../include/linux/page-flags.ts';
 import {
 	__GFP_ZERO,
 	type errno,
@@ -169,7 +174,7 @@ export function* truncate_inode_folio(mapping: address_space, f: folio): Sim<int
 	yield* cachePoint(mapping, 'write');
 	mapping.i_pages.delete(Number(f.index));
 	f.mapping = null;
-	f.flags &= ~PG_dirty;
+	folio_clear_dirty(f);
 	// the cache's reference
 	yield* folio_put(f);
 	return 0;

@@ -86,7 +86,8 @@ export function* unlink_file_vma(vma: vm_area_struct): Sim<void> {
  * @kernel mm/vma.c
  */
 export function* remove_vma(vma: vm_area_struct): Sim<void> {
-	vma.vm_ops?.close?.(vma);
+	const close = vma.vm_ops?.close;
+	if (close !== undefined) yield* close(vma);
 	if (vma.vm_file !== null) yield* fput(vma.vm_file);
 	vm_area_free(vma);
 }

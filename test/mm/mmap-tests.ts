@@ -19,6 +19,7 @@ import {
 import { address_space, type vm_area_struct } from '../../include/linux/mm_types.ts';
 import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { find_vma, find_vma_intersection, find_vma_prev, vma_lookup } from '../../mm/find_vma.ts';
 import {
@@ -378,7 +379,12 @@ class CountingFile {
 		this.special = special;
 		const self = this;
 		const ops = withClose
-			? { open: () => self.opened++, close: () => self.closed++ }
+			? {
+					open: () => self.opened++,
+					*close(): Sim<void> {
+						self.closed++;
+					},
+				}
 			: {};
 		this.handle = new file({
 			f_mapping: new address_space(),

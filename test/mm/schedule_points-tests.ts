@@ -5,11 +5,23 @@
  * a collector of footprints.
  */
 import type { Machine } from '../../arch/sim/machine.ts';
-import { MAP_PRIVATE } from '../../include/linux/mm.ts';
+import { default_hstate } from '../../include/linux/hugetlb.ts';
+import { MAP_HUGETLB, MAP_PRIVATE } from '../../include/linux/mm.ts';
+import { page_folio } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
+import {
+	folio_clear_active,
+	folio_clear_dirty,
+	folio_clear_referenced,
+	folio_set_active,
+	folio_set_dirty,
+	folio_set_swapbacked,
+} from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { run, spawn, stepThread } from '../../kernel/sched/core.ts';
+import { setHugePages } from '../../mm/hugetlb.ts';
+import { MADV_FREE, MADV_PAGEOUT } from '../../mm/madvise.ts';
 import { check_stable_address_space } from '../../mm/memory/fault_common.ts';
 import { copy_highpage } from '../../mm/page_alloc.ts';
 import {
@@ -18,12 +30,14 @@ import {
 	loadUser,
 	loadUser64,
 	storeUser,
+	userMadvise,
 	userMmap,
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
 import { flush_tlb_mm, flush_tlb_page } from '../../mm/tlb.ts';
-import { footprintOf, type Touched } from '../kernel/footprint.ts';
+import { vm_munmap } from '../../mm/vma.ts';
+import { footprintOf, type Touched, touchesOf } from '../kernel/footprint.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_STREQ,
@@ -87,6 +101,40 @@ TEST_F(points, 'an_access_has_a_point_for_each_page', (self) => {
 		}
 		EXPECT_TRUE(seen[0]!.index !== seen[1]!.index);
 	}
+});
+
+TEST_F(points, 'flags_of_folios_are_said_to_change', ({ p }) => {
+	const f = page_folio(pageAt(p, 0));
+	for (const change of [
+		() => folio_set_dirty(f),
+		() => folio_clear_dirty(f),
+		() => folio_set_active(f),
+		() => folio_clear_active(f),
+		() => folio_clear_referenced(f),
+		() => folio_set_swapbacked(f),
+	])
+		EXPECT_STREQ('atomic flags undefined undefined', touchesOf(f, change));
+	// and so they are by who advises to forget a page, or to write it out
+	for (const advice of [MADV_FREE, MADV_PAGEOUT])
+		EXPECT_TRUE(
+			footprintOf(() => userMadvise(p, at(0), PAGE, advice)).some(
+				({ object, field }) => object === f && field === 'flags',
+			),
+		);
+});
+
+TEST_F(points, 'promises_of_huge_pages_are_taken_back_under_the_lock_of_the_pool', ({ p }) => {
+	setHugePages(2);
+	userMmap(p, at(512), 512n * PAGE, RW, MAP_PRIVATE | MAP_HUGETLB);
+	const h = default_hstate();
+	const task = spawn('unmap', () => vm_munmap(at(512), 512n * PAGE), {
+		mm: p.mm,
+		cpu: 0,
+	});
+	let held = '';
+	for (let before = h.resv_huge_pages; stepThread(task); before = h.resv_huge_pages)
+		if (h.resv_huge_pages !== before) held += h.lock.owner === null ? 'free' : 'held';
+	EXPECT_STREQ('held', held);
 });
 
 TEST_F(points, 'a_fault_is_followed_by_a_point_that_names_the_new_page', (self) => {
