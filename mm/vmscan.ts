@@ -139,7 +139,7 @@ function* writeDirty(f: folio): Sim<Fate> {
 function* shrinkFolio(f: folio): Sim<Fate> {
 	if (f.flags & (PG_mlocked | PG_unevictable)) return 'activate';
 	if (folio_test_writeback(f)) return 'activate';
-	// a large one would be split, or swapped out whole
+	// who reclaims splits first
 	if (folio_test_large(f)) return 'activate';
 	if (!(yield* prepareAnon(f))) return 'activate';
 	if (folio_mapped(f)) {

@@ -212,6 +212,8 @@ function* noFolio(vmf: vm_fault): Sim<vm_fault_t> {
  * @retval VM_FAULT_SIGBUS the page could not be read
  * @retval VM_FAULT_HWPOISON the page in the swap cache is poisoned
  * @context Sleeps. The mmap lock is held.
+ * @deviates a SWP_SYNCHRONOUS_IO device is read through the swap cache, too; the kernel leaves the
+ *   cache out if nobody else has the slot
  */
 export function* swapInPage(vmf: vm_fault, entry: softleaf_t): Sim<vm_fault_t> {
 	const si = get_swap_device(entry);

@@ -9,20 +9,29 @@ import { Disk } from '../../arch/sim/disk.ts';
 import { IS_ERR } from '../../include/linux/err.ts';
 import { EINVAL, EIO, ENOENT } from '../../include/linux/errno.ts';
 import type { file } from '../../include/linux/fs.ts';
-import { MADV_DONTNEED, MAP_SHARED, PROT_READ, VM_LOCKED } from '../../include/linux/mm.ts';
+import {
+	MADV_DONTNEED,
+	MAP_PRIVATE,
+	MAP_SHARED,
+	PROT_READ,
+	VM_LOCKED,
+} from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_WRITE,
 	MM_ANONPAGES,
 	MM_SWAPENTS,
+	page_folio,
 	VM_FAULT_OOM,
 	VM_FAULT_SIGBUS,
 } from '../../include/linux/mm_types.ts';
+import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import {
 	folio_ref_count,
 	folio_test_dirty,
 	folio_test_swapcache,
 	PG_hwpoison,
 } from '../../include/linux/page-flags.ts';
+import { pmd_pfn } from '../../include/linux/pgtable.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
 import {
 	SWP_STABLE_WRITES,
@@ -45,9 +54,11 @@ import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { fput } from '../../mm/file_table.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { do_madvise, MADV_PAGEOUT } from '../../mm/madvise.ts';
+import { split_huge_pmd_address } from '../../mm/huge_memory.ts';
+import { do_madvise, MADV_HUGEPAGE, MADV_PAGEOUT } from '../../mm/madvise.ts';
+import { mm_find_pmd } from '../../mm/pgtable.ts';
 import { shmem_file_setup, shmemRead, shmemTruncate, shmemWrite } from '../../mm/shmem.ts';
-import { folio_isolate_lru, folio_put } from '../../mm/swap.ts';
+import { folio_get, folio_isolate_lru, folio_put } from '../../mm/swap.ts';
 import { swap_cache_get_folio } from '../../mm/swap_state.ts';
 import {
 	__swap_count,
@@ -85,7 +96,7 @@ import {
 	FIXTURE_VARIANT_ADD,
 	TEST_F,
 } from '../kselftest_harness.ts';
-import { at, dump, entryAt, faultAt, folioAt, pageAt, vmaOf } from './entries.ts';
+import { at, dump, entryAt, faultAt, folioAt, pageAt, runs, vmaOf } from './entries.ts';
 import { bootMm, TestDevice, toDevice } from './mm_world.ts';
 import { InvalidationLog, madvisePages, mapPages, PAGE, RW, signalText } from './small_machine.ts';
 
@@ -269,6 +280,41 @@ TEST_F(swap, 'pages_that_others_map_too_stay', ({ p }) => {
 	vmaOf(p, 0).vm_flags |= VM_LOCKED;
 	EXPECT_EQ(-EINVAL, pageout(p, 0, 1));
 	vmaOf(p, 0).vm_flags &= ~VM_LOCKED;
+});
+
+TEST_F(swap, 'huge_page_is_split_and_goes_out', ({ p }) => {
+	userMmap(p, at(512), 1024n * PAGE, RW, MAP_PRIVATE);
+	userMadvise(p, at(512), 1024n * PAGE, MADV_HUGEPAGE);
+	for (let i = 0; i < 512; i++) userWrite64(p, at(512 + i), BigInt(i + 1));
+	EXPECT_STREQ('Twaxd*512', runs(p, 512, 512));
+	// a part: the rest stays
+	EXPECT_EQ(0, pageout(p, 520, 8));
+	EXPECT_STREQ('waxd*8 s*8 waxd*496', runs(p, 512, 512));
+	EXPECT_EQ(8, slots());
+	for (let i = 8; i < 16; i++) EXPECT_EQ(BigInt(i + 1), userRead64(p, at(512 + i)));
+	// all of it, as far as there are slots; a pinned one stays whole
+	userWrite64(p, at(1024), 1n);
+	const f = page_folio(pfn_to_page(pmd_pfn(mm_find_pmd(p.mm!, at(1024))!.value)));
+	folio_get(f);
+	pageout(p, 1024, 512);
+	EXPECT_STREQ('Twaxd*512', runs(p, 1024, 512));
+	run(folio_put(f));
+	pageout(p, 1024, 512);
+	// what was never written to is the zero page now
+	EXPECT_STREQ('s rz!*511', runs(p, 1024, 512));
+	EXPECT_EQ(1n, userRead64(p, at(1024)));
+	userMunmap(p, at(512), 1024n * PAGE);
+});
+
+TEST_F(swap, 'huge_page_in_small_entries_is_split_and_goes_out', ({ p }) => {
+	userMmap(p, at(512), 512n * PAGE, RW, MAP_PRIVATE);
+	userMadvise(p, at(512), 512n * PAGE, MADV_HUGEPAGE);
+	for (let i = 512; i < 1024; i++) userWrite64(p, at(i), 1n);
+	run(() => split_huge_pmd_address(vmaOf(p, 512), at(512), false), { task: p });
+	EXPECT_EQ(0, pageout(p, 512, 4));
+	EXPECT_STREQ('s*4 waxd*508', runs(p, 512, 512));
+	EXPECT_EQ(1n, userRead64(p, at(512)));
+	userMunmap(p, at(512), 512n * PAGE);
 });
 
 TEST_F(swap, 'full_device_leaves_pages_where_they_are', ({ p }) => {
