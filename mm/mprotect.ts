@@ -7,15 +7,7 @@
  * and for exclusive anonymous pages. Mechanism: VMA by VMA: flags, split or merge, then the entries;
  * one PROTECTION_VMA event for each stretch of 512 GiB in which page tables exist at all.
  */
-import {
-	_PAGE_ACCESSED,
-	_PAGE_DEVMAP,
-	_PAGE_DIRTY,
-	_PAGE_PRESENT,
-	_PAGE_RW,
-	_PAGE_SPECIAL,
-	_PAGE_UFFD_WP,
-} from '../include/asm/pgtable_types.ts';
+
 import { BUG_ON } from '../include/linux/bug.ts';
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
@@ -34,7 +26,6 @@ import {
 } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
 import { MMU_NOTIFY_PROTECTION_VMA, mmu_notifier_range } from '../include/linux/mmu_notifier.ts';
-import { folio_test_anon } from '../include/linux/page-flags.ts';
 import {
 	PAGE_NONE,
 	pgd_addr_end,
@@ -58,27 +49,19 @@ import {
 import { current } from '../include/linux/sched.ts';
 import type { spinlock_t } from '../include/linux/spinlock.ts';
 import {
-	is_writable_device_exclusive_entry,
 	make_pte_marker_entry,
-	make_readable_device_exclusive_entry,
-	make_readable_device_private_entry,
-	make_readable_exclusive_migration_entry,
-	make_readable_migration_entry,
 	PTE_MARKER_UFFD_WP,
 	pte_swp_clear_uffd_wp,
 	pte_swp_mkuffd_wp,
 	pte_swp_uffd_wp,
 	pte_to_swp_entry,
 	softleaf_from_pte,
-	softleaf_is_device_private_write,
 	softleaf_is_marker,
-	softleaf_is_migration_write,
-	softleaf_to_folio,
+	softleaf_is_migration,
+	softleafWithoutWrite,
 	swp_entry_to_pte,
-	swp_offset,
 } from '../include/linux/swapops.ts';
 import {
-	type bool,
 	HPAGE_PMD_NR,
 	HPAGE_PMD_SIZE,
 	type int,
@@ -96,7 +79,6 @@ import {
 	userfaultfd_wp_use_markers,
 } from '../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../include/sim/schedule.ts';
-import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { change_huge_pmd } from './huge_memory/change.ts';
 import { __split_huge_pmd } from './huge_memory/split_pmd.ts';
@@ -132,6 +114,7 @@ import {
 	pud_offset,
 	set_pte_at,
 } from './pgtable.ts';
+import { pte_needs_flush } from './tlb.ts';
 import { vma_modify_flags, vma_set_page_prot, vma_wants_manual_pte_write_upgrade } from './vma.ts';
 
 export { can_change_pte_writable } from './memory/change_writable.ts';
@@ -147,41 +130,15 @@ export const MM_CP_UFFD_RWP_RESOLVE: unsigned_long = 1n << 5n;
 const UFFD_PROT = MM_CP_UFFD_WP | MM_CP_UFFD_RWP;
 const UFFD_RESOLVE = MM_CP_UFFD_WP_RESOLVE | MM_CP_UFFD_RWP_RESOLVE;
 
-/** Bits whose loss makes a TLB entry wrong; their gain does not: the hardware walks again. */
-const FLUSH_ON_CLEAR = _PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY;
-/** Bits that no TLB looks at. */
-const NOT_CACHED = _PAGE_ACCESSED | _PAGE_SPECIAL | _PAGE_UFFD_WP | _PAGE_DEVMAP;
-
-/** Whether a TLB may hold more rights, or other ones, than the new word gives. */
-function pte_needs_flush(before: pte_t, after: pte_t): bool {
-	if ((before & _PAGE_PRESENT) === 0n) return false;
-	const diff = before ^ after;
-	if ((diff & before & FLUSH_ON_CLEAR) !== 0n) return true;
-	return (diff & ~(FLUSH_ON_CLEAR | NOT_CACHED)) !== 0n;
-}
-
 /** The word of a non-present entry without write access. */
 function withoutWrite(pte: pte_t): pte_t {
 	const entry = pte_to_swp_entry(pte);
-	let after: pte_t;
-	if (softleaf_is_migration_write(entry)) {
-		const offset = swp_offset(entry);
-		after = swp_entry_to_pte(
-			folio_test_anon(softleaf_to_folio(entry))
-				? make_readable_exclusive_migration_entry(offset)
-				: make_readable_migration_entry(offset),
-		);
-	} else if (softleaf_is_device_private_write(entry)) {
-		after = swp_entry_to_pte(make_readable_device_private_entry(swp_offset(entry)));
-		if (pte_swp_uffd_wp(pte)) after = pte_swp_mkuffd_wp(after);
-	} else if (
-		!feature('device_exclusive_single') &&
-		is_writable_device_exclusive_entry(entry)
-	) {
-		after = swp_entry_to_pte(make_readable_device_exclusive_entry(swp_offset(entry)));
-		if (pte_swp_uffd_wp(pte)) after = pte_swp_mkuffd_wp(after);
-	} else return pte;
-	return after;
+	const leaf = softleafWithoutWrite(entry);
+	if (leaf === entry) return pte;
+	const after = swp_entry_to_pte(leaf);
+	// an entry of a page that migrates is told by its folio
+	const kept = !softleaf_is_migration(leaf) && pte_swp_uffd_wp(pte);
+	return kept ? pte_swp_mkuffd_wp(after) : after;
 }
 
 /** A present entry; whether it was looked at as one that changes. */

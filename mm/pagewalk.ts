@@ -19,6 +19,7 @@
  * The depth of a hole counts from the pgd; with the p4d level folded, an empty top-level entry is
  * met at the p4d and reported with depth 0.
  */
+
 import { EINVAL } from '../include/linux/errno.ts';
 import { VM_HUGETLB, VM_PFNMAP } from '../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
@@ -55,6 +56,7 @@ import {
 import type { Sim } from '../include/sim/schedule.ts';
 import { find_vma } from './find_vma.ts';
 import { split_huge_pmd } from './huge_memory/split_pmd.ts';
+import { hugetlb_walk } from './hugetlb/entry.ts';
 import { mmap_assert_locked, mmap_assert_write_locked } from './mmap_lock.ts';
 import {
 	nextEntry,
@@ -210,19 +212,11 @@ function* walk_pgd_range(addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 	}
 }
 
-/** The pmd that holds a 2 MiB hugetlb page, or null while it has no entry to look at. */
-function hugetlb_walk(walk: mm_walk, addr: bigint): TableEntry | null {
-	const pgd = pgd_offset(walk.mm, addr);
-	if (pgd_none_or_clear_bad(pgd)) return null;
-	const pud = pud_offset(pgd, addr);
-	return pud_none(pud.value) ? null : pmd_offset(pud, addr);
-}
-
 function* walk_hugetlb_range(addr: bigint, end: bigint, walk: mm_walk): Sim<int> {
 	const { ops } = walk;
 	for (let at = addr; at !== end; ) {
 		const next = pmd_addr_end(at, end);
-		const pte = hugetlb_walk(walk, at & PMD_MASK);
+		const pte = hugetlb_walk(walk.vma!, at & PMD_MASK);
 		let err: int = 0;
 		if (pte !== null)
 			err = yield* ops.hugetlb_entry!(pte, ~(PMD_SIZE - 1n), at, next, walk);

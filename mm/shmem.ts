@@ -24,13 +24,11 @@
 import { BUG_ON } from '../include/linux/bug.ts';
 import { EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import { file, type file_operations, inode } from '../include/linux/fs.ts';
-import { VM_UFFD_MISSING } from '../include/linux/mm.ts';
+import { VM_UFFD_MISSING, vmf_error } from '../include/linux/mm.ts';
 import {
 	address_space,
 	type folio,
 	VM_FAULT_LOCKED,
-	VM_FAULT_OOM,
-	VM_FAULT_SIGBUS,
 	type vm_area_struct,
 	type vm_fault,
 	type vm_operations_struct,
@@ -80,11 +78,6 @@ export { shmem_mapping, shmem_writeout } from './shmem/swap.ts';
 
 /** The largest file. */
 const MAX_LFS_FILESIZE = (1n << 63n) - 1n;
-
-/** What a failed look-up is as the result of a fault. */
-function vmf_error(err: int): vm_fault_t {
-	return err === -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
-}
 
 function* shmem_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	const i = vmf.vma.vm_file!.f_inode!;

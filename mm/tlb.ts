@@ -8,8 +8,18 @@
  * waited for. Duty: an entry that takes a right away is flushed before anybody relies on it.
  */
 import type { Tlb } from '../arch/sim/tlb.ts';
+import {
+	_PAGE_ACCESSED,
+	_PAGE_DEVMAP,
+	_PAGE_DIRTY,
+	_PAGE_PRESENT,
+	_PAGE_RW,
+	_PAGE_SPECIAL,
+	_PAGE_UFFD_WP,
+} from '../include/asm/pgtable_types.ts';
 import type { mm_struct, vm_area_struct } from '../include/linux/mm_types.ts';
-import { PAGE_SIZE, type unsigned_long } from '../include/linux/types.ts';
+import type { pmd_t, pte_t } from '../include/linux/pgtable.ts';
+import { type bool, PAGE_SIZE, type unsigned_long } from '../include/linux/types.ts';
 import { preemptible, type Sim, schedulePoint, touch } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
 
@@ -160,4 +170,34 @@ export function unloadMm(mm: mm_struct): void {
 		if (cpu.cr3 === pgd) cpu.cr3 = 0;
 	}
 	cpu_bitmap.clear();
+}
+
+/** Bits whose loss makes a TLB entry wrong; their gain does not: the hardware walks again. */
+const FLUSH_ON_CLEAR = _PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY;
+/** Bits that no TLB looks at. */
+const NOT_CACHED = _PAGE_ACCESSED | _PAGE_SPECIAL | _PAGE_UFFD_WP | _PAGE_DEVMAP;
+
+/**
+ * Whether a TLB may hold more rights, or other ones, than the new entry gives.
+ *
+ * @param before - the entry that is replaced
+ * @param after - the new one
+ * @kernel arch/x86/include/asm/tlbflush.h
+ */
+export function pte_needs_flush(before: pte_t, after: pte_t): bool {
+	if ((before & _PAGE_PRESENT) === 0n) return false;
+	const diff = before ^ after;
+	if ((diff & before & FLUSH_ON_CLEAR) !== 0n) return true;
+	return (diff & ~(FLUSH_ON_CLEAR | NOT_CACHED)) !== 0n;
+}
+
+/**
+ * pte_needs_flush() of a huge pmd.
+ *
+ * @param before - the entry that is replaced
+ * @param after - the new one
+ * @kernel arch/x86/include/asm/tlbflush.h
+ */
+export function huge_pmd_needs_flush(before: pmd_t, after: pmd_t): bool {
+	return pte_needs_flush(before as bigint, after as bigint);
 }

@@ -123,3 +123,19 @@ export function vm_fault_to_errno(vm_fault: vm_fault_t, foll_flags: int): int {
 	if (vm_fault & (VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV)) return -EFAULT;
 	return 0;
 }
+
+/**
+ * What an errno is as the result of a fault.
+ *
+ * @param err - negative
+ * @kernel include/linux/mm.h
+ */
+export function vmf_error(err: int): vm_fault_t {
+	if (err === -ENOMEM) return VM_FAULT_OOM;
+	return err === -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
+/** @kernel include/linux/mm.h */
+export function vma_is_accessible(vma: vm_area_struct): boolean {
+	return (vma.vm_flags & VM_ACCESS_FLAGS) !== 0n;
+}

@@ -15,6 +15,7 @@ import * as x86 from '../asm/pgtable_types.ts';
 import { feature } from '../sim/world.ts';
 import { type folio, type page, page_folio } from './mm_types.ts';
 import { pfn_to_page } from './mmzone.ts';
+import { folio_test_anon } from './page-flags.ts';
 import type { pte_t } from './pgtable.ts';
 import type { Flavour, int, pfn_t, pgoff_t, unsigned_long } from './types.ts';
 
@@ -290,4 +291,47 @@ export function pte_swp_mkuffd_wp(pte: pte_t): pte_t {
 /** @kernel arch/x86/include/asm/pgtable.h */
 export function pte_swp_clear_uffd_wp(pte: pte_t): pte_t {
 	return pte & ~x86._PAGE_SWP_UFFD_WP & 0xffff_ffff_ffff_ffffn;
+}
+
+/** What a present entry was, as far as the migration entry in its place remembers it. */
+export interface MigrationMemory {
+	readonly writable: boolean;
+	/** The page was this process's alone. */
+	readonly exclusive: boolean;
+	readonly young: boolean;
+	readonly dirty: boolean;
+}
+
+/**
+ * The migration entry for a page that was mapped.
+ *
+ * @param pfn - the page
+ * @param was - how it was mapped
+ */
+export function migrationEntryOf(pfn: pgoff_t, was: MigrationMemory): swp_entry_t {
+	let entry: swp_entry_t;
+	if (was.writable) entry = make_writable_migration_entry(pfn);
+	else if (was.exclusive) entry = make_readable_exclusive_migration_entry(pfn);
+	else entry = make_readable_migration_entry(pfn);
+	if (was.young) entry = make_migration_entry_young(entry);
+	return was.dirty ? make_migration_entry_dirty(entry) : entry;
+}
+
+/**
+ * An entry that is not present, without its right to write.
+ *
+ * @param entry - the entry
+ * @returns another one, or the same if it has no such right
+ */
+export function softleafWithoutWrite(entry: softleaf_t): softleaf_t {
+	const offset = swp_offset(entry);
+	if (softleaf_is_migration_write(entry))
+		return folio_test_anon(softleaf_to_folio(entry))
+			? make_readable_exclusive_migration_entry(offset)
+			: make_readable_migration_entry(offset);
+	if (softleaf_is_device_private_write(entry))
+		return make_readable_device_private_entry(offset);
+	if (!feature('device_exclusive_single') && is_writable_device_exclusive_entry(entry))
+		return make_readable_device_exclusive_entry(offset);
+	return entry;
 }

@@ -1,12 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Taking huge pmds out of page tables, moving them, and giving them another protection. */
-import {
-	_PAGE_ACCESSED,
-	_PAGE_DIRTY,
-	_PAGE_PRESENT,
-	_PAGE_RW,
-	_PAGE_SPECIAL,
-} from '../../include/asm/pgtable_types.ts';
 import { BUG_ON } from '../../include/linux/bug.ts';
 import { SINGLE_DEPTH_NESTING } from '../../include/linux/lockdep.ts';
 import { VM_SHARED, vma_is_anonymous } from '../../include/linux/mm.ts';
@@ -31,16 +24,11 @@ import {
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import {
-	make_readable_device_private_entry,
-	make_readable_exclusive_migration_entry,
-	make_readable_migration_entry,
 	pmd_is_device_private_entry,
 	softleaf_from_pmd,
-	softleaf_is_device_private_write,
-	softleaf_is_migration_write,
 	softleaf_to_folio,
 	softleaf_to_pmd,
-	swp_offset,
+	softleafWithoutWrite,
 } from '../../include/linux/swapops.ts';
 import {
 	type bool,
@@ -62,7 +50,7 @@ import {
 } from '../pgtable.ts';
 import { folio_remove_rmap_pmd } from '../rmap/mapcount.ts';
 import { folio_put } from '../swap.ts';
-import { flush_tlb_range } from '../tlb.ts';
+import { flush_tlb_range, huge_pmd_needs_flush } from '../tlb.ts';
 import {
 	pgtable_trans_huge_deposit,
 	pgtable_trans_huge_withdraw,
@@ -161,14 +149,7 @@ function* change_non_present_huge_pmd(
 	pmd: TableEntry,
 ): Sim<void> {
 	const entry = softleaf_from_pmd(pmd.value);
-	const offset = swp_offset(entry);
-	let after = entry;
-	if (softleaf_is_migration_write(entry))
-		after = folio_test_anon(softleaf_to_folio(entry))
-			? make_readable_exclusive_migration_entry(offset)
-			: make_readable_migration_entry(offset);
-	else if (softleaf_is_device_private_write(entry))
-		after = make_readable_device_private_entry(offset);
+	const after = softleafWithoutWrite(entry);
 	if (after !== entry) yield* set_pmd_at(vma.vm_mm, addr, pmd, softleaf_to_pmd(after));
 }
 
@@ -179,17 +160,6 @@ function can_change_pmd_writable(vma: vm_area_struct, pmd: pmd_t): boolean {
 	if (is_huge_zero_pmd(pmd)) return false;
 	const p = pfn_to_page(pmd_pfn(pmd));
 	return folio_test_anon(page_folio(p)) && PageAnonExclusive(p);
-}
-
-/** Bits whose loss makes a TLB entry wrong; others that a TLB looks at are compared as a whole. */
-const FLUSH_ON_CLEAR = _PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY;
-const NOT_CACHED = _PAGE_ACCESSED | _PAGE_SPECIAL;
-
-function huge_pmd_needs_flush(before: pmd_t, after: pmd_t): boolean {
-	if ((before & _PAGE_PRESENT) === 0n) return false;
-	const diff = before ^ after;
-	if ((diff & before & FLUSH_ON_CLEAR) !== 0n) return true;
-	return (diff & ~(FLUSH_ON_CLEAR | NOT_CACHED)) !== 0n;
 }
 
 /**

@@ -36,13 +36,9 @@ import {
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import {
-	make_migration_entry_dirty,
-	make_migration_entry_young,
 	make_readable_device_private_entry,
-	make_readable_exclusive_migration_entry,
-	make_readable_migration_entry,
 	make_writable_device_private_entry,
-	make_writable_migration_entry,
+	migrationEntryOf,
 	softleaf_from_pmd,
 	softleaf_is_device_private_write,
 	softleaf_is_migration_dirty,
@@ -51,7 +47,6 @@ import {
 	softleaf_is_migration_young,
 	softleaf_to_folio,
 	softleaf_to_pmd,
-	type swp_entry_t,
 } from '../../include/linux/swapops.ts';
 import { type int, PMD_MASK, type unsigned_long } from '../../include/linux/types.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
@@ -65,18 +60,6 @@ import {
 	RMAP_NONE,
 } from '../rmap/mapcount.ts';
 import { folio_get, folio_put } from '../swap.ts';
-
-/** The migration entry for what a pmd was. */
-function migrationEntry(f: folio, was: pmd_t, writable: boolean, exclusive: boolean): swp_entry_t {
-	const pfn = folio_pfn(f) as bigint;
-	let entry: swp_entry_t;
-	if (writable) entry = make_writable_migration_entry(pfn);
-	else if (exclusive) entry = make_readable_exclusive_migration_entry(pfn);
-	else entry = make_readable_migration_entry(pfn);
-	if (!pmd_present(was)) return entry;
-	if (pmd_young(was)) entry = make_migration_entry_young(entry);
-	return pmd_dirty(was) ? make_migration_entry_dirty(entry) : entry;
-}
 
 /**
  * Replace a huge pmd by a migration entry; its mapping and its reference go.
@@ -112,7 +95,12 @@ export function* set_pmd_migration_entry(
 		return -EBUSY;
 	}
 	if (present && pmd_dirty(was)) yield* folio_mark_dirty(f);
-	const entry = migrationEntry(f, was, writable, exclusive);
+	const entry = migrationEntryOf(folio_pfn(f) as bigint, {
+		writable,
+		exclusive,
+		young: present && pmd_young(was),
+		dirty: present && pmd_dirty(was),
+	});
 	yield* set_pmd_at(mm, address, pmdp, softleaf_to_pmd(entry));
 	yield* folio_remove_rmap_pmd(f, vma);
 	yield* folio_put(f);

@@ -43,13 +43,9 @@ import {
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import {
-	make_migration_entry_dirty,
-	make_migration_entry_young,
 	make_readable_device_private_entry,
-	make_readable_exclusive_migration_entry,
-	make_readable_migration_entry,
 	make_writable_device_private_entry,
-	make_writable_migration_entry,
+	migrationEntryOf,
 	pmd_is_device_private_entry,
 	pmd_is_migration_entry,
 	softleaf_from_pmd,
@@ -60,7 +56,6 @@ import {
 	softleaf_is_migration_young,
 	softleaf_to_folio,
 	softleaf_to_page,
-	type swp_entry_t,
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import {
@@ -150,16 +145,10 @@ function presentLeaf(old: pmd_t): Leaf {
 type EntryOf = (pfn: bigint) => pte_t;
 
 function migrationEntries({ write, exclusive, young, dirty }: Leaf): EntryOf {
-	return (pfn) => {
-		let entry: swp_entry_t = write
-			? make_writable_migration_entry(pfn)
-			: exclusive
-				? make_readable_exclusive_migration_entry(pfn)
-				: make_readable_migration_entry(pfn);
-		if (young) entry = make_migration_entry_young(entry);
-		if (dirty) entry = make_migration_entry_dirty(entry);
-		return swp_entry_to_pte(entry);
-	};
+	return (pfn) =>
+		swp_entry_to_pte(
+			migrationEntryOf(pfn, { writable: write, exclusive, young, dirty }),
+		);
 }
 
 function privateEntries({ write }: Leaf): EntryOf {

@@ -27,7 +27,7 @@ import {
 	is_vma_resv_set,
 	vma_hugecache_offset,
 } from '../../include/linux/hugetlb.ts';
-import { VM_MAYSHARE, VM_SHARED, VM_WRITE } from '../../include/linux/mm.ts';
+import { VM_MAYSHARE, VM_SHARED, VM_WRITE, vmf_error } from '../../include/linux/mm.ts';
 import {
 	type address_space,
 	FAULT_FLAG_UNSHARE,
@@ -121,11 +121,6 @@ const hugetlb_fault_mutex_table = perWorld(() =>
 /** The mutex of a page of a file. The kernel's hash takes the file into account, too. */
 function faultMutex(index: bigint): mutex {
 	return hugetlb_fault_mutex_table()[Number(index) % NUM_FAULT_MUTEXES]!;
-}
-
-/** What a failed allocation is as the result of a fault. */
-function vmf_error(err: int): vm_fault_t {
-	return err === -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
 /** Index in the page cache: of the first small page, as a folio's index is. */

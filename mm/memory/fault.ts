@@ -18,10 +18,10 @@ import {
 	is_cow_mapping,
 	is_vm_hugetlb_page,
 	linear_page_index,
-	VM_ACCESS_FLAGS,
 	VM_MAYWRITE,
 	VM_UFFD_RWP,
 	VM_WRITE,
+	vma_is_accessible,
 } from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_ORIG_PTE_VALID,
@@ -124,10 +124,6 @@ function* readEntry(vmf: vm_fault): Sim<boolean> {
 	if (pte_none(vmf.orig_pte)) yield* pte_unmap(pte);
 	else vmf.pte = pte;
 	return true;
-}
-
-function vma_is_accessible(vma: vm_area_struct): boolean {
-	return (vma.vm_flags & VM_ACCESS_FLAGS) !== 0n;
 }
 
 /**

@@ -19,6 +19,7 @@ import {
 	swap_cache_index,
 	swap_info,
 	type swap_info_struct,
+	swp_swap_info,
 } from '../../include/linux/swap.ts';
 import { work_struct } from '../../include/linux/workqueue.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
@@ -98,7 +99,7 @@ export function* submitSwapWrite(f: folio): Sim<void> {
 }
 
 function deviceOf(f: folio): swap_info_struct {
-	return swap_info()[Number(folioSwapEntry(f) >> 58n)]!;
+	return swp_swap_info(folioSwapEntry(f))!;
 }
 
 /**

@@ -40,17 +40,12 @@ import {
 } from '../../include/linux/pgtable.ts';
 import { folioSwapEntry, swap_address_space } from '../../include/linux/swap.ts';
 import {
-	make_migration_entry_dirty,
-	make_migration_entry_young,
-	make_readable_exclusive_migration_entry,
-	make_readable_migration_entry,
-	make_writable_migration_entry,
+	migrationEntryOf,
 	pte_swp_mkuffd_wp,
 	pte_swp_uffd_wp,
 	softleaf_from_pte,
 	softleaf_is_device_private_write,
 	softleaf_to_pfn,
-	type swp_entry_t,
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import type { bool, unsigned_long } from '../../include/linux/types.ts';
@@ -90,18 +85,16 @@ export const TTU_RMAP_LOCKED = 0x80;
 
 /** The migration entry for what an entry was. */
 function migrationEntry(p: page, pteval: pte_t, writable: boolean, exclusive: boolean): pte_t {
-	const pfn = page_to_pfn(p) as bigint;
-	let entry: swp_entry_t;
-	if (writable) entry = make_writable_migration_entry(pfn);
-	else if (exclusive) entry = make_readable_exclusive_migration_entry(pfn);
-	else entry = make_readable_migration_entry(pfn);
-	if (pte_present(pteval)) {
-		if (pte_young(pteval)) entry = make_migration_entry_young(entry);
-		if (pte_dirty(pteval)) entry = make_migration_entry_dirty(entry);
-		return swp_entry_to_pte(entry);
-	}
-	const pte = swp_entry_to_pte(entry);
-	return pte_swp_uffd_wp(pteval) ? pte_swp_mkuffd_wp(pte) : pte;
+	const present = pte_present(pteval);
+	const pte = swp_entry_to_pte(
+		migrationEntryOf(page_to_pfn(p) as bigint, {
+			writable,
+			exclusive,
+			young: present && pte_young(pteval),
+			dirty: present && pte_dirty(pteval),
+		}),
+	);
+	return !present && pte_swp_uffd_wp(pteval) ? pte_swp_mkuffd_wp(pte) : pte;
 }
 
 /** Replaces the entry on which the walk stands. Returns false if the page may be pinned. */
