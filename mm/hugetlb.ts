@@ -10,7 +10,7 @@
  * | hugetlb/rmap.ts | hugetlb_add_new_anon_rmap, hugetlb_remove_rmap |
  * | hugetlb/fault.ts | hugetlb_fault |
  * | hugetlb/copy.ts | copy_hugetlb_page_range, hugetlb_change_protection |
- * | hugetlb/unmap.ts | __unmap_hugepage_range, unmap_ref_private |
+ * | hugetlb/unmap.ts | zapHugetlb, unmap_ref_private |
  * | hugetlb/move.ts | move_hugetlb_page_tables |
  *
  * Files of huge pages are in hugetlbfs.ts.

@@ -57,7 +57,6 @@ import {
 } from './mmap_lock.ts';
 import { vma_modify_flags } from './vma.ts';
 
-export const MADV_NORMAL = 0;
 export const MADV_FREE = 8;
 export const MADV_HUGEPAGE = 14;
 export const MADV_NOHUGEPAGE = 15;
@@ -242,6 +241,10 @@ function* madvise_walk_vmas(mm: mm_struct, start: bigint, end: bigint, behavior:
  * @retval -EHWPOISON MADV_POPULATE_*: poisoned memory
  * @retval -EINTR killed
  * @context Sleeps. The mmap lock is not held.
+ * @deviates advices that change nothing that is modelled are refused with -EINVAL: those of readahead
+ *   (MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED), of core dumps and forks (DONTDUMP, DOFORK, DONTFORK,
+ *   WIPEONFORK and their opposites), KSM's, MADV_REMOVE, MADV_COLD, MADV_DONTNEED_LOCKED and
+ *   MADV_SOFT_OFFLINE
  * @kernel mm/madvise.c
  */
 export function* do_madvise(

@@ -103,9 +103,6 @@ export const RMP_LOCKED = 1 << 0;
 /** remove_migration_ptes(): a page of a folio that was split maps the zero page if it is zero. */
 export const RMP_USE_SHARED_ZEROPAGE = 1 << 1;
 
-/** The page was moved; what an address space's migrate_folio() returns. */
-export const MIGRATEPAGE_SUCCESS = 0;
-
 /** Which folios a walk maps in which one's place. */
 interface Replacement {
 	readonly src: folio;

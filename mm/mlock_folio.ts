@@ -38,7 +38,7 @@ export function mlock_folio(f: folio): void {
  * @param f - the folio
  * @kernel mm/mlock.c
  */
-export function mlock_new_folio(f: folio): void {
+function mlock_new_folio(f: folio): void {
 	touch('atomic', f, 'flags');
 	f.flags |= PG_mlocked | PG_unevictable;
 	f.mlock_count = 1;

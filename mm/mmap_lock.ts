@@ -19,7 +19,6 @@ import {
 	down_write_nested,
 	down_write_trylock,
 	downgrade_write,
-	rwsem_is_contended,
 	up_read,
 	up_write,
 } from '../kernel/locking/rwsem.ts';
@@ -157,14 +156,4 @@ export function mmap_read_trylock(mm: mm_struct): bool {
  */
 export function* mmap_read_unlock(mm: mm_struct): Sim<void> {
 	yield* up_read(mm.mmap_lock);
-}
-
-/**
- * Whether somebody waits for the mmap lock.
- *
- * @param mm - address space
- * @kernel include/linux/mmap_lock.h
- */
-export function mmap_lock_is_contended(mm: mm_struct): bool {
-	return rwsem_is_contended(mm.mmap_lock);
 }

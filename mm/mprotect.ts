@@ -431,7 +431,7 @@ function accountedFlags(vma: vm_area_struct, newflags: vm_flags_t): vm_flags_t {
  * @deviates neither the iterator nor the VMA in front is passed; the VMA is returned
  * @kernel mm/mprotect.c
  */
-export function* mprotect_fixup(
+function* mprotect_fixup(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
 	start: unsigned_long,
@@ -487,7 +487,7 @@ function* protectRange(
  * @retval -EINTR killed while it waited for the mmap lock
  * @context Sleeps. The mmap lock is not held.
  */
-export function* mprotectMm(
+function* mprotectMm(
 	mm: mm_struct,
 	start: unsigned_long,
 	len: size_t,

@@ -49,7 +49,7 @@ import {
 } from './swapfile/slots.ts';
 
 /** log2 of the slots that are read around a missing one (vm.page-cluster). */
-export const page_cluster: int = 3;
+const page_cluster: int = 3;
 
 function* cachePoint(entry: swp_entry_t, access: 'read' | 'write'): Sim<void> {
 	if (preemptible()) yield schedulePoint(access, swap_address_space(entry), 'i_pages');
@@ -194,7 +194,7 @@ function* waitForPlace(entry: swp_entry_t): Sim<void> {
  * @deviates no memory policy, and no skip_if_exists
  * @kernel mm/swap_state.c
  */
-export function* __read_swap_cache_async(
+function* __read_swap_cache_async(
 	entry: swp_entry_t,
 	gfp_mask: gfp_t,
 	new_page_allocated: { value: boolean },

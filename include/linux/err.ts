@@ -11,13 +11,3 @@ import type { errno } from './types.ts';
 export function IS_ERR<T extends object | null>(ptr: T | errno): ptr is errno {
 	return typeof ptr === 'number';
 }
-
-/**
- * The errno inside an error pointer.
- *
- * @param ptr - a pointer for which IS_ERR() is true
- * @kernel include/linux/err.h
- */
-export function PTR_ERR(ptr: object | null | errno): errno {
-	return typeof ptr === 'number' ? ptr : 0;
-}

@@ -79,10 +79,6 @@ export function is_pci_p2pdma_page(p: page): boolean {
 	return is_zone_device_page(p) && page_pgmap(p).type === MEMORY_DEVICE_PCI_P2PDMA;
 }
 /** @kernel include/linux/memremap.h */
-export function folio_is_pci_p2pdma(f: folio): boolean {
-	return is_pci_p2pdma_page(f.page);
-}
-/** @kernel include/linux/memremap.h */
 export function is_fsdax_page(p: page): boolean {
 	return is_zone_device_page(p) && page_pgmap(p).type === MEMORY_DEVICE_FS_DAX;
 }

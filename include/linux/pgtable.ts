@@ -278,10 +278,6 @@ export function pmd_mkold(pmd: pmd_t): pmd_t {
 	return pmd & NO_ACCESSED;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
-export function pmd_special(pmd: pmd_t): boolean {
-	return (pmd & x86._PAGE_SPECIAL) !== 0n;
-}
-/** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_mkspecial(pmd: pmd_t): pmd_t {
 	return pmd | x86._PAGE_SPECIAL;
 }

@@ -117,23 +117,6 @@ export function sg_alloc_table(table: sg_table, nents: unsigned_int, gfp_mask: g
 	return 0;
 }
 
-/**
- * Free the entries of a table.
- *
- * @param table - the table
- * @kernel lib/scatterlist.c
- */
-export function sg_free_table(table: sg_table): void {
-	table.sgl = null;
-	table.nents = 0;
-	table.orig_nents = 0;
-}
-
-/** @kernel include/linux/scatterlist.h */
-export function sg_next(sg: scatterlist): scatterlist | null {
-	return sg.next;
-}
-
 /** @kernel include/linux/scatterlist.h */
 export function sg_assign_page(sg: scatterlist, p: page | null): void {
 	sg.page = p;

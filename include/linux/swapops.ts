@@ -103,10 +103,6 @@ export function softleaf_from_pte(pte: pte_t): softleaf_t {
 	return wordToEntry(pte);
 }
 /** @kernel include/linux/leafops.h */
-export function softleaf_to_pte(entry: softleaf_t): pte_t {
-	return swp_entry_to_pte(entry);
-}
-/** @kernel include/linux/leafops.h */
 export function softleaf_from_pmd(pmd: bigint): softleaf_t {
 	return wordToEntry(pmd);
 }
@@ -237,10 +233,6 @@ export function softleaf_is_poison_marker(entry: softleaf_t): boolean {
 /** @kernel include/linux/leafops.h */
 export function softleaf_is_guard_marker(entry: softleaf_t): boolean {
 	return softleaf_is_marker(entry) && (softleaf_to_marker(entry) & PTE_MARKER_GUARD) !== 0n;
-}
-/** @kernel include/linux/leafops.h */
-export function softleaf_has_pfn(entry: softleaf_t): boolean {
-	return !softleaf_is_swap(entry) && !softleaf_is_marker(entry);
 }
 /** @kernel include/linux/leafops.h */
 export function softleaf_to_pfn(entry: softleaf_t): pfn_t {

@@ -88,11 +88,6 @@ export function is_swiotlb_active(dev: device): bool {
 	return ioTlbDefaultMem().nslabs > 0;
 }
 
-/** @kernel kernel/dma/swiotlb.c */
-export function is_swiotlb_allocated(): bool {
-	return ioTlbDefaultMem().nslabs > 0;
-}
-
 /**
  * Whether everything that dma-direct maps is bounced.
  *

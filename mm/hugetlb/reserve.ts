@@ -115,7 +115,7 @@ export function vma_needs_reservation(h: hstate, vma: vm_area_struct, addr: unsi
  * @param addr - its address
  * @kernel mm/hugetlb.c
  */
-export function vma_commit_reservation(h: hstate, vma: vm_area_struct, addr: unsigned_long): void {
+function vma_commit_reservation(h: hstate, vma: vm_area_struct, addr: unsigned_long): void {
 	const map = vma_resv_map(vma);
 	if (map === null) return;
 	touch('write', map, 'regions');

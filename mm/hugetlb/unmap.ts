@@ -113,7 +113,7 @@ function* unmapEntry(
  * @context Sleeps. The rmap's semaphore of the file is held for writing.
  * @kernel mm/hugetlb.c
  */
-export function* __unmap_hugepage_range(
+function* __unmap_hugepage_range(
 	tlb: mmu_gather,
 	vma: vm_area_struct,
 	start: unsigned_long,

@@ -46,7 +46,7 @@ import {
 } from '../swapfile.ts';
 
 /** Returned when a folio has to stay: the caller has its lock still. */
-export const AOP_WRITEPAGE_ACTIVATE: int = 0x80000;
+const AOP_WRITEPAGE_ACTIVATE: int = 0x80000;
 
 /** Operations of the page cache of shmem files, which mark it as one. */
 export const shmem_aops = Object.freeze({ name: 'shmem' });

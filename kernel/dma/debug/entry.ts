@@ -22,7 +22,6 @@ import { feature, perWorld } from '../../../include/sim/world.ts';
 export const dma_debug_single = 0;
 export const dma_debug_sg = 1;
 export const dma_debug_coherent = 2;
-export const dma_debug_noncoherent = 3;
 /** v7.3: map_page, map_phys and map_resource. */
 export const dma_debug_phy = 4;
 /** v6.12: map_resource; its number there is 3, and noncoherent's 4. */
