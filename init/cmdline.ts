@@ -5,13 +5,20 @@
  * | word | who |
  * | --- | --- |
  * | `pci=…` | pci_setup(); several words add up |
- * | `swiotlb=force`, `swiotlb=noforce` | the bounce buffer |
+ * | `swiotlb=[slots][,areas][,force\|noforce]` | the bounce buffer; its size is the model's own |
  *
  * Other words are left alone, as the kernel leaves them to init. Which IOMMU there is and how its
  * domains are flushed (`intel_iommu=`, `iommu=`) belongs to the machine's description.
  */
 import type { DmaOptions } from '../drivers/iommu/probe.ts';
 import { pci_setup } from '../drivers/pci/pci.ts';
+
+/** Whether `swiotlb=` asks for bouncing always or never; how large the buffer is does not matter here. */
+function setup_io_tlb_npages(str: string): 'force' | 'noforce' | null {
+	const how = str.replace(/^\d*(,\d*)?,?/, '');
+	if (how.startsWith('force')) return 'force';
+	return how.startsWith('noforce') ? 'noforce' : null;
+}
 
 /**
  * Hand the words to those who read them; it is the first thing that boot does.
@@ -23,8 +30,10 @@ export function parseCommandLine(text: string): DmaOptions {
 	let options: DmaOptions = {};
 	for (const word of text.split(/\s+/)) {
 		if (word.startsWith('pci=')) pci_setup(word.slice('pci='.length));
-		else if (word === 'swiotlb=force') options = { ...options, swiotlb: 'force' };
-		else if (word === 'swiotlb=noforce') options = { ...options, swiotlb: 'noforce' };
+		else if (word.startsWith('swiotlb=')) {
+			const swiotlb = setup_io_tlb_npages(word.slice('swiotlb='.length));
+			if (swiotlb !== null) options = { ...options, swiotlb };
+		}
 	}
 	return options;
 }

@@ -205,7 +205,7 @@ function* folio_make_device_exclusive(
  * @returns how many pages of the range were faulted in, exclusive or not
  * @returns else an errno of get_user_pages_remote()
  * @context Sleeps. The mmap lock is held.
- * @kernel mm/rmap.c
+ * @kernel mm/rmap.c (gone in 7.x)
  */
 export function* make_device_exclusive_range(
 	mm: mm_struct,

@@ -5,6 +5,11 @@
  * Guarantee: one holder of a folio's lock at a time; it is a bit of the page flags, so nobody owns
  * it and any task may unlock. Mechanism: PG_locked; a sleeper waits until the bit is clear. Duty:
  * the mmap lock comes before the folio lock, the page-table lock after it.
+ *
+ * | file | functions |
+ * | --- | --- |
+ * | filemap.ts | folio_lock, folio_unlock, folio_wait_locked, filemap_lock_folio |
+ * | filemap/map_pages.ts | filemap_map_pages |
  */
 
 import { BUG_ON } from '../include/linux/bug.ts';
@@ -143,7 +148,7 @@ export function* softleaf_entry_wait_on_locked(entry: softleaf_t, ptl: spinlock_
  * @param entry - the entry, unmapped already
  * @param ptl - its page-table lock, held; released here
  * @context Process context. Sleeps.
- * @kernel mm/filemap.c
+ * @kernel mm/filemap.c (gone in 7.x)
  */
 export function* migration_entry_wait_on_locked(entry: softleaf_t, ptl: spinlock_t): Sim<void> {
 	yield* softleaf_entry_wait_on_locked(entry, ptl);

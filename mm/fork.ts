@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/** fork() as tests and tools use it: a process with a copy of another one's address space. */
+/**
+ * fork() as tests and tools use it: a process with a copy of another one's address space. What
+ * kernel/fork.c has for that is in mm/ here, with what it needs:
+ *
+ * | file | functions |
+ * | --- | --- |
+ * | fork.ts | forkTask, forkProcess |
+ * | dup_mmap.ts | dup_mm, dup_mmap |
+ * | exec_mm.ts | mm_alloc, mmget_not_zero, mmput, exit_mmap |
+ * | mm_count.ts | mmgrab, mmdrop |
+ */
 import { ENOMEM } from '../include/linux/errno.ts';
 import { task_struct } from '../include/linux/sched.ts';
 import type { errno } from '../include/linux/types.ts';

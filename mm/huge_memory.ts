@@ -11,11 +11,13 @@
  * | huge_memory/fault.ts | do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, do_huge_pmd_device_private |
  * | huge_memory/copy.ts | copy_huge_pmd |
  * | huge_memory/change.ts | zap_huge_pmd, move_huge_pmd, change_huge_pmd |
+ * | huge_memory/free.ts | madvise_free_huge_pmd |
  * | huge_memory/split_pmd.ts | split_huge_pmd, split_huge_pmd_address, vma_adjust_trans_huge |
- * | huge_memory/split_folio.ts | split_folio, folio_split_unmapped |
+ * | huge_memory/split_folio.ts | split_folio, split_huge_page, folio_split_unmapped |
  * | huge_memory/migrate.ts | set_pmd_migration_entry, remove_migration_pmd |
  *
- * The last two are not handed on here: they need rmap and migration, which come here.
+ * free.ts, split_folio.ts and migrate.ts are not handed on here: they need rmap and migration, which
+ * come here.
  *
  * @kernel mm/huge_memory.c
  */

@@ -5,6 +5,15 @@
  * Guarantee: the advice is applied to what is mapped in the range; a gap makes the result -ENOMEM,
  * but what lies behind it is done all the same. Mechanism: a table from advice to what is done to
  * each VMA's part; whoever adds an advice adds a row.
+ *
+ * | file | functions |
+ * | --- | --- |
+ * | madvise.ts | do_madvise |
+ * | madvise/free.ts | madvise_free_single_vma |
+ * | madvise/guard.ts | madvise_guard_install, madvise_guard_remove |
+ * | madvise/pageout.ts | madvise_pageout |
+ *
+ * @kernel mm/madvise.c
  */
 import {
 	EAGAIN,

@@ -13,6 +13,7 @@
  * | memory/swap_page.ts | do_swap_page, restore_exclusive_pte |
  * | memory/swapin.ts | swapInPage: the part of do_swap_page() that swaps in |
  * | memory/fault_lock.ts | folio_lock_or_retry |
+ * | memory/change_writable.ts | can_change_pte_writable |
  * | memory/copy.ts | copy_page_range |
  * | memory/zap.ts | unmap_vmas, zap_page_range_single, unmap_page_range |
  * | memory/unmap_mapping.ts | unmap_mapping_range, unmap_mapping_pages, unmap_mapping_folio |

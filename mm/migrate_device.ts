@@ -36,6 +36,7 @@
  * | pages.ts | __migrate_device_pages, __migrate_device_finalize |
  * | vma.ts | migrate_vma_setup, _pages, _finalize |
  * | coherent.ts | migrate_device_coherent_folio |
+ * | words.ts | migrate_vma_collect_skip, one word into `src` and `dst` |
  * | range.ts | migrate_device_range, _pfns, _pages, _finalize |
  *
  * @kernel mm/migrate_device.c

@@ -28,6 +28,8 @@
  * | interval.ts | mmu_interval_read_begin, _read_retry, _check_retry, _set_seq, _insert(_locked), _remove |
  * | invalidate.ts | mn_itree_invalidate, mn_itree_release, mn_hlist_*, start, end, release, young hooks |
  * | register.ts | mmu_notifier_register, _get, _put, _unregister, _synchronize |
+ * | srcu.ts | srcu_read_lock, synchronize_srcu, call_srcu: readers of the list |
+ * | subscriptions.ts | mmu_notifier_subscriptions_init, _destroy |
  * | contract.ts | the checks of the contract, notifiers left at shutdown |
  *
  * @kernel mm/mmu_notifier.c

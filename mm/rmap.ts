@@ -10,6 +10,7 @@
  * | rmap/walk.ts | rmap_walk, page_vma_mapped_walk, vma_address |
  * | rmap/try_to_migrate.ts | try_to_migrate, folio_mapping |
  * | rmap/try_to_unmap.ts | try_to_unmap |
+ * | device_exclusive.ts, beside it | make_device_exclusive, make_device_exclusive_range |
  *
  * @kernel mm/rmap.c
  */

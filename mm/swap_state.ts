@@ -12,6 +12,9 @@
  *   swap in      swap_cache_get_folio, else swapcache_prepare -> add -> read -> map -> maybe delete
  * ```
  *
+ * Both releases run on the swap cache of 6.12 here: 7.3 has none of these names any more (its swap
+ * table takes the place of the slot map and the address_space), and the same results.
+ *
  * @kernel mm/swap_state.c
  */
 import { BUG_ON } from '../include/linux/bug.ts';
@@ -63,7 +66,7 @@ function* cachePoint(entry: swp_entry_t, access: 'read' | 'write'): Sim<void> {
  * @retval 0 it is there, and has a reference more
  * @retval -ENOMEM made to fail at site `add_to_swap_cache`
  * @deviates no allocation flags, no shadow of the last folio
- * @kernel mm/swap_state.c
+ * @kernel mm/swap_state.c (gone in 7.x)
  */
 export function* add_to_swap_cache(f: folio, entry: swp_entry_t): Sim<int> {
 	if (shouldFail('add_to_swap_cache')) return -ENOMEM;
@@ -84,7 +87,7 @@ export function* add_to_swap_cache(f: folio, entry: swp_entry_t): Sim<int> {
  * @param f - the folio, locked
  * @param entry - its slot
  * @context Atomic, as under the lock of the cache: the caller has had the schedule point.
- * @kernel mm/swap_state.c
+ * @kernel mm/swap_state.c (gone in 7.x)
  */
 export function __delete_from_swap_cache(f: folio, entry: swp_entry_t): void {
 	touch('write', swap_address_space(entry), 'i_pages');
@@ -98,7 +101,7 @@ export function __delete_from_swap_cache(f: folio, entry: swp_entry_t): void {
  * Take a folio out of the swap cache.
  *
  * @param f - the folio, locked, with a reference of the caller's
- * @kernel mm/swap_state.c
+ * @kernel mm/swap_state.c (gone in 7.x)
  */
 export function* delete_from_swap_cache(f: folio): Sim<void> {
 	const entry = folioSwapEntry(f);
@@ -114,7 +117,7 @@ export function* delete_from_swap_cache(f: folio): Sim<void> {
  * @param f - the folio, locked and uptodate
  * @returns false: swap is full, or there is no memory
  * @context Sleeps.
- * @kernel mm/swap_state.c
+ * @kernel mm/swap_state.c (gone in 7.x)
  */
 export function* add_to_swap(f: folio): Sim<boolean> {
 	const entry = yield* folio_alloc_swap(f);

@@ -8,6 +8,7 @@
  * | userfaultfd/fault.ts | handle_userfault, wake_userfault |
  * | userfaultfd/register.ts | userfaultfd_register, userfaultfd_unregister, userfaultfd_clear_vma |
  * | userfaultfd/fill.ts | userfaultfd_copy, userfaultfd_zeropage, userfaultfd_poison |
+ * | userfaultfd/marker.ts | entries that say what is not there |
  * | userfaultfd/protect.ts | userfaultfd_writeprotect, userfaultfd_rwprotect |
  *
  * Not here: minor faults, moves of pages, events of fork, mremap and munmap, hugetlb.

@@ -102,7 +102,7 @@ export function total_swap_pages(): int {
  *
  * @param entry - swap entry
  * @returns null when there is none of that number
- * @kernel mm/swap.h
+ * @kernel mm/swap.h (gone in 7.x)
  */
 export function swp_swap_info(entry: swp_entry_t): swap_info_struct | null {
 	return swap_info()[swp_type(entry)] ?? null;
@@ -122,7 +122,7 @@ export function swap_address_space(entry: swp_entry_t): address_space {
  * The place of an entry in its swap cache.
  *
  * @param entry - swap entry
- * @kernel mm/swap.h
+ * @kernel mm/swap.h (gone in 7.x)
  */
 export function swap_cache_index(entry: swp_entry_t): int {
 	return Number(swp_offset(entry));

@@ -94,7 +94,7 @@ function wordToEntry(word: bigint): swp_entry_t {
 	const offset = (WORD_OFFSET_MASK - (word & WORD_OFFSET_MASK)) / WORD_OFFSET_UNIT;
 	return swp_entry(Number(word & WORD_TYPE_MASK) / 2 ** 59, offset);
 }
-/** @kernel include/linux/swapops.h */
+/** @kernel include/linux/swapops.h (gone in 7.x) */
 export function pte_to_swp_entry(pte: pte_t): swp_entry_t {
 	return wordToEntry(pte);
 }
@@ -123,11 +123,11 @@ export function make_writable_device_private_entry(offset: pgoff_t): swp_entry_t
 export function make_device_exclusive_entry(offset: pgoff_t): swp_entry_t {
 	return special(DEVICE_EXCLUSIVE_WRITE, offset);
 }
-/** @kernel include/linux/swapops.h */
+/** @kernel include/linux/swapops.h (gone in 7.x) */
 export function make_writable_device_exclusive_entry(offset: pgoff_t): swp_entry_t {
 	return special(DEVICE_EXCLUSIVE_WRITE, offset);
 }
-/** @kernel include/linux/swapops.h */
+/** @kernel include/linux/swapops.h (gone in 7.x) */
 export function make_readable_device_exclusive_entry(offset: pgoff_t): swp_entry_t {
 	return special(DEVICE_EXCLUSIVE_READ, offset);
 }
@@ -203,7 +203,7 @@ export function softleaf_is_device_exclusive(entry: softleaf_t): boolean {
 	if (isKind(entry, DEVICE_EXCLUSIVE_WRITE)) return true;
 	return SWP_DEVICE_NUM() === 4 && isKind(entry, DEVICE_EXCLUSIVE_READ);
 }
-/** @kernel include/linux/swapops.h */
+/** @kernel include/linux/swapops.h (gone in 7.x) */
 export function is_writable_device_exclusive_entry(entry: swp_entry_t): boolean {
 	return isKind(entry, DEVICE_EXCLUSIVE_WRITE);
 }
@@ -272,15 +272,15 @@ export function pte_swp_exclusive(pte: pte_t): boolean {
 export function pte_swp_clear_exclusive(pte: pte_t): pte_t {
 	return pte & ~x86._PAGE_SWP_EXCLUSIVE;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_swp_uffd_wp(pte: pte_t): boolean {
 	return (pte & x86._PAGE_SWP_UFFD_WP) !== 0n;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_swp_mkuffd_wp(pte: pte_t): pte_t {
 	return pte | x86._PAGE_SWP_UFFD_WP;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_swp_clear_uffd_wp(pte: pte_t): pte_t {
 	return pte & ~x86._PAGE_SWP_UFFD_WP & 0xffff_ffff_ffff_ffffn;
 }

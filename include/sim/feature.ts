@@ -58,7 +58,7 @@ export const features = {
 		'ACS is set up when DMA of a device is configured, at IOMMU probing and at driver binding, instead of at enumeration',
 	odp_hmm_dma_map: 'ib_umem_odp keeps a hmm_dma_map and faults without the mmap lock',
 	test_hmm_large:
-		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64',
+		'lib/test_hmm migrates 512 pages at a time, large folios whole, and takes 32 in a fault or snapshot instead of 64; it knows the commands FLAGS and READ_UNLOCKED, gives a hole no write bit, faults of a dead mm -EFAULT, and ends a migration for which memory lacks',
 	fix_s5: 'put right: an invalidation that a classic notifier refuses leaves no interval notifier started',
 	fix_s7: 'put right: the CPU fault on a locked device-private huge folio waits, instead of coming again at once',
 	fix_s8: 'put right: migrate_vma_finalize() maps the source again where migrate_vma_pages() was not called',

@@ -359,7 +359,7 @@ function* zap_pud_range(
  * @param end - exclusive, inside
  * @param details - what goes; null: everything but markers
  * @context The notifiers are told by the caller.
- * @kernel mm/memory.c
+ * @kernel mm/memory.c (gone in 7.x)
  */
 export function* unmap_page_range(
 	tlb: mmu_gather,
@@ -425,7 +425,7 @@ export function* unmap_vmas(
  * @param size - bytes; the range lies in the VMA
  * @param details - what goes; null: everything but markers
  * @context Sleeps.
- * @kernel mm/memory.c
+ * @kernel mm/memory.c (gone in 7.x)
  */
 export function* zap_page_range_single(
 	vma: vm_area_struct,

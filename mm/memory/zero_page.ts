@@ -27,7 +27,7 @@ export function is_zero_pfn(pfn: pfn_t): bool {
  * PFN of the zero page for an address.
  *
  * @param _addr - some architectures have one for each cache colour
- * @kernel include/linux/pgtable.h
+ * @kernel include/linux/pgtable.h (gone in 7.x)
  */
 export function my_zero_pfn(_addr: unsigned_long): pfn_t {
 	return zero_pfn;

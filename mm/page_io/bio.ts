@@ -107,7 +107,7 @@ function deviceOf(f: folio): swap_info_struct {
  *
  * @context Process context.
  * @deviates all devices; the kernel passes its plug
- * @kernel mm/page_io.c
+ * @kernel mm/page_io.c (gone in 7.x)
  */
 export function* swap_write_unplug(): Sim<void> {
 	// where interleavings are looked for a kworker is on its way

@@ -5,6 +5,7 @@
  * Guarantee: a slot is given out again when no entry names it and the swap cache has no folio for it.
  * Mechanism: a count and a mark for each slot, under the device's lock; free slots are taken in turn.
  * Duty: whoever copies an entry counts it with swap_duplicate(), whoever drops one with swap_free().
+ * Both releases run on the slot map of 6.12 here: 7.3 keeps counts and folios in its swap table.
  */
 import { WARN_ON_ONCE } from '../../include/linux/bug.ts';
 import { EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM } from '../../include/linux/errno.ts';
@@ -141,7 +142,7 @@ export function* swap_duplicate(entry: swp_entry_t): Sim<int> {
  * Count the shmem file that a page was swapped out of.
  *
  * @param entry - of the page
- * @kernel mm/swapfile.c
+ * @kernel mm/swapfile.c (gone in 7.x)
  */
 export function* swap_shmem_alloc(entry: swp_entry_t): Sim<void> {
 	yield* swap_duplicate(entry);
@@ -154,7 +155,7 @@ export function* swap_shmem_alloc(entry: swp_entry_t): Sim<void> {
  * @retval 0 it is the caller's
  * @retval -EEXIST it is somebody else's
  * @retval -ENOENT the slot is free
- * @kernel mm/swapfile.c
+ * @kernel mm/swapfile.c (gone in 7.x)
  */
 export function* swapcache_prepare(entry: swp_entry_t): Sim<int> {
 	return yield* changeSlot(entry, (si, slot) => {
@@ -169,7 +170,7 @@ export function* swapcache_prepare(entry: swp_entry_t): Sim<int> {
  * Drop a page-table entry's count.
  *
  * @param entry - the entry
- * @kernel mm/swapfile.c
+ * @kernel mm/swapfile.c (gone in 7.x)
  */
 export function* swap_free(entry: swp_entry_t): Sim<void> {
 	yield* changeSlot(entry, (si, slot) => {
@@ -185,7 +186,7 @@ export function* swap_free(entry: swp_entry_t): Sim<void> {
  *
  * @param _f - the folio that it had
  * @param entry - of the slot
- * @kernel mm/swapfile.c
+ * @kernel mm/swapfile.c (gone in 7.x)
  */
 export function* put_swap_folio(_f: folio, entry: swp_entry_t): Sim<void> {
 	yield* changeSlot(entry, (si, slot) => {
