@@ -19,7 +19,7 @@ import { type NamedText, readLspci } from './lspci-text.ts';
 import { readNccl } from './nccl.ts';
 import { readRdmaTopo } from './rdma-topo.ts';
 import { readTextFile, STDIN } from './read-text.ts';
-import { readSysfs } from './sysfs.ts';
+import { OWN_FUNCTIONS, readSysfs } from './sysfs.ts';
 import { readXml } from './xml.ts';
 
 /** A machine, and what is to be said of it. */
@@ -38,8 +38,6 @@ export interface SourceOptions {
 	readonly cpu?: CpuModel | undefined;
 }
 
-/** Folder of the functions of the machine at hand. */
-export const OWN_FUNCTIONS = '/sys/bus/pci/devices';
 const MAX_NOTES = 8;
 
 /** What a reader found. */

@@ -7,7 +7,8 @@
  *     0000:3b:00.0/resource     BARs at their CPU addresses
  *     0000:3b:00.0/numa_node, local_cpus, iommu_group, physfn, class, vendor, device
  *
- * A copy without links (cp -rL) is a tree by bus numbers. The CPU is that of proc/cpuinfo beside sys.
+ * A copy without links (cp -rL) is a tree by bus numbers. The CPU is that of proc/cpuinfo in the
+ * copy; /proc/cpuinfo itself is read for the machine at hand only.
  */
 import {
 	type Dirent,
@@ -17,11 +18,16 @@ import {
 	readlinkSync,
 	realpathSync,
 } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { type CpuModel, formatBdf, parseBdf } from '../../arch/sim/description.ts';
 import { applyConfig } from './config-space.ts';
 import { TopologyError } from './error.ts';
 import { emptyFunction, type FoundFunction, type FoundRegion } from './functions.ts';
+
+/** Folder of the functions of the machine at hand. */
+export const OWN_FUNCTIONS = '/sys/bus/pci/devices';
+const ROOT = '/';
+const CPUINFO = 'proc/cpuinfo';
 
 const IORESOURCE_IO = 0x100n;
 const IORESOURCE_MEM = 0x200n;
@@ -207,7 +213,7 @@ export function cpuFromCpuinfo(cpuinfo: string): CpuModel {
 		AuthenticAMD: 'amd',
 		HygonGenuine: 'hygon',
 		CentaurHauls: 'centaur',
-		'  Shanghai  ': 'zhaoxin',
+		// the CPU says it with blanks around, which field() took away
 		Shanghai: 'zhaoxin',
 	};
 	const vendor = makers[field('vendor_id') ?? ''] ?? 'other';
@@ -218,25 +224,38 @@ export function cpuFromCpuinfo(cpuinfo: string): CpuModel {
 	return { vendor, family: number('cpu family'), model: number('model') };
 }
 
-/** proc/cpuinfo beside the sys that a folder is part of, or in the folder that was named. */
-function cpuOf(path: string, folder: string): CpuModel | null {
-	for (const root of [join(resolve(folder), '../../../..'), path, join(path, '..')]) {
-		for (const name of ['proc/cpuinfo', 'cpuinfo']) {
-			const cpuinfo = text(root, name);
-			if (cpuinfo !== null && cpuinfo !== '') return cpuFromCpuinfo(cpuinfo);
-		}
+/** The CPU of a file; null: it is not there, or a link leads out of the folder that it should be in. */
+function cpuIn(root: string, name: string): CpuModel | null {
+	try {
+		const file = realpathSync(join(root, name));
+		if (!file.startsWith(join(realpathSync(root), sep))) return null;
+		const cpuinfo = readFileSync(file, 'utf8').trim();
+		return cpuinfo === '' ? null : cpuFromCpuinfo(cpuinfo);
+	} catch {
+		return null;
 	}
-	return null;
 }
 
 /**
- * Read the functions of a folder.
+ * The CPU that a copy tells: proc/cpuinfo or cpuinfo in the folder that was named, or proc/cpuinfo beside
+ * the sys that the folder of functions is in.
  *
- * @param path - /sys/bus/pci/devices, or the folder of a copy that has it somewhere below
- * @throws TopologyError where there is no function, or one has no configuration space
+ * Never this machine's own: the copy of another may lie directly below the root.
  */
-export function readSysfs(path: string): SysfsMachine {
-	const folder = devicesFolder(path);
+function cpuOfCopy(path: string, folder: string): CpuModel | null {
+	const named = resolve(path);
+	if (named !== ROOT) {
+		const cpu = cpuIn(named, CPUINFO) ?? cpuIn(named, 'cpuinfo');
+		if (cpu !== null) return cpu;
+	}
+	const full = resolve(folder);
+	if (!full.endsWith(OWN_FUNCTIONS)) return null;
+	const above = full.slice(0, -OWN_FUNCTIONS.length);
+	return above === '' ? null : cpuIn(above, CPUINFO);
+}
+
+/** Read the functions of a folder, without the CPU. */
+function readFunctions(path: string, folder: string): FoundFunction[] {
 	const cpus = new Map<string, string>();
 	const functions: FoundFunction[] = [];
 	for (const { name } of safeList(folder).sort((a, b) => (a.name < b.name ? -1 : 1))) {
@@ -255,5 +274,19 @@ export function readSysfs(path: string): SysfsMachine {
 		);
 	}
 	nodesFromCpus(functions, cpus);
-	return { functions, cpu: cpuOf(path, folder) };
+	return functions;
+}
+
+/**
+ * Read the functions of a folder.
+ *
+ * @param path - /sys/bus/pci/devices, or the folder of a copy that has it somewhere below
+ * @throws TopologyError where there is no function, or one has no configuration space
+ */
+export function readSysfs(path: string): SysfsMachine {
+	const folder = devicesFolder(path);
+	const functions = readFunctions(path, folder);
+	// Who names the folder of the machine at hand means the machine at hand.
+	if (resolve(folder) === OWN_FUNCTIONS) return { functions, cpu: cpuIn(ROOT, CPUINFO) };
+	return { functions, cpu: cpuOfCopy(path, folder) };
 }

@@ -5,7 +5,7 @@
  * Method: small trees made in a temporary folder.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readSource } from '../../../tools/topology/source.ts';
@@ -13,6 +13,7 @@ import { cpuFromCpuinfo, parentInPath } from '../../../tools/topology/sysfs.ts';
 import { refusal } from '../../arch/sim/refusal.ts';
 import {
 	EXPECT_EQ,
+	EXPECT_FALSE,
 	EXPECT_NULL,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
@@ -207,6 +208,48 @@ TEST_F(sysfs, 'cpu_is_that_of_cpuinfo_beside_it', ({ root }) => {
 	// What the person says goes first.
 	const other = readSource([root], { cpu: { vendor: 'intel', family: 6, model: 0 } });
 	EXPECT_STREQ('intel', other.description.cpu.vendor);
+});
+
+/** An EPYC's, which no other machine of these tests has. */
+const epyc = 'processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\n';
+
+TEST_F(sysfs, 'cpu_of_a_copy_is_not_looked_for_where_no_sys_is', ({ root }) => {
+	// Four folders above root/a/b/copy/devices is root: a machine that the copy is no part of.
+	mkdirSync(join(root, 'proc'));
+	writeFileSync(join(root, 'proc/cpuinfo'), epyc);
+	const copy = join(root, 'a/b/copy');
+	small(copy, 4096, true);
+	renameSync(join(copy, 'sys/bus/pci/devices'), join(copy, 'devices'));
+	for (const named of [copy, join(copy, 'devices')]) {
+		const { cpuTold, description } = readSource([named]);
+		EXPECT_FALSE(cpuTold);
+		EXPECT_STREQ('intel', description.cpu.vendor);
+	}
+	writeFileSync(join(copy, 'devices/cpuinfo'), epyc);
+	EXPECT_TRUE(readSource([join(copy, 'devices')]).cpuTold);
+});
+
+TEST_F(sysfs, 'cpu_beside_the_sys_of_the_folder_that_was_named', ({ root }) => {
+	small(root, 4096);
+	mkdirSync(join(root, 'proc'));
+	writeFileSync(join(root, 'proc/cpuinfo'), epyc);
+	const { cpuTold, description } = readSource([join(root, 'sys/bus/pci/devices')]);
+	EXPECT_TRUE(cpuTold);
+	EXPECT_STREQ('amd', description.cpu.vendor);
+});
+
+TEST_F(sysfs, 'cpu_behind_a_link_out_of_the_copy_is_another_machine_s', ({ root }) => {
+	small(join(root, 'copy'), 4096);
+	mkdirSync(join(root, 'proc'));
+	writeFileSync(join(root, 'proc/cpuinfo'), epyc);
+	symlinkSync(join(root, 'proc'), join(root, 'copy/proc'));
+	EXPECT_FALSE(readSource([join(root, 'copy')]).cpuTold);
+});
+
+TEST('cpuinfo_of_a_zhaoxin_cpu', () => {
+	// With the blanks that the CPU itself has around its name.
+	const cpu = cpuFromCpuinfo('vendor_id\t:   Shanghai  \ncpu family\t: 7\nmodel\t\t: 59\n');
+	EXPECT_STREQ('zhaoxin 7 59', Object.values(cpu).join(' '));
 });
 
 TEST('cpuinfo_of_an_arm_cpu', () => {
