@@ -8,7 +8,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
 import { type AssembleOptions, assemble } from './assemble.ts';
 import { TopologyError } from './error.ts';
@@ -206,9 +206,18 @@ function isFolder(path: string): boolean {
 function inArchive<T>(path: string, read: (folder: string) => T): T {
 	const folder = mkdtempSync(join(tmpdir(), 'kproto-topo-'));
 	try {
-		const { status } = spawnSync('tar', ['-xf', path, '-C', folder], {
+		// A name with a colon and no slash before it is another machine's for GNU tar.
+		const { status, error } = spawnSync('tar', ['-xf', resolve(path), '-C', folder], {
 			stdio: 'ignore',
 		});
+		if (error !== undefined) {
+			const { code } = error as { code?: string };
+			throw new TopologyError(
+				path,
+				1,
+				`the program tar here to unpack it (${code ?? 'error'}), or the folder that it was made of`,
+			);
+		}
 		if (status !== 0)
 			throw new TopologyError(path, 1, 'an archive that tar can unpack');
 		return read(folder);

@@ -23,6 +23,7 @@ import {
 	TEST,
 	TEST_F,
 } from '../../kselftest_harness.ts';
+import { kproto } from '../../support/command.ts';
 import { type ConfigOptions, configBytes } from './config_bytes.ts';
 
 interface Self {
@@ -289,6 +290,28 @@ TEST_F(sysfs, 'archive_of_a_copy', ({ root }) => {
 	EXPECT_STREQ(
 		`${file}:1: expected an archive that tar can unpack`,
 		refusal(() => readSource([file])),
+	);
+});
+
+TEST_F(sysfs, 'archive_with_a_colon_in_its_name_is_a_file', ({ root }) => {
+	small(root, 4096);
+	spawnSync('tar', ['-czf', join(root, 'host.tgz'), '-C', root, 'sys']);
+	renameSync(join(root, 'host.tgz'), join(root, 'host:1.tgz'));
+	const { code, out, err } = kproto(['topo', 'host:1.tgz'], { cwd: root });
+	EXPECT_STREQ('', err);
+	EXPECT_EQ(0, code ?? -1);
+	EXPECT_TRUE(out.startsWith('host:1: 3 functions'));
+});
+
+TEST_F(sysfs, 'archive_where_there_is_no_tar', ({ root }) => {
+	small(root, 4096);
+	const file = join(root, 'machine.tar.gz');
+	spawnSync('tar', ['-czf', file, '-C', root, 'sys']);
+	const { code, err } = kproto(['topo', file], { env: { PATH: root } });
+	EXPECT_EQ(2, code ?? -1);
+	EXPECT_STREQ(
+		`kproto topo: ${file}:1: expected the program tar here to unpack it (ENOENT), or the folder that it was made of\n`,
+		err,
 	);
 });
 
