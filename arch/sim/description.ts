@@ -173,9 +173,18 @@ export function parseBdf(text: string): Bdf | null {
 	};
 }
 
+/**
+ * Write a number as hexadecimal digits, without 0x.
+ *
+ * @param n - the number, not negative
+ * @param width - digits at the least
+ */
+export function hex(n: number, width: number): string {
+	return n.toString(16).padStart(width, '0');
+}
+
 /** Write `dddd:bb:dd.f`. */
 export function formatBdf({ domain, bus, devfn }: Bdf): string {
-	const hex = (n: number, width: number) => n.toString(16).padStart(width, '0');
 	return `${hex(domain, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
 }
 

@@ -11,7 +11,7 @@ import { pci_enable_acs } from '../../drivers/pci/acs.ts';
 import { pci_find_host_bridge } from '../../drivers/pci/host-bridge.ts';
 import { pci_bridge_has_acs_redir } from '../../drivers/pci/p2pdma/acs.ts';
 import { calc_map_type_and_dist } from '../../drivers/pci/p2pdma/distance.ts';
-import { pci_setup } from '../../drivers/pci/pci.ts';
+import { pci_setup, pciOptions } from '../../drivers/pci/pci.ts';
 import { findPciDev, pciBus } from '../../drivers/pci/search.ts';
 import {
 	type pci_dev,
@@ -25,7 +25,9 @@ import {
 import { outParam } from '../../include/linux/types.ts';
 import type { ProfileName } from '../../include/sim/feature.ts';
 import { HarnessError } from '../../include/sim/report.ts';
+import { world } from '../../include/sim/world.ts';
 import { boot, shutdown } from '../../init/main.ts';
+import { SelectError } from './select.ts';
 
 /**
  * How a client reaches a provider's memory: within one function, turned around below the root, sent up by
@@ -68,6 +70,40 @@ export interface Scenario {
 	readonly pci: readonly string[];
 }
 
+/** What the kernel says of a function that a parameter fits. */
+const CONFIGURED = /: Configured ACS to 0x[0-9a-f]{4}$/;
+
+/** Give the kernel its `pci=` words, have every function set up by them. @returns what it says of that */
+function takeParameters(pci: readonly string[]): string[] {
+	const { log } = world();
+	const from = log.length;
+	for (const words of pci) pci_setup(words);
+	for (const dev of pciBus().devices) pci_enable_acs(dev);
+	return log.slice(from);
+}
+
+/**
+ * Hold `pci=` words against a kernel.
+ *
+ * @param scenario - machine and kernel; its own words are left aside
+ * @param words - what follows `pci=`
+ * @throws SelectError with what the kernel complains of, or where the words mean no function that has ACS
+ */
+export function checkParameters(scenario: Scenario, words: string): void {
+	withKernel({ ...scenario, pci: [] }, () => {
+		const said = takeParameters([words]);
+		const complaint = said.find((line) => !CONFIGURED.test(line));
+		if (complaint !== undefined)
+			throw new SelectError(`pci=${words}: the kernel says "${complaint}"`);
+		const { disable_acs_redir, config_acs, noats } = pciOptions();
+		const asks = disable_acs_redir !== null || config_acs !== null;
+		if (asks ? said.length === 0 : !noats)
+			throw new SelectError(
+				`pci=${words}: it means no function here that has ACS`,
+			);
+	});
+}
+
 /**
  * Work on a machine whose kernel is booted, and shut it down.
  *
@@ -77,8 +113,7 @@ export interface Scenario {
 export function withKernel<T>({ machine, kernel, pci }: Scenario, work: () => T): T {
 	boot({ ...machine, iommu: null }, kernel);
 	try {
-		for (const words of pci) pci_setup(words);
-		if (pci.length > 0) for (const dev of pciBus().devices) pci_enable_acs(dev);
+		if (pci.length > 0) takeParameters(pci);
 		return work();
 	} finally {
 		shutdown();

@@ -34,11 +34,12 @@ or not; - is standard input; without a SOURCE: the machine at hand.
   --to FILTER      clients, the columns
   --cpu CPU        the CPU, which lspci does not tell: intel:6, amd:0x19, other, ...
   --kernel NAME    the release: ${releaseNames.join(', ')}
-  --why A B        explain one pair: may B access the memory of A, by which path, and why
+  --why A B        explain one pair: may B access the memory of A, by which path, and why;
+                   not with --from, --to, --svg
   --what-if CHANGE show only what a change changes: "acs off 0000:01:00.0", "acs on all",
                    "acs 0x05 3b:00.0", "cpu amd:0x19", "kernel v6.12", "pci=disable_acs_redir=...";
                    several are made together
-  --svg FILE       draw the tree with the paths of the pairs in colours
+  --svg FILE       draw the tree with the paths of the pairs in colours; with --what-if as they are after it
   --json           everything as JSON
   --save FILE      write the machine as topology JSON
   -h, --help       this text
@@ -74,6 +75,12 @@ interface Question {
 	readonly rows: readonly Named[];
 	readonly columns: readonly Named[];
 	readonly verdicts: readonly (readonly Verdict[])[];
+}
+
+/** The question after some changes. */
+interface Changed extends Question {
+	/** What was changed. */
+	readonly changes: readonly string[];
 }
 
 function judge(scenario: Scenario, rows: readonly Named[], columns: readonly Named[]): Verdict[][] {
@@ -172,11 +179,26 @@ function save(file: string, description: MachineDescription): void {
 	write('--save', file, formatTopology(description));
 }
 
-/** `--what-if`: the same question after a change. */
-function runWhatIf(question: Question, changes: readonly string[], asJson: boolean): void {
-	const { source, scenario, all, rows, columns, verdicts: before } = question;
-	const after = changes.reduce((at, change) => changed(at, all, change), scenario);
-	const pairs = changedPairs(rows, columns, before, judge(after, rows, columns));
+/** The same question after some changes; without any, the same. */
+function change(question: Question, changes: readonly string[]): Changed {
+	if (changes.length === 0) return { ...question, changes };
+	const { all, rows, columns } = question;
+	const scenario = changes.reduce((at, one) => changed(at, all, one), question.scenario);
+	return { ...question, scenario, verdicts: judge(scenario, rows, columns), changes };
+}
+
+/** `--svg`: with `--what-if` the machine as it is after the changes. */
+function draw(file: string, { scenario, rows, columns, verdicts: answers, changes }: Changed) {
+	const { machine, kernel } = scenario;
+	const title = [`Linux ${kernel}`, ...changes].join(', with ');
+	write('--svg', file, drawSvg(machine, title, answers, rows, columns));
+}
+
+/** `--what-if`: only what the changes change. */
+function reportChanges(question: Question, after: Changed, asJson: boolean): void {
+	const { source, rows, columns, verdicts: before } = question;
+	const { changes } = after;
+	const pairs = changedPairs(rows, columns, before, after.verdicts);
 	if (asJson) {
 		const plain = pairs.map((pair) => ({
 			...pair,
@@ -221,6 +243,9 @@ function runWhy(
 function run(values: Values, paths: readonly string[], pair: readonly string[] | null): void {
 	const cpu = values.cpu === undefined ? undefined : cpuOption(values.cpu);
 	const kernel = values.kernel === undefined ? defaultProfile : kernelFrom(values.kernel);
+	for (const option of ['from', 'to', 'svg'] as const)
+		if (pair !== null && values[option] !== undefined)
+			throw new UserError(`--${option} and --why exclude each other`);
 	const source = readSource(paths, { cpu });
 	if (values.save !== undefined) save(values.save, source.description);
 	if (pair !== null) {
@@ -228,16 +253,9 @@ function run(values: Values, paths: readonly string[], pair: readonly string[] |
 		return;
 	}
 	const question = ask(source, kernel, values);
-	if (values.svg !== undefined) {
-		const { verdicts: answers, rows, columns } = question;
-		write(
-			'--svg',
-			values.svg,
-			drawSvg(source.description, kernel, answers, rows, columns),
-		);
-	}
-	const changes = values['what-if'] ?? [];
-	if (changes.length > 0) runWhatIf(question, changes, values.json === true);
+	const after = change(question, values['what-if'] ?? []);
+	if (values.svg !== undefined) draw(values.svg, after);
+	if (after.changes.length > 0) reportChanges(question, after, values.json === true);
 	else if (values.json === true) print([JSON.stringify(jsonOf(question), null, 2)]);
 	else report(question);
 }

@@ -21,7 +21,6 @@ import {
 	type MachineDescription,
 } from '../../arch/sim/description.ts';
 import { rootBusOf } from '../../arch/sim/windows.ts';
-import type { ProfileName } from '../../include/sim/feature.ts';
 import type { Reach } from './kernel.ts';
 import { reachCode } from './matrix.ts';
 import type { Named } from './select.ts';
@@ -308,7 +307,7 @@ function legend(
  * Draw a machine.
  *
  * @param d - the machine
- * @param kernel - the release that was asked
+ * @param asked - who was asked, and what was changed: `Linux v7.3`
  * @param verdicts - by row and column
  * @param rows - providers
  * @param columns - clients
@@ -316,7 +315,7 @@ function legend(
  */
 export function drawSvg(
 	d: MachineDescription,
-	kernel: ProfileName,
+	asked: string,
 	verdicts: readonly (readonly Verdict[])[],
 	rows: readonly Named[],
 	columns: readonly Named[],
@@ -337,7 +336,7 @@ export function drawSvg(
 	const used = new Set(said.flatMap((line) => [...line.keys()]));
 	const open = said.some((line) => [...line.values()].includes(false));
 	const key = legend(used, refused, open);
-	const title = `${d.name}: paths of peer-to-peer DMA, Linux ${kernel}`;
+	const title = `${d.name}: paths of peer-to-peer DMA, ${asked}`;
 	const width = Math.max(
 		drawing.width,
 		key.width,

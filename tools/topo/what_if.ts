@@ -5,26 +5,49 @@
  *     acs off 0000:01:00.0        every ACS bit of the function off (or of all: acs off all)
  *     acs on 0000:01:00.0         what a kernel with an IOMMU sets: SV RR CR UF, as far as it has them
  *     acs 0x05 0000:01:00.0       that word
+ *     acs on GPU0 NIC0            several, with blanks or commas
  *     cpu amd:0x19 | kernel v6.12
  *     pci=disable_acs_redir=0000:01:00.0 | pci=config_acs=…       kernel command line
  */
-import type { DeviceDescription } from '../../arch/sim/description.ts';
-import { parseCpu } from '../topology/index.ts';
-import type { Scenario } from './kernel.ts';
+import { type DeviceDescription, hex } from '../../arch/sim/description.ts';
+import {
+	PCI_ACS_CR,
+	PCI_ACS_DT,
+	PCI_ACS_EC,
+	PCI_ACS_RR,
+	PCI_ACS_SV,
+	PCI_ACS_TB,
+	PCI_ACS_UF,
+} from '../../include/uapi/linux/pci_regs.ts';
+import { parseCpu } from '../topology/platform.ts';
+import { checkParameters, type Scenario } from './kernel.ts';
 import { reachCode, verdictCell } from './matrix.ts';
 import { kernelNamed } from './release.ts';
 import { type Named, SelectError, select } from './select.ts';
-import type { Verdict } from './unknown.ts';
+import { candidates, type Verdict } from './unknown.ts';
 
-const ACS_STANDARD = 0x1d;
-const ACS_ALL = 0x7f;
+/** What a kernel with an IOMMU sets. */
+const ACS_STANDARD = PCI_ACS_SV | PCI_ACS_RR | PCI_ACS_CR | PCI_ACS_UF;
+const ACS_ALL = ACS_STANDARD | PCI_ACS_TB | PCI_ACS_EC | PCI_ACS_DT;
+
+const capOf = ({ acs }: DeviceDescription): number => acs?.cap ?? ACS_ALL;
+
+function wordOf(device: DeviceDescription, what: string): number {
+	if (what === 'on') return capOf(device) & ACS_STANDARD;
+	return what === 'off' ? 0 : Number(what);
+}
 
 function withWord(device: DeviceDescription, what: string): DeviceDescription {
-	const cap = device.acs?.cap ?? ACS_ALL;
-	let control = 0;
-	if (what === 'on') control = cap & ACS_STANDARD;
-	else if (what !== 'off') control = Number(what) & cap & ACS_ALL;
-	return { ...device, acs: { cap, control } };
+	return { ...device, acs: { cap: capOf(device), control: wordOf(device, what) } };
+}
+
+/** A word must not ask for what a function does not have: hardware would drop it, and the answer be another's. */
+function checkWord(device: DeviceDescription, what: string): void {
+	const lacks = wordOf(device, what) & ~capOf(device);
+	if (lacks !== 0)
+		throw new SelectError(
+			`acs ${what}: ${device.bdf} has no bit 0x${hex(lacks, 2)}, all that it has is 0x${hex(capOf(device), 2)}`,
+		);
 }
 
 function changeAcs(scenario: Scenario, all: readonly Named[], what: string, who: string): Scenario {
@@ -37,10 +60,19 @@ function changeAcs(scenario: Scenario, all: readonly Named[], what: string, who:
 				? `${chosen[0]?.bdf} has no ACS to change`
 				: `none of ${who} has ACS to change`,
 		);
-	const devices = scenario.machine.devices.map((device) =>
-		able.has(device.bdf) ? withWord(device, what) : device,
-	);
+	const devices = scenario.machine.devices.map((device) => {
+		if (!able.has(device.bdf)) return device;
+		checkWord(device, what);
+		return withWord(device, what);
+	});
 	return { ...scenario, machine: { ...scenario.machine, devices } };
+}
+
+function changeParameters(scenario: Scenario, words: string): Scenario {
+	// Functions may have the ACS that the source does not tell of.
+	const most = candidates(scenario.machine).at(-1)?.machine ?? scenario.machine;
+	checkParameters({ ...scenario, machine: most }, words);
+	return { ...scenario, pci: [...scenario.pci, words] };
 }
 
 /**
@@ -53,9 +85,13 @@ function changeAcs(scenario: Scenario, all: readonly Named[], what: string, who:
  */
 export function changed(scenario: Scenario, all: readonly Named[], change: string): Scenario {
 	const text = change.trim();
-	if (text.startsWith('pci=')) return { ...scenario, pci: [...scenario.pci, text.slice(4)] };
+	if (text.startsWith('pci=')) return changeParameters(scenario, text.slice(4));
 	const [verb = '', what = '', ...rest] = text.split(/\s+/);
-	const who = rest.join('');
+	const who = rest
+		.join(',')
+		.split(/,+/)
+		.filter((word) => word !== '')
+		.join(',');
 	if (verb === 'acs' && /^(?:on|off|0x[0-9a-f]{1,4})$/i.test(what) && who !== '')
 		return changeAcs(scenario, all, what.toLowerCase(), who);
 	if (verb === 'cpu' && who === '') {

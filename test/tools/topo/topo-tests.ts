@@ -218,12 +218,67 @@ TEST_F(command, 'what_if_that_makes_no_sense_is_one_line', async () => {
 		['acs off nowhere', 'no function here is "nowhere"'],
 		['kernel v5.0', '"kernel v5.0" is no change'],
 		['cpu via', '"cpu via" is no change'],
+		['acs 0x40 0100:01:00.0', 'acs 0x40: 0100:01:00.0 has no bit 0x40'],
+		['pci=foo', 'pci=foo: the kernel says "PCI: Unknown option `foo\'"'],
+		['pci=', 'pci=: it means no function'],
+		[
+			'pci=config_acs=zzz',
+			'pci=config_acs=zzz: the kernel says "pcieport 0100:00:03.0: ACS Flags missing"',
+		],
+		[
+			'pci=disable_acs_redir=',
+			'pci=disable_acs_redir=: the kernel says "PCI: Can\'t parse ACS command line parameter"',
+		],
+		[
+			'pci=disable_acs_redir=0077:01:00.0',
+			'pci=disable_acs_redir=0077:01:00.0: it means no function here that has ACS',
+		],
 	] as const) {
 		const { code, err } = await topo(capture, '--what-if', change);
 		EXPECT_EQ(2, code);
 		EXPECT_TRUE(err.startsWith(`kproto topo: ${said}`));
 		EXPECT_EQ(1, err.trimEnd().split('\n').length);
 	}
+});
+
+TEST_F(command, 'what_if_takes_several_functions_with_blanks_or_commas', async () => {
+	const changedBy = async (who: string) => {
+		const { code, out } = await topo(hgx, '--json', '--what-if', `acs off ${who}`);
+		EXPECT_EQ(0, code);
+		return JSON.stringify((JSON.parse(out) as { changed: unknown }).changed);
+	};
+	const [a, b] = ['bridge', 'GPU0'];
+	EXPECT_STREQ(await changedBy(`${a},${b}`), await changedBy(`${a} ${b}`));
+	EXPECT_STREQ(await changedBy(`${a},${b}`), await changedBy(`${a}, ${b}`));
+});
+
+TEST_F(
+	command,
+	'what_if_takes_parameters_for_acs_that_the_source_does_not_tell',
+	async ({ dir }) => {
+		const file = join(dir, 'denied.txt');
+		writeFileSync(file, denied(readFileSync(capture, 'utf8')));
+		const parameter = 'pci=disable_acs_redir=0100:01:00.0';
+		for (const more of [[], ['--why', 'ACC1', 'NIC2'], ['--why', 'ACC11', 'NIC2']]) {
+			const { code, err } = await topo(file, '--what-if', parameter, ...more);
+			EXPECT_STREQ('', err);
+			EXPECT_EQ(0, code);
+		}
+	},
+);
+
+TEST_F(command, 'picture_with_what_if_is_of_the_machine_after_it', async ({ dir }) => {
+	const drawn = async (name: string, source: string, ...args: string[]) => {
+		const file = join(dir, name);
+		EXPECT_EQ(0, (await topo(source, '--svg', file, ...args)).code);
+		return readFileSync(file, 'utf8');
+	};
+	const before = await drawn('before.svg', hgx);
+	const after = await drawn('after.svg', hgx, '--what-if', 'acs off all');
+	EXPECT_TRUE(before.includes('up to the root by ACS redirect'));
+	EXPECT_FALSE(after.includes('up to the root by ACS redirect'));
+	EXPECT_FALSE(before.includes('with acs off all'));
+	EXPECT_TRUE(after.includes('Linux v7.3, with acs off all'));
 });
 
 TEST_F(command, 'unknown_acs_is_said_and_answered_by_a_set', async ({ dir }) => {
@@ -330,6 +385,13 @@ TEST_F(command, 'sources_and_command_lines_that_make_no_sense_are_one_line', asy
 			[capture, '--why', 'GPU0', '--json'],
 			'--why: expected two functions, as addresses or names',
 		],
+		...(['from', 'to', 'svg'] as const).map(
+			(option) =>
+				[
+					[capture, '--why', 'ACC1', 'NIC2', `--${option}`, 'nic'],
+					`--${option} and --why exclude each other`,
+				] as const,
+		),
 		[
 			[capture, '--why', 'nic', 'ACC1'],
 			'"nic" means 6 functions, 0100:04:00.1 the first: name one',
