@@ -4,7 +4,7 @@
  * found, and by one line what is wrong with a command line or a topology file. Method: the command
  * is called as a function, its two streams caught; once for each exit code as a program.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +25,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { called, kproto, type Outcome } from '../support/command.ts';
+import { configBytes } from './topology/config_bytes.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const capture = join(root, 'test/golden/p2p/lspci/q003/lspci-D-nn-vvv.txt');
@@ -157,6 +158,34 @@ TEST_F(demo, 'lspci_text_of_any_machine_is_taken', async () => {
 	EXPECT_TRUE(out.includes('lspci-D-nn-vvv: '));
 });
 
+TEST_F(demo, 'folder_of_functions_is_taken_and_what_was_left_out_is_said', async ({ dir }) => {
+	const at = join(dir, 'copy/sys/bus/pci/devices');
+	const base = { vendor: 0x8086, device: 0x2020, class: 0x060000 };
+	const gpu = { vendor: 0x10de, device: 0x20b0, class: 0x030200, type: 0 };
+	const nic = { vendor: 0x15b3, device: 0x101b, class: 0x020700, type: 0 };
+	const resource = [
+		'0x00000000e0000000 0x00000000e0ffffff 0x0000000000040200',
+		'0x00000000e0800000 0x00000000e0ffffff 0x0000000000040200',
+	].join('\n');
+	for (const [bdf, what] of [
+		['0000:00:00.0', base],
+		['0000:00:01.0', gpu],
+		['0000:00:02.0', nic],
+	] as const) {
+		mkdirSync(join(at, bdf), { recursive: true });
+		writeFileSync(join(at, bdf, 'config'), configBytes(what));
+		if (what === gpu) writeFileSync(join(at, bdf, 'resource'), resource);
+	}
+	const outcome = await call('--json', '--topology', join(dir, 'copy'));
+	ASSERT_EQ(outcome.code, 0);
+	const [{ about, pairs }] = machinesOf(outcome) as [MachineResult];
+	EXPECT_STREQ(
+		pairs.map((pair) => `${pair.gpu} ${pair.nic}`).join(),
+		'0000:00:01.0 0000:00:02.0',
+	);
+	EXPECT_TRUE(about.includes('BAR 1 of 0000:00:01.0 is left out'));
+});
+
 TEST_F(demo, 'cpu_decides_whether_a_host_bridge_is_allowed', async ({ dir }) => {
 	const kinds = async (...args: string[]): Promise<string> => {
 		const outcome = await call('--json', ...args);
@@ -260,7 +289,10 @@ TEST_F(demo, 'file_that_is_not_there_or_no_file_is_one_line', async ({ dir }) =>
 		await call('--topology', join(dir, 'none.txt')),
 		/none\.txt:1: expected a topology file that can be read \(ENOENT\)/,
 	);
-	expectMistake(await call('--topology', dir), /:1: expected a topology file .*EISDIR/);
+	expectMistake(
+		await call('--topology', dir),
+		/:1: expected PCI functions such as 0000:00:00\.0 in this folder/,
+	);
 	expectMistake(await call('--topology', write(dir, 'empty', '')), /empty:1: expected lspci/);
 });
 

@@ -5,13 +5,16 @@
  * Exit code 0 if every byte was right and nothing complained, 1 if not, 2 for a command line or a
  * topology file that makes no sense.
  */
-import { readFileSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { MachineDescription } from '../../arch/sim/description.ts';
+import { defaultProfile } from '../../include/sim/feature.ts';
 import { progressBar } from '../kproto/progress.ts';
 import { tellMistake, UserError } from '../kproto/user_error.ts';
-import { readTopology, TopologyError } from '../topology/index.ts';
+import { TopologyError } from '../topology/error.ts';
 import { cpuOption } from '../topology/platform.ts';
+import { readTextFile, STDIN } from '../topology/read-text.ts';
+import { readSource } from '../topology/source.ts';
 import { type DemoMachine, demoMachine, demoMachineNames, machineFacts } from './machines.ts';
 import { runMachine } from './pair.ts';
 import {
@@ -28,7 +31,9 @@ import { renderTrace } from './trace.ts';
 const usage = `usage: kproto demo [OPTION...]
 
   --machine NAME   print that machine's pairs in full; all: every machine's
-  --topology FILE  another machine: lspci -vvv text, or topology JSON
+  --topology SOURCE
+                   another machine: lspci -vvv text, topology JSON, a copy of
+                   /sys/bus/pci/devices, all that kproto topo takes
   --cpu CPU        the CPU, which lspci does not tell: intel:6, amd:0x19, ...
   --gpu BDF        which function plays the GPU
   --nic BDF        which function plays the NIC
@@ -57,13 +62,10 @@ function pick(values: Values): DemoMachine[] {
 	if (values.topology !== undefined) {
 		if (values.machine !== undefined)
 			throw new UserError('--topology and --machine exclude each other');
-		const description = readTopology(
-			values.topology,
-			values.cpu === undefined ? {} : { cpu: cpuOption(values.cpu) },
-		);
+		const cpu = values.cpu === undefined ? undefined : cpuOption(values.cpu);
+		const { description, notes } = readSource([values.topology], { cpu });
 		const about = description.comment ?? `read from ${values.topology}`;
-		// A JSON topology has a CPU of its own, which the option replaces as well.
-		return [withCpu({ description, about }, values.cpu)];
+		return [{ description, about: [about, ...notes].join('; ') }];
 	}
 	const names = demoMachineNames();
 	if (values.machine !== undefined && values.machine !== 'all') {
@@ -105,9 +107,10 @@ function cast(description: MachineDescription, values: Values): Cast {
 	}
 }
 
-/** Where a topology file has its devices: that line of JSON, or the last one of lspci's. */
+/** Where a topology file has its devices: that line of JSON, or the last one of a text; a folder has no lines. */
 function devicesLine(file: string): number {
-	const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+	if (file === STDIN || !statSync(file).isFile()) return 1;
+	const lines = readTextFile(file).trimEnd().split('\n');
 	return lines.findIndex((line) => line.includes('"devices"')) + 1 || lines.length;
 }
 
@@ -167,7 +170,13 @@ export async function main(argv: string[]): Promise<number> {
 		const machines = pick(values);
 		const results = runAll(machines, values);
 		if (values.json === true)
-			print([JSON.stringify({ profile: 'v7.3', machines: results }, null, 2)]);
+			print([
+				JSON.stringify(
+					{ profile: defaultProfile, machines: results },
+					null,
+					2,
+				),
+			]);
 		else report(machines, results, values);
 		return results.every(({ pairs }) => pairs.every(isGood)) ? 0 : 1;
 	} catch (error) {

@@ -9,8 +9,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
+import { assemble } from './assemble.ts';
 import { TopologyError } from './error.ts';
-import { parseLspciTopology } from './lspci.ts';
+import { readLspci } from './lspci-text.ts';
 
 /** The fields of devs.json that are used here. */
 interface RecordedDevices {
@@ -126,7 +127,7 @@ export function readCapture(folder: string, options: CaptureOptions = {}): Machi
 	} catch (error) {
 		throw new TopologyError(file, 1, `lspci -vvv text of a capture (${String(error)})`);
 	}
-	return parseLspciTopology(text, file, {
+	return assemble(readLspci({ text, file }), file, {
 		name: basename(folder) + suffix,
 		cpu: { vendor, family: recorded.cpu_family, model: recorded.cpu_model },
 		busAddress: (bdf, bar) => buses.get(`${bdf} ${bar}`) ?? null,

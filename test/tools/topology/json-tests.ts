@@ -7,7 +7,7 @@
 import type { MachineDescription } from '../../../arch/sim/description.ts';
 import { validateDescription } from '../../../arch/sim/validate.ts';
 import { namedMachine } from '../../../tools/machines/index.ts';
-import { formatTopology, parseTopology } from '../../../tools/topology/index.ts';
+import { formatTopology, parseJsonTopology } from '../../../tools/topology/json.ts';
 import { refusal } from '../../arch/sim/refusal.ts';
 import { EXPECT_NULL, EXPECT_STREQ, EXPECT_TRUE, TEST } from '../../kselftest_harness.ts';
 
@@ -16,7 +16,7 @@ const text = formatTopology(standard);
 
 /** The complaint about a file, with the line that it names. */
 function complaint(changed: string): string | null {
-	return refusal(() => parseTopology(changed, 'm.json'));
+	return refusal(() => parseJsonTopology(changed, 'm.json'));
 }
 
 /** The complaint about a description that was changed. */
@@ -34,7 +34,7 @@ function device(d: MachineDescription, label: string) {
 }
 
 TEST('machine_written_and_read_is_the_same', () => {
-	EXPECT_STREQ(text, formatTopology(parseTopology(text, 'm.json')));
+	EXPECT_STREQ(text, formatTopology(parseJsonTopology(text, 'm.json')));
 	EXPECT_NULL(validateDescription(standard));
 });
 

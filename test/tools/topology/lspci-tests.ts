@@ -4,12 +4,10 @@
  * file, line and expectation. Method: small machines in lspci's own layout, spoilt in one place each.
  */
 import type { MachineDescription } from '../../../arch/sim/description.ts';
-import {
-	type LspciOptions,
-	parseCpu,
-	parseTopology,
-	readTopology,
-} from '../../../tools/topology/index.ts';
+import { type AssembleOptions, assemble } from '../../../tools/topology/assemble.ts';
+import { readTopology } from '../../../tools/topology/index.ts';
+import { readLspci } from '../../../tools/topology/lspci-text.ts';
+import { parseCpu } from '../../../tools/topology/platform.ts';
 import { refusal } from '../../arch/sim/refusal.ts';
 import {
 	EXPECT_EQ,
@@ -47,8 +45,10 @@ ${control}\tRegion 0: Memory at e0000000 (32-bit, non-prefetchable) [size=16M]
 
 `;
 
-const read = (text: string, options?: LspciOptions): MachineDescription =>
-	parseTopology(text, 'small.txt', options);
+const read = (text: string, options: AssembleOptions = {}): MachineDescription => {
+	const file = 'small.txt';
+	return assemble(readLspci({ text, file }), file, { name: 'small', ...options });
+};
 /** Number of the line that holds a piece of the text. */
 const lineOf = (piece: string) => small.slice(0, small.indexOf(piece)).split('\n').length;
 const last = small.trimEnd().split('\n').length;
