@@ -14,11 +14,15 @@ export interface Copier {
 	/** Enumerable string keys, written or not: what for-in must count. */
 	readonly enumerable: number;
 	/**
+	 * Take fields.
+	 *
 	 * @param objects - objects of this shape
 	 * @param values - what is filled, field after field, object after object
 	 */
 	save(objects: readonly object[], values: unknown[]): void;
 	/**
+	 * Put fields back.
+	 *
 	 * @param objects - as given to save()
 	 * @param values - as filled by save()
 	 */

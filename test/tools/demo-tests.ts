@@ -219,6 +219,28 @@ TEST_F(demo, 'chosen_functions_play_and_others_stand_in', async () => {
 	EXPECT_TRUE(other.out.includes('consumer has no NIC: '));
 });
 
+TEST_F(demo, 'who_is_a_gpu_is_what_kproto_topo_says', async ({ dir }) => {
+	const [processor, vga] = [0x0b4000, 0x030000];
+	const file = topologyFile(dir, 'mixed', (d) => {
+		for (const device of d.devices) {
+			if (device.bdf === '0000:1a:00.0') device.class = processor;
+			// the screen of a management processor
+			if (device.bdf === '0000:1e:00.0')
+				Object.assign(device, {
+					class: vga,
+					vendor: 0x1a03,
+					device: 0x2000,
+				});
+		}
+	});
+	const [{ cast }] = machinesOf(await call('--json', '--topology', file)) as [MachineResult];
+	EXPECT_STREQ(cast.gpus.map(({ bdf }) => bdf).join(), '0000:1a:00.0');
+	// functions have the names that they have there
+	const named = await call('--json', '--machine', 'mixed', '--gpu', 'GPU0', '--nic', 'NIC0');
+	const [{ pairs }] = machinesOf(named) as [MachineResult];
+	EXPECT_EQ(pairs.length, 1);
+});
+
 TEST_F(demo, 'machines_are_listed_and_help_is_no_mistake', async () => {
 	const list = await call('--list');
 	EXPECT_EQ(list.code, 0);
@@ -362,13 +384,13 @@ TEST_F(demo, 'functions_that_cannot_play_are_one_line', async () => {
 	const mixed = (...args: string[]): Promise<Outcome> => call('--machine', 'mixed', ...args);
 	expectMistake(
 		await mixed('--gpu', '99:00.0'),
-		/mixed has no function 99:00\.0 to play the GPU/,
+		/the GPU of mixed: no function here is "99:00\.0"/,
 	);
-	expectMistake(await mixed('--nic', 'eth0'), /mixed has no function eth0 to play the NIC/);
+	expectMistake(await mixed('--nic', 'eth0'), /the NIC of mixed: no function here is "eth0"/);
 	expectMistake(await mixed('--nic', '17:01.0'), /17:01\.0 of mixed is a bridge/);
 	expectMistake(
 		await call('--gpu', '99:00.0'),
-		/q000 has no function 99:00\.0 .*--machine NAME says which machine is meant/,
+		/the GPU of q000: no function here is "99:00\.0"; --machine NAME says which machine is meant/,
 	);
 	// a host bridge has the header of an endpoint
 	expectMistake(

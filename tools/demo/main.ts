@@ -35,8 +35,8 @@ const usage = `usage: kproto demo [OPTION...]
                    another machine: lspci -vvv text, topology JSON, a copy of
                    /sys/bus/pci/devices, all that kproto topo takes
   --cpu CPU        the CPU, which lspci does not tell: intel:6, amd:0x19, ...
-  --gpu BDF        which function plays the GPU
-  --nic BDF        which function plays the NIC
+  --gpu FUNCTION   which function plays the GPU: an address, or a name of kproto topo (GPU0)
+  --nic FUNCTION   which function plays the NIC
   --no-trace       leave the annotated trace out
   --json           everything as JSON
   --list           names of the machines

@@ -2,11 +2,16 @@
 /**
  * Which functions of a machine play GPU and NIC.
  *
- * A GPU is class 03 or 12, a NIC class 02. Where a machine lacks one, another endpoint stands in and
+ * GPUs, accelerators and NICs are what `kproto topo` takes for these. Where a machine lacks one, another endpoint stands in and
  * the output says which; `--gpu` and `--nic` choose.
  */
-import type { DeviceDescription, MachineDescription } from '../../arch/sim/description.ts';
+import {
+	type DeviceDescription,
+	hex,
+	type MachineDescription,
+} from '../../arch/sim/description.ts';
 import { UserError } from '../kproto/user_error.ts';
+import { kindOf, nameAll, SelectError, selectOne } from '../topo/select.ts';
 
 /** A function and the part it plays. */
 export interface Player {
@@ -29,14 +34,9 @@ export class CastError extends UserError {}
 /** A machine that has not enough to choose from. */
 export class TooFewError extends CastError {}
 
-const hex4 = (n: number): string => n.toString(16).padStart(4, '0');
-
-function baseClass(d: DeviceDescription): number {
-	return d.class >> 16;
-}
-
+/** A host bridge has the header of an endpoint, and is none. */
 function isEndpoint(d: DeviceDescription): boolean {
-	return d.header === 0 && baseClass(d) !== 0x06;
+	return kindOf(d) !== 'BR';
 }
 
 /** Bytes of the largest memory BAR. */
@@ -50,18 +50,21 @@ function memoryOf(d: DeviceDescription): bigint {
 }
 
 function player(d: DeviceDescription, standIn: boolean): Player {
-	const ids = `${hex4(d.vendor)}:${hex4(d.device)}`;
-	return { bdf: d.bdf, what: `${ids} class ${hex4(d.class >> 8)}`, standIn };
+	const ids = `${hex(d.vendor, 4)}:${hex(d.device, 4)}`;
+	return { bdf: d.bdf, what: `${ids} class ${hex(d.class >> 8, 4)}`, standIn };
 }
 
-function chosen(machine: MachineDescription, bdf: string, role: string): Player {
-	const full = bdf.includes(':') && bdf.split(':').length === 2 ? `0000:${bdf}` : bdf;
-	const d = machine.devices.find((device) => device.bdf === full);
-	if (d === undefined)
-		throw new CastError(`${machine.name} has no function ${bdf} to play ${role}`);
+function chosen(machine: MachineDescription, word: string, role: string): Player {
+	let d: DeviceDescription;
+	try {
+		d = selectOne(nameAll(machine), word).device;
+	} catch (error) {
+		if (!(error instanceof SelectError)) throw error;
+		throw new CastError(`${role} of ${machine.name}: ${error.message}`);
+	}
 	if (!isEndpoint(d))
 		throw new CastError(
-			`${bdf} of ${machine.name} is a bridge, it cannot play ${role}`,
+			`${word} of ${machine.name} is a bridge, it cannot play ${role}`,
 		);
 	return player(d, false);
 }
@@ -79,9 +82,9 @@ export function castMachine(
 ): Cast {
 	const endpoints = machine.devices.filter(isEndpoint);
 	let gpus = endpoints
-		.filter((d) => [0x03, 0x12].includes(baseClass(d)))
+		.filter((d) => ['GPU', 'ACC'].includes(kindOf(d)))
 		.map((d) => player(d, false));
-	let nics = endpoints.filter((d) => baseClass(d) === 0x02).map((d) => player(d, false));
+	let nics = endpoints.filter((d) => kindOf(d) === 'NIC').map((d) => player(d, false));
 
 	if (choice.gpu !== undefined) gpus = [chosen(machine, choice.gpu, 'the GPU')];
 	if (choice.nic !== undefined) nics = [chosen(machine, choice.nic, 'the NIC')];

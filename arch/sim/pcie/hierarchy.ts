@@ -39,9 +39,9 @@ import {
 
 /** A device model that answers accesses to a BAR itself, instead of plain memory. */
 export interface MmioHandler {
-	/** @param offset - from the start of the BAR */
+	/** Answer a read. @param offset - from the start of the BAR */
 	mmioRead(offset: bigint, into: Uint8Array): void;
-	/** @param offset - from the start of the BAR */
+	/** Take a write. @param offset - from the start of the BAR */
 	mmioWrite(offset: bigint, from: Uint8Array): void;
 }
 
