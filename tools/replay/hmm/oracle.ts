@@ -48,6 +48,7 @@ import { SpecialMappings } from '../../../test/support/special_mappings.ts';
 import type { UffdMonitor } from '../../../test/support/uffd_monitor.ts';
 import { minorOf, type Window } from './dump.ts';
 import { BootImages } from './image.ts';
+import { endProcess } from './processes.ts';
 import type { Answer, Scenario } from './record.ts';
 
 const ARENA = 0x2000_0000_0000n;
@@ -204,6 +205,10 @@ export class Oracle {
 	readonly window: Window;
 	readonly parent: task_struct;
 	child: task_struct | null = null;
+	/** Processes that no recorded scenario has, by number from 2 on. */
+	readonly others: Map<number, task_struct> = new Map();
+	/** Devices that other processes than the parent opened, by number. */
+	readonly opened: Map<task_struct, Map<number, file>> = new Map();
 	readonly file: file;
 	readonly log: InvalidationLog;
 	/** The driver of special mappings, once a scenario has one. */
@@ -275,7 +280,8 @@ export class Oracle {
 		this.monitor?.close();
 		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
 		run(mmu_interval_notifier_remove(this.log.sub));
-		if (this.child !== null) exitProcess(this.child);
+		if (this.child !== null) endProcess(this, 1);
+		for (const number of [...this.others.keys()]) endProcess(this, number);
 		exitProcess(this.parent);
 		run(fput(this.file));
 		this.driver?.close();

@@ -14,6 +14,7 @@ import type { Mismatch } from '../report.ts';
 import { type SpaceState, StepComparison } from './compare.ts';
 import { dumpPageTable, dumpVmas } from './dump.ts';
 import { Oracle } from './oracle.ts';
+import { innerStep } from './processes.ts';
 import type { Answer, Scenario, Step } from './record.ts';
 import { execute, UnknownStep } from './steps.ts';
 
@@ -107,19 +108,21 @@ class Replay<O extends Oracle> {
 	private step(step: Step, expected: Answer, comparison: StepComparison): void {
 		const { oracle } = this;
 		oracle.log.seen = [];
-		if (step[0] !== 'child') {
+		const inner = innerStep(oracle, step);
+		if (inner === null) {
 			const got = this.ask(oracle.parent, step);
 			this.compare(step, expected, got, comparison);
 			return;
 		}
-		if (oracle.child === null) {
+		const { task } = inner;
+		if (task === null) {
 			comparison.fields('', expected, { skip: 'nochild' });
 			return;
 		}
-		const inner = this.ask(oracle.child, step.slice(1) as unknown as Step);
+		const got = this.ask(task, inner.step);
 		const recorded = (expected['c'] ?? {}) as Answer;
-		comparison.fields('c.', recorded, inner);
-		if (oracle.child !== null) this.space('c.', oracle.child, recorded, comparison);
+		comparison.fields('c.', recorded, got);
+		if (task.mm !== null) this.space('c.', task, recorded, comparison);
 		this.compare(step, expected, {}, comparison);
 	}
 

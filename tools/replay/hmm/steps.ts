@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What each step does, and what it answers. */
-import { EAGAIN } from '../../../include/linux/errno.ts';
 import { MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
 import { PAGE_SIZE } from '../../../include/linux/types.ts';
@@ -18,10 +17,8 @@ import {
 	HMM_DMIRROR_WRITE,
 	hmm_dmirror_cmd,
 } from '../../../lib/test_hmm_uapi.ts';
-import { forkProcess } from '../../../mm/fork.ts';
 import { shmemTruncate } from '../../../mm/shmem.ts';
 import {
-	exitProcess,
 	userMadvise,
 	userMmap,
 	userMprotect,
@@ -32,6 +29,7 @@ import {
 } from '../../../mm/syscalls.ts';
 import { type SpecialKind, specialKinds } from '../../../test/support/special_mappings.ts';
 import { type Oracle, pageOf } from './oracle.ts';
+import { deviceOf, processSteps } from './processes.ts';
 import { faultRange, faultsOf } from './range.ts';
 import { type Answer, runLength, type Step } from './record.ts';
 import { watchSteps } from './watch.ts';
@@ -92,11 +90,18 @@ function writeStep(oracle: Oracle, task: task_struct, [page = 0, value = 0]: Num
 	return got === null ? { rc: 0, nf } : { sig: got.sig, code: got.code, nf };
 }
 
-/** One command of a device, on the parent's mirror. */
-function ioctl(oracle: Oracle, dev: number, command: number, cmd: hmm_dmirror_cmd): number {
-	const filp = oracle.dmirrors[dev];
-	if (filp === undefined) throw new UnknownStep(`device ${dev}`);
-	return run(filp.f_op.unlocked_ioctl!(filp, command, cmd), { task: oracle.parent });
+/** One command of a device, on the mirror of the process that opened it. */
+function ioctl(
+	oracle: Oracle,
+	by: task_struct,
+	dev: number,
+	command: number,
+	cmd: hmm_dmirror_cmd,
+): number {
+	const opened = deviceOf(oracle, by, dev);
+	if (opened === null) throw new UnknownStep(`device ${dev}`);
+	const { file: filp, task } = opened;
+	return run(filp.f_op.unlocked_ioctl!(filp, command, cmd), { task });
 }
 
 /** First value of each page of a buffer. */
@@ -117,7 +122,7 @@ function valuesOf(buffer: Uint8Array): unknown[] {
 
 /** A command that moves a page's data for each page. */
 function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Handler {
-	return (oracle, _task, [dev = 0, page = 0, pages = 0, value]) => {
+	return (oracle, task, [dev = 0, page = 0, pages = 0, value]) => {
 		const buffer = new Uint8Array(pages * Number(PAGE_SIZE));
 		if (value !== undefined)
 			for (let i = 0; i < pages; i++)
@@ -127,7 +132,7 @@ function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Hand
 			npages: BigInt(pages),
 			ptr: buffer,
 		});
-		const rc = ioctl(oracle, dev, command, cmd);
+		const rc = ioctl(oracle, task, dev, command, cmd);
 		if (rc !== 0) return { rc };
 		const all = { cp: Number(cmd.cpages), fl: Number(cmd.faults), d: valuesOf(buffer) };
 		return { rc, ...Object.fromEntries(fields.map((name) => [name, all[name]])) };
@@ -136,7 +141,7 @@ function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Hand
 
 function snapshotStep(
 	oracle: Oracle,
-	_task: task_struct,
+	task: task_struct,
 	[dev = 0, page = 0, pages = 0]: Num,
 ): Answer {
 	const perm = new Uint8Array(pages);
@@ -145,7 +150,7 @@ function snapshotStep(
 		npages: BigInt(pages),
 		ptr: perm,
 	});
-	const rc = ioctl(oracle, dev, HMM_DMIRROR_SNAPSHOT, cmd);
+	const rc = ioctl(oracle, task, dev, HMM_DMIRROR_SNAPSHOT, cmd);
 	if (rc !== 0) return { rc };
 	const tokens = [...perm].map((byte) => byte.toString(16).padStart(2, '0'));
 	return { rc, s: runLength(tokens), cp: Number(cmd.cpages) };
@@ -153,9 +158,10 @@ function snapshotStep(
 
 /** A command without data. */
 function plainStep(command: number): Handler {
-	return (oracle, _task, [dev = 0, page = 0, pages = 1]) => ({
+	return (oracle, task, [dev = 0, page = 0, pages = 1]) => ({
 		rc: ioctl(
 			oracle,
+			task,
 			dev,
 			command,
 			new hmm_dmirror_cmd({ addr: oracle.address(page), npages: BigInt(pages) }),
@@ -163,23 +169,9 @@ function plainStep(command: number): Handler {
 	});
 }
 
-function forkStep(oracle: Oracle, task: task_struct): Answer {
-	if (oracle.child !== null) return { rc: -EAGAIN };
-	const made = forkProcess(task);
-	if (typeof made === 'number') return { rc: made };
-	oracle.child = made;
-	return { rc: 0 };
-}
-
-function childExitStep(oracle: Oracle): Answer {
-	if (oracle.child === null) return { skip: 'nochild' };
-	exitProcess(oracle.child);
-	oracle.child = null;
-	return { rc: 0 };
-}
-
 const handlers: Readonly<Record<string, Handler>> = {
 	...watchSteps,
+	...processSteps,
 	munmap: (o, t, [p = 0, n = 0]) => ({ rc: userMunmap(t, o.address(p), bytes(n)) }),
 	mprotect: (o, t, [p = 0, n = 0, prot = 0]) => ({
 		rc: userMprotect(t, o.address(p), bytes(n), prot),
@@ -197,8 +189,6 @@ const handlers: Readonly<Record<string, Handler>> = {
 		run(shmemTruncate(o.file, bytes(n)), { task: t });
 		return { rc: 0 };
 	},
-	fork: forkStep,
-	cexit: childExitStep,
 	mig: dataStep(HMM_DMIRROR_MIGRATE_TO_DEV, ['cp', 'd']),
 	sys: dataStep(HMM_DMIRROR_MIGRATE_TO_SYS, ['cp']),
 	dread: dataStep(HMM_DMIRROR_READ, ['cp', 'd', 'fl']),
@@ -208,9 +198,10 @@ const handlers: Readonly<Record<string, Handler>> = {
 	excl: dataStep(HMM_DMIRROR_EXCLUSIVE, ['cp', 'd']),
 	cexcl: plainStep(HMM_DMIRROR_CHECK_EXCLUSIVE),
 	rel: (o, t, [dev = 0]) => plainStep(HMM_DMIRROR_RELEASE)(o, t, [dev]),
-	flags: (o, _t, [dev = 0, v = 0]) => ({
+	flags: (o, t, [dev = 0, v = 0]) => ({
 		rc: ioctl(
 			o,
+			t,
 			dev,
 			HMM_DMIRROR_FLAGS,
 			new hmm_dmirror_cmd({ addr: o.address(0), npages: BigInt(v) }),
