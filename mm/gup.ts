@@ -17,7 +17,16 @@
  *
  * @kernel mm/gup.c
  */
-import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EMLINK, ENOMEM } from '../include/linux/errno.ts';
+import {
+	EAGAIN,
+	EBUSY,
+	EEXIST,
+	EFAULT,
+	EINTR,
+	EMLINK,
+	ENOMEM,
+	EOPNOTSUPP,
+} from '../include/linux/errno.ts';
 import {
 	FOLL_GET,
 	FOLL_NOFAULT,
@@ -25,6 +34,7 @@ import {
 	FOLL_SPLIT_PMD,
 	FOLL_TOUCH,
 	FOLL_WRITE,
+	is_vm_hugetlb_page,
 	VM_IO,
 	VM_PFNMAP,
 	VM_READ,
@@ -267,9 +277,11 @@ function* faultin_page(
  *
  * @retval 0 they do
  * @retval -EFAULT they do not, or the VMA has no pages to hand out
+ * @retval -EOPNOTSUPP a hugetlb entry cannot be split
  */
 function check_vma_flags(vma: vm_area_struct, gup_flags: unsigned_int): int {
 	if ((vma.vm_flags & (VM_IO | VM_PFNMAP)) !== 0n) return -EFAULT;
+	if (gup_flags & FOLL_SPLIT_PMD && is_vm_hugetlb_page(vma)) return -EOPNOTSUPP;
 	const needed = gup_flags & FOLL_WRITE ? VM_WRITE : VM_READ;
 	return (vma.vm_flags & needed) === 0n ? -EFAULT : 0;
 }
@@ -310,6 +322,7 @@ function gupErrno(err: int): int {
  * @returns pages gotten, which may be fewer than asked for
  * @retval 0 the first one would have to be waited for
  * @retval -EFAULT the first one is not mapped, or its VMA does not allow it
+ * @retval -EOPNOTSUPP FOLL_SPLIT_PMD, and the first one is in a hugetlb mapping
  * @retval -EEXIST the first one has no struct page
  * @retval -ENOMEM no memory for the first one
  * @retval -EHWPOISON the first one is poisoned, and FOLL_HWPOISON
