@@ -53,8 +53,9 @@ export class Scheduler {
 	threads: task_struct[] = [];
 	/** Tasks inside run(), outermost first. */
 	driven: task_struct[] = [];
-	/** Points since something last ended or time last moved. */
+	/** Points since something last ended or time last moved, and how many are too many. */
 	points = 0;
+	maxPoints = MAX_POINTS;
 	/** Moves of virtual time since a thread ended. */
 	timedWaits = 0;
 	/** An exception has ended the run: what the threads wait for means nothing any more. */
@@ -123,7 +124,7 @@ export function run<T>(body: Sim<T> | (() => Sim<T>), opts?: ThreadOptions): T {
 				return step.value;
 			}
 			const point = step.value;
-			if (++s.points > MAX_POINTS) livelock(s, MAX_POINTS, point);
+			if (++s.points > s.maxPoints) livelock(s, s.maxPoints, point);
 			if (point.ready !== undefined) {
 				if (!point.ready()) waitFor(w, s, task, point);
 			} else if (point.access === 'yield') {

@@ -3,7 +3,7 @@
  * Mutated topologies. Goal: each gives a machine or one line. Method: a part of what `npm run fuzz:topology`
  * runs, with the same generator; a failure names the seed: `npm run fuzz:topology 1 SEED`.
  */
-import { fuzzTopology } from '../../../tools/fuzz/topology.ts';
+import { fuzzTopology } from '../../../tools/fuzz/topology/topology.ts';
 import { EXPECT_EQ, EXPECT_GT, EXPECT_STREQ, TEST } from '../../kselftest_harness.ts';
 
 const COUNT = 1000;

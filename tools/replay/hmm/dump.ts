@@ -321,8 +321,11 @@ export function pfnAt(mm: mm_struct, at: unsigned_long): bigint | null {
 	return holds ? (softleaf_to_pfn(entry) as bigint) + offset : null;
 }
 
-/** The word that stands for a page, and how far into it the page lies. */
-function lookUpWord(mm: mm_struct, at: unsigned_long): { word: bigint; offset: bigint } | null {
+/** The word that stands for a page, and how far into it the page lies; null: none does. */
+export function lookUpWord(
+	mm: mm_struct,
+	at: unsigned_long,
+): { readonly word: bigint; readonly offset: bigint } | null {
 	const pgd = pgd_offset(mm, at);
 	if (pgd_none(pgd.value)) return null;
 	const pud = pud_offset(pgd, at);

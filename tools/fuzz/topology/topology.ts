@@ -9,9 +9,9 @@
 
 import { performance } from 'node:perf_hooks';
 import { deflateSync } from 'node:zlib';
-import { verdicts } from '../topo/unknown.ts';
-import { TopologyError } from '../topology/error.ts';
-import { parseSource } from '../topology/source.ts';
+import { verdicts } from '../../topo/unknown.ts';
+import { TopologyError } from '../../topology/error.ts';
+import { parseSource } from '../../topology/source.ts';
 import { Chance, mutateBytes, mutateText } from './mutate.ts';
 
 /** How many cases of each outcome, and what failed. */

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/** How often each kind of step is written. */
+import type { Weighted } from './chance.ts';
+import type { Setup } from './program.ts';
+
+/** Pages of a window without huge pages. */
+const SMALL_WINDOW = 16;
+
+const always = {
+	access: 26,
+	mmap: 3,
+	munmap: 3,
+	mprotect: 6,
+	madvise: 9,
+	mremap: 4,
+	ftrunc: 1,
+	lock: 2,
+	fork: 5,
+	open: 2,
+	hmm: 9,
+	mig: 13,
+	sys: 4,
+	dread: 6,
+	dwrite: 6,
+	snap: 3,
+	excl: 5,
+	cexcl: 1,
+	rel: 1,
+	/** Only where the kernel has the call, or the proposal. */
+	watch: 0,
+	hmmu: 0,
+	dreadu: 0,
+	flags: 0,
+	dma: 0,
+};
+
+/** A kind of step. */
+export type OpName = keyof typeof always;
+
+type Weights = Readonly<Record<OpName, number>>;
+
+const plain: Weights = always;
+const later: Weights = { ...always, hmmu: 4, dreadu: 3, flags: 1 };
+const large: Weights = { ...later, flags: 0 };
+const watching: Weights = { ...later, watch: 8 };
+const proposed: Weights = { ...later, flags: 0, dma: 25 };
+
+function listOf(weights: Weights): Weighted<OpName> {
+	return Object.entries(weights)
+		.filter(([, weight]) => weight > 0)
+		.map(([name, weight]) => [weight, name as OpName]);
+}
+
+const lists = {
+	plain: listOf(plain),
+	later: listOf(later),
+	large: listOf(large),
+	watching: listOf(watching),
+	proposed: listOf(proposed),
+} as const;
+
+/**
+ * The weights of a setup.
+ *
+ * @param setup - kernel, devices, window
+ */
+export function opWeights(setup: Setup): Weighted<OpName> {
+	if (setup.machine !== null) return lists.proposed;
+	if (setup.profile === 'v6.12') return lists.plain;
+	// one program in so many has a userfaultfd
+	// a huge page that a fork shares and that has to be split on its way to a device is an open fault
+	if (setup.np > SMALL_WINDOW) return lists.large;
+	return setup.fa !== 4096 || setup.win !== 0 ? lists.watching : lists.later;
+}
