@@ -80,7 +80,7 @@ const advices: Weighted<number> = [
 
 function setupOf(chance: Chance, { profiles }: Wishes): Setup {
 	const profile = chance.of(profiles);
-	const np = chance.percent(2) ? LARGE : SMALL;
+	const np = chance.percent(1) ? LARGE : SMALL;
 	const small = np === SMALL;
 	const isProposal = profile === 'v7.3' && chance.percent(10);
 	return {
