@@ -20,6 +20,7 @@ import {
 	folio_test_hugetlb,
 	folio_test_swapcache,
 	is_zone_device_page,
+	PG_hwpoison,
 	PG_locked,
 } from '../../../include/linux/page-flags.ts';
 import { pte_pfn, pte_present, pte_write } from '../../../include/linux/pgtable.ts';
@@ -62,7 +63,9 @@ function explained({ ptes, pmds }: Uses, head: page, specials: ReadonlySet<page>
 			? folio_nr_pages(f)
 			: 0;
 	const swapped = folio_test_anon(f) && folio_test_swapcache(f) ? folio_nr_pages(f) : 0;
-	return ptes + pmds + cached + swapped + (specials.has(head) ? 1 : 0);
+	// who found a page to be bad keeps it, so that nobody gets it again
+	const poisoned = head.flags & PG_hwpoison ? 1 : 0;
+	return ptes + pmds + cached + swapped + (specials.has(head) ? 1 : 0) + poisoned;
 }
 
 /** Reference and mapping counts of one folio. */
