@@ -256,6 +256,15 @@ export class PhysicalRam {
 		this.ranges.sort((a, b) => a.startPfn - b.startPfn);
 	}
 
+	/**
+	 * Take away what was added; its bytes are gone.
+	 *
+	 * @param start - where it begins
+	 */
+	remove(start: bigint): void {
+		this.ranges = this.ranges.filter((range) => range.start !== start);
+	}
+
 	/** The range that a page frame number lies in, or null where there is no RAM. */
 	rangeOf(pfn: number): RamRange | null {
 		const ranges = this.ranges;

@@ -66,14 +66,18 @@ export class CoherentMemory {
 			MEMORY_DEVICE_COHERENT,
 			{ owner: this },
 		);
-		if (typeof pagemap === 'number') return pagemap;
+		if (typeof pagemap === 'number') {
+			(world().machine as Machine).ram.remove(base);
+			return pagemap;
+		}
 		this.pagemap = pagemap;
 		return 0;
 	}
 
-	/** Take the struct pages away again; none is in use. */
+	/** Take the struct pages away again, none of which is in use, and decode the range no more. */
 	*remove(): Sim<void> {
 		yield* devres_release_all(this.dev);
+		(world().machine as Machine).ram.remove(this.base);
 		this.pagemap = null;
 	}
 

@@ -16,6 +16,7 @@
 import type { FrameStore } from '../../arch/sim/memory.ts';
 import { XlinkPort } from '../../arch/sim/xlink.ts';
 import { dev_name, type device } from '../../include/linux/device.ts';
+import { DMA_MAPPING_ERROR } from '../../include/linux/dma-mapping.ts';
 import {
 	PCI_P2PDMA_MAP_BUS_ADDR,
 	PCI_P2PDMA_MAP_NOT_SUPPORTED,
@@ -64,8 +65,11 @@ const xlinkOps: p2pdma_provider_ops = Object.freeze({
 	},
 	bus_addr(provider: p2pdma_provider, paddr: phys_addr_t, dev: device): dma_addr_t {
 		const from = linkedPort(provider, dev);
-		if (from === null) return pci_p2pdma_provider_ops.bus_addr(provider, paddr, dev);
-		const { port, base } = memoryOf(provider);
+		const { port, base, viaPci } = memoryOf(provider);
+		if (from === null)
+			return viaPci
+				? pci_p2pdma_provider_ops.bus_addr(provider, paddr, dev)
+				: DMA_MAPPING_ERROR;
 		return from.address(port, (paddr as bigint) - base) as bigint;
 	},
 });

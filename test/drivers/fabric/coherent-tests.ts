@@ -64,6 +64,7 @@ FIXTURE_SETUP(coherent, (self, { iommu }) => {
 FIXTURE_TEARDOWN(coherent, ({ memory }) => {
 	run(() => memory.remove());
 	EXPECT_FALSE(pfn_valid(BASE >> 12n));
+	EXPECT_FALSE((world().machine as Machine).ram.has(Number(BASE >> 12n)));
 });
 
 function map(table: sg_table): number {
