@@ -3,7 +3,7 @@
  * Changes to a machine or its kernel, and which pairs they change.
  *
  *     acs off 0000:01:00.0        every ACS bit of the function off (or of all: acs off all)
- *     acs on 0000:01:00.0         what a kernel with an IOMMU sets: SV RR CR UF, as far as it has them
+ *     acs on 0000:01:00.0         what a kernel with an IOMMU sets too: SV RR CR UF, as far as it has them
  *     acs 0x05 0000:01:00.0       that word
  *     acs on GPU0 NIC0            several, with blanks or commas
  *     cpu amd:0x19 | kernel v6.12
@@ -28,12 +28,14 @@ import { candidates, type Verdict } from './unknown.ts';
 
 /** What a kernel with an IOMMU sets. */
 const ACS_STANDARD = PCI_ACS_SV | PCI_ACS_RR | PCI_ACS_CR | PCI_ACS_UF;
+/** The bits of the control word; the capability word goes on with the size of the egress vector. */
 const ACS_ALL = ACS_STANDARD | PCI_ACS_TB | PCI_ACS_EC | PCI_ACS_DT;
 
 const capOf = ({ acs }: DeviceDescription): number => acs?.cap ?? ACS_ALL;
 
 function wordOf(device: DeviceDescription, what: string): number {
-	if (what === 'on') return capOf(device) & ACS_STANDARD;
+	const found = device.acs?.control ?? 0;
+	if (what === 'on') return found | (capOf(device) & ACS_STANDARD);
 	return what === 'off' ? 0 : Number(what);
 }
 
@@ -43,10 +45,12 @@ function withWord(device: DeviceDescription, what: string): DeviceDescription {
 
 /** A word must not ask for what a function does not have: hardware would drop it, and the answer be another's. */
 function checkWord(device: DeviceDescription, what: string): void {
-	const lacks = wordOf(device, what) & ~capOf(device);
+	if (what === 'on' || what === 'off') return;
+	const has = capOf(device) & ACS_ALL;
+	const lacks = wordOf(device, what) & ~has;
 	if (lacks !== 0)
 		throw new SelectError(
-			`acs ${what}: ${device.bdf} has no bit 0x${hex(lacks, 2)}, all that it has is 0x${hex(capOf(device), 2)}`,
+			`acs ${what}: ${device.bdf} has no bit 0x${hex(lacks, 2)}, all that it has is 0x${hex(has, 2)}`,
 		);
 }
 

@@ -95,9 +95,9 @@ const headerExample = '`00:00.0 Host bridge [0600]: … [8086:29c0]`';
 const attributePattern =
 	/^(Subsystem|Control|Status|Latency|Interrupt|NUMA node|IOMMU group|Region \d|Bus|I\/O behind|Memory behind|Prefetchable memory|Secondary status|BridgeCtl|Capabilities|Kernel|Expansion ROM|DeviceName|Physical Slot|Flags|BIST|ACSCap|ACSCtl)\b/;
 
-/** A line without what mail and other systems put around it. */
+/** A line without what mail and other systems put around it; flowed mail leaves a blank where it wraps. */
 function unquoted(line: string): string {
-	return line.replace(/\r$/, '').replace(/^(?:> ?)+/, '');
+	return line.trimEnd().replace(/^(?:> ?)+/, '');
 }
 
 /** Join wrapped lines, drop mail quoting. */

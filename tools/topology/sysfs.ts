@@ -7,7 +7,7 @@
  *     0000:3b:00.0/resource     BARs at their CPU addresses
  *     0000:3b:00.0/numa_node, local_cpus, iommu_group, physfn, class, vendor, device
  *
- * A copy without links (cp -rL) is a tree by bus numbers. The CPU is that of proc/cpuinfo in the
+ * A copy without links is a tree by bus numbers. The CPU is that of proc/cpuinfo in the
  * copy; /proc/cpuinfo itself is read for the machine at hand only.
  */
 import {
@@ -154,7 +154,7 @@ function readFunction(folder: string, bdf: string): FoundFunction {
 		throw new TopologyError(
 			join(folder, 'config'),
 			1,
-			`the configuration space of ${bdf} (${code ?? 'error'}); cp -rL copies what the links lead to`,
+			`the configuration space of ${bdf} (${code ?? 'error'}); Documentation/topology.md says how to copy it`,
 		);
 	}
 	const classCode = hexFile(folder, 'class');

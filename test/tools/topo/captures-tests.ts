@@ -83,7 +83,7 @@ TEST_F(machine, 'gives_its_matrices', async ({ path }, { file }) => {
 				'expected PCI objects: lstopo writes them unless it is told --no-io\n',
 			),
 		);
-		return;
+		SKIP('its XML has no PCI in it, and is refused with one line');
 	}
 	EXPECT_EQ(0, code);
 	const answer = JSON.parse(out) as {

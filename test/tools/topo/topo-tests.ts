@@ -219,6 +219,8 @@ TEST_F(command, 'what_if_that_makes_no_sense_is_one_line', async () => {
 		['kernel v5.0', '"kernel v5.0" is no change'],
 		['cpu via', '"cpu via" is no change'],
 		['acs 0x40 0100:01:00.0', 'acs 0x40: 0100:01:00.0 has no bit 0x40'],
+		// a bit of the egress vector's size, which the capability word has and the control word has not
+		['acs 0x100 0100:01:00.0', 'acs 0x100: 0100:01:00.0 has no bit 0x100'],
 		['pci=foo', 'pci=foo: the kernel says "PCI: Unknown option `foo\'"'],
 		['pci=', 'pci=: it means no function'],
 		[

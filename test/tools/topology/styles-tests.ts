@@ -118,6 +118,8 @@ TEST('wrapped_by_mail', () => {
 	EXPECT_TRUE(wrapped !== plain);
 	EXPECT_STREQ(wanted, tree(wrapped));
 	EXPECT_STREQ(wanted, tree(wrapped.replace(/^/gm, '> > ')));
+	// format=flowed
+	EXPECT_STREQ(wanted, tree(wrapped.replace(/$/gm, ' ')));
 });
 
 TEST('pasted_from_a_shell', () => {

@@ -5,13 +5,22 @@
  * Method: small trees made in a temporary folder.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+	mkdirSync,
+	mkdtempSync,
+	readFileSync,
+	renameSync,
+	rmSync,
+	symlinkSync,
+	writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readSource } from '../../../tools/topology/source.ts';
 import { cpuFromCpuinfo, parentInPath } from '../../../tools/topology/sysfs.ts';
 import { refusal } from '../../arch/sim/refusal.ts';
 import {
+	ASSERT_TRUE,
 	EXPECT_EQ,
 	EXPECT_FALSE,
 	EXPECT_NULL,
@@ -144,6 +153,31 @@ TEST_F(sysfs, 'copy_without_links_is_a_tree_by_bus_numbers', ({ root }) => {
 	small(root, 4096, true);
 	const { devices } = readSource([root]).description;
 	EXPECT_STREQ('0000:00:01.0', devices[2]?.parent ?? '');
+});
+
+TEST_F(sysfs, 'copy_made_as_the_documentation_says_tells_the_same', ({ root }) => {
+	small(root, 4096);
+	writeFileSync(join(root, 'cpuinfo'), 'vendor_id\t: AuthenticAMD\ncpu family\t: 25\n');
+	const guide = readFileSync(
+		new URL('../../../Documentation/topology.md', import.meta.url),
+		'utf8',
+	);
+	const [, script] = /^A copy of sysfs[\s\S]*?```sh\n([\s\S]*?)```/m.exec(guide) ?? [];
+	ASSERT_TRUE(script !== undefined);
+	const here = script!
+		.replaceAll('/sys/bus/pci/devices', `${root}/sys/bus/pci/devices`)
+		.replace('/proc/cpuinfo', `${root}/cpuinfo`);
+	spawnSync('bash', ['-c', here], { cwd: root });
+	const { description: copied, cpuTold } = readSource([join(root, 'copy')]);
+	EXPECT_TRUE(cpuTold);
+	EXPECT_STREQ('amd', copied.cpu.vendor);
+	// the name that the OS gave is not copied
+	const told = readSource([join(root, 'sys/bus/pci/devices')]).description.devices;
+	const wanted = told.map(({ label: _, ...device }) => device);
+	EXPECT_STREQ(
+		JSON.stringify(wanted),
+		JSON.stringify(copied.devices.map(({ label: _, ...device }) => device)),
+	);
 });
 
 TEST_F(sysfs, 'domain_of_32_bits_below_a_volume_management_device', ({ root }) => {
@@ -326,6 +360,8 @@ TEST_F(sysfs, 'what_is_missing_is_one_line', ({ root }) => {
 		join(root, 'sys/bus/pci/devices/0000:00:00.0'),
 	);
 	EXPECT_TRUE(
-		refusal(() => readSource([root]))?.includes('cp -rL copies what the links lead to'),
+		refusal(() => readSource([root]))?.includes(
+			'Documentation/topology.md says how to copy it',
+		),
 	);
 });
