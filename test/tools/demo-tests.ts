@@ -26,6 +26,7 @@ import {
 } from '../kselftest_harness.ts';
 import { called, kproto, type Outcome } from '../support/command.ts';
 import { configBytes } from './topology/config_bytes.ts';
+import { denied } from './topology/denied.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const capture = join(root, 'test/golden/p2p/lspci/q003/lspci-D-nn-vvv.txt');
@@ -156,6 +157,17 @@ TEST_F(demo, 'lspci_text_of_any_machine_is_taken', async () => {
 	EXPECT_TRUE(machine!.pairs.length > 0);
 	const { out } = await call('--no-trace', '--topology', capture, '--cpu', 'amd:0x19');
 	EXPECT_TRUE(out.includes('lspci-D-nn-vvv: '));
+});
+
+TEST_F(demo, 'what_the_source_does_not_tell_is_said', async ({ dir }) => {
+	const file = write(dir, 'user.txt', denied(readFileSync(capture, 'utf8')));
+	const [machine] = machinesOf(await call('--json', '--topology', file, '--cpu', 'amd:0x19'));
+	ASSERT_TRUE(machine!.assumed.length > 0);
+	EXPECT_TRUE(/^ACS of \d+ functions is unknown and taken as off/.test(machine!.assumed[0]!));
+	const { out } = await call('--no-trace', '--topology', file);
+	EXPECT_TRUE(out.includes('functions is unknown and taken as off'));
+	const told = machinesOf(await call('--json', '--topology', capture, '--cpu', 'amd:0x19'));
+	EXPECT_EQ(0, told[0]!.assumed.length);
 });
 
 TEST_F(demo, 'folder_of_functions_is_taken_and_what_was_left_out_is_said', async ({ dir }) => {

@@ -15,7 +15,13 @@ import { TopologyError } from '../topology/error.ts';
 import { cpuOption } from '../topology/platform.ts';
 import { readTextFile, STDIN } from '../topology/read-text.ts';
 import { readSource } from '../topology/source.ts';
-import { type DemoMachine, demoMachine, demoMachineNames, machineFacts } from './machines.ts';
+import {
+	assumptions,
+	type DemoMachine,
+	demoMachine,
+	demoMachineNames,
+	machineFacts,
+} from './machines.ts';
 import { runMachine } from './pair.ts';
 import {
 	contrastingMachine,
@@ -126,7 +132,8 @@ function runAll(machines: readonly DemoMachine[], values: Values): MachineResult
 			const step = (): void => bar.increment({ machine: name });
 			const pairs = runMachine(description, casts[i]!, step);
 			const line = `${about} (${machineFacts(description)})`;
-			return { name, about: line, cast: casts[i]!, pairs };
+			const assumed = assumptions(description);
+			return { name, about: line, assumed, cast: casts[i]!, pairs };
 		});
 	} finally {
 		bar.stop();

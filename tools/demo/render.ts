@@ -129,6 +129,7 @@ export function renderMachine(result: MachineResult): string[] {
 	);
 	return [
 		`${result.name}: ${result.about}`,
+		...result.assumed.map((line) => `  ${line}`),
 		...standIns(result),
 		...(many ? matrix(result) : pairTable(result)),
 		...complaints,

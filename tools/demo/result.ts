@@ -47,6 +47,8 @@ export interface MachineResult {
 	readonly name: string;
 	/** What it is, one line. */
 	readonly about: string;
+	/** What the run takes for granted because the source does not tell it. */
+	readonly assumed: readonly string[];
 	readonly cast: Cast;
 	readonly pairs: PairResult[];
 }

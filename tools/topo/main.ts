@@ -233,11 +233,26 @@ function runWhy(
 	const [a = '', b = ''] = words;
 	const all = nameAll(source.description);
 	let scenario: Scenario = { machine: source.description, kernel, pci: [] };
-	for (const change of values['what-if'] ?? []) scenario = changed(scenario, all, change);
+	const changes = values['what-if'] ?? [];
+	for (const change of changes) scenario = changed(scenario, all, change);
 	const lines = whyLines(scenario, selectOne(all, a), selectOne(all, b), all);
 	if (values.json === true)
-		print([JSON.stringify({ machine: source.description.name, why: lines }, null, 2)]);
-	else print([...headLines(source), '', ...lines]);
+		print([
+			JSON.stringify(
+				{
+					machine: source.description.name,
+					kernel,
+					whatIf: changes,
+					why: lines,
+				},
+				null,
+				2,
+			),
+		]);
+	else {
+		const told = changes.length === 0 ? [] : [`With ${changes.join(' and ')}:`, ''];
+		print([...headLines(source), '', ...told, ...lines]);
+	}
 }
 
 function run(values: Values, paths: readonly string[], pair: readonly string[] | null): void {

@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { MachineDescription } from '../../../arch/sim/description.ts';
 import { main as demo } from '../../../tools/demo/main.ts';
 import { releaseNames } from '../../../tools/topo/release.ts';
 import { readTopology } from '../../../tools/topology/index.ts';
@@ -155,6 +156,7 @@ TEST_F(command, 'why_names_the_deciding_rule', async () => {
 		redirected.includes('0100:01:00.0 redirects (ReqRedir, CmpltRedir or EgressCtrl)'),
 	);
 	EXPECT_TRUE(redirected.includes('[8086:2032], which is on the list (Skylake-E).'));
+	EXPECT_TRUE(redirected.includes('With acs on 0100:01:00.0:'));
 	// The kernel's own words.
 	EXPECT_TRUE(
 		redirected.includes('add the kernel parameter: pci=disable_acs_redir=0100:01:00.0'),
@@ -183,6 +185,21 @@ TEST_F(command, 'what_if_shows_only_what_changes', async () => {
 	);
 	const nothing = await topo(capture, '--what-if', 'acs off 0100:01:00.0');
 	EXPECT_TRUE(nothing.out.endsWith('With acs off 0100:01:00.0: nothing changes\n'));
+});
+
+TEST_F(command, 'acs_on_leaves_what_redirects_already', async ({ dir }) => {
+	// egress control alone, which pci_std_enable_acs() lets be
+	const text = readFileSync(join(root, 'tools/machines/mixed.json'), 'utf8');
+	const d = JSON.parse(text) as MachineDescription;
+	const devices = d.devices.map((device) =>
+		device.acs === null ? device : { ...device, acs: { cap: 0x21, control: 0x20 } },
+	);
+	const file = join(dir, 'egress.json');
+	writeFileSync(file, JSON.stringify({ ...d, devices }));
+	const { code, out } = await topo(file, '--json', '--what-if', 'acs on all');
+	EXPECT_EQ(0, code);
+	const { changed } = JSON.parse(out) as { changed: { after: { may: string[] } }[] };
+	EXPECT_FALSE(changed.some(({ after }) => after.may.includes('switch')));
 });
 
 TEST_F(command, 'what_if_takes_kernel_parameters', async () => {
