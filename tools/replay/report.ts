@@ -121,7 +121,7 @@ export class ReplayResults {
 	/**
 	 * Tell the end of it.
 	 *
-	 * @returns the exit code
+	 * @returns the exit code: 2 where no record was replayed, so that a mistyped filter passes nothing
 	 */
 	finish(): number {
 		const { passed, failed } = this;
@@ -150,6 +150,10 @@ export class ReplayResults {
 			for (const { line } of this.beside)
 				if (line !== '') process.stdout.write(`${line}\n`);
 			process.stdout.write(`${passed} passed, ${failed.length} failed\n`);
+		}
+		if (passed + failed.length === 0) {
+			process.stderr.write('replay: no record matches\n');
+			return 2;
 		}
 		return failed.length === 0 ? 0 : 1;
 	}

@@ -38,6 +38,8 @@ export interface WhitelistEntry {
 	readonly name: string;
 	/** The switch that brings it; null: in every release. */
 	readonly since: FeatureName | null;
+	/** Kernels whose records show the row at work. */
+	readonly seen: readonly string[];
 }
 
 const intel = PCI_VENDOR_ID_INTEL;
@@ -53,7 +55,8 @@ function row(
 	name: string,
 	since: FeatureName | null = null,
 ): WhitelistEntry {
-	return { vendor, device, flags, name, since };
+	const seen = since === null ? ['6.12.117', '7.3.4'] : ['7.3.4'];
+	return { vendor, device, flags, name, since, seen };
 }
 
 /**

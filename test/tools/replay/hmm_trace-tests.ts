@@ -129,6 +129,13 @@ TEST('unknown_scenario_is_one_line_and_2', async () => {
 	EXPECT_TRUE(p2p.err.startsWith('replay: --trace: not with records of p2p\n'));
 });
 
+TEST('filter_that_matches_nothing_is_a_mistake', async () => {
+	const { code, out, err } = await called('hmm', '--filter', 'K-999', records);
+	EXPECT_EQ(2, code);
+	EXPECT_TRUE(out.endsWith('0 passed, 0 failed\n'));
+	EXPECT_STREQ('replay: no record matches\n', err);
+});
+
 TEST('switches_are_checked', async () => {
 	const told = async (...given: string[]): Promise<string> => {
 		const { code, err } = await called('hmm', ...given, records);
