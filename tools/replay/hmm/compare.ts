@@ -7,7 +7,7 @@
  * apart.
  */
 import type { Mismatch } from '../report.ts';
-import { type Answer, expandRuns } from './record.ts';
+import { type Answer, expandRuns, type Step, stepText } from './record.ts';
 
 /** Page table and VMAs of an address space. */
 export interface SpaceState {
@@ -29,11 +29,19 @@ export class StepComparison {
 	readonly mismatches: Mismatch[] = [];
 	/** Differences in the letters that are compared apart. */
 	readonly strict: Mismatch[] = [];
-	private readonly title: string;
+	private readonly step: { readonly number: number; readonly what: Step };
 
-	/** @param title - number and text of the step */
-	constructor(title: string) {
-		this.title = title;
+	/**
+	 * @param number - of the step
+	 * @param what - the step
+	 */
+	constructor(number: number, what: Step) {
+		this.step = { number, what };
+	}
+
+	/** Number and text of the step; made only when something differs. */
+	private get title(): string {
+		return `${this.step.number} ${stepText(this.step.what)}`;
 	}
 
 	/**
@@ -95,21 +103,34 @@ export class StepComparison {
 	 * @param got - the model's
 	 */
 	fields(of: string, expected: Answer, got: Answer): void {
-		for (const field of new Set([...Object.keys(expected), ...Object.keys(got)])) {
-			// most are the same number or text
-			if (expected[field] === got[field] || aside.has(field)) continue;
-			const e = normal(field, expected[field]);
-			const g = normal(field, got[field]);
-			if (perPage.has(field) && typeof e === 'string' && typeof g === 'string')
-				this.pages(this.mismatches, of + field, e, g);
-			else if (JSON.stringify(e) !== JSON.stringify(g))
-				this.mismatches.push({
-					step: `${this.title} ${of}${field}`,
-					expected: e,
-					got: g,
-				});
-		}
+		for (const field in expected) this.field(of, field, expected[field], got[field]);
+		for (const field in got)
+			if (expected[field] === undefined)
+				this.field(of, field, undefined, got[field]);
 	}
+
+	private field(of: string, field: string, expected: unknown, got: unknown): void {
+		// most are the same number, text or list
+		if (isSame(expected, got) || aside.has(field)) return;
+		const e = normal(field, expected);
+		const g = normal(field, got);
+		if (perPage.has(field) && typeof e === 'string' && typeof g === 'string')
+			this.pages(this.mismatches, of + field, e, g);
+		else if (JSON.stringify(e) !== JSON.stringify(g))
+			this.mismatches.push({
+				step: `${this.title} ${of}${field}`,
+				expected: e,
+				got: g,
+			});
+	}
+}
+
+/** Whether two values are the same as they stand: plain ones, or lists of them. */
+function isSame(a: unknown, b: unknown): boolean {
+	if (a === b) return true;
+	if (!Array.isArray(a) || !Array.isArray(b) || a.length !== b.length) return false;
+	for (let i = 0; i < a.length; i++) if (!isSame(a[i], b[i])) return false;
+	return true;
 }
 
 /** A value in the one form that it is compared in. */

@@ -90,14 +90,24 @@ export interface Window {
 	readonly np: number;
 }
 
+const BYTES_A_PAGE = Number(PAGE_SIZE);
+
 /** Number of the device that a device page belongs to. */
 function deviceNumber(p: page): number {
 	return minorOf(dmirror_page_to_device(p));
 }
 
+/** What names end with: a memo. */
+const minors = new Map<string, number>();
+
 /** `hmm_dmirror2` is 2. */
 export function minorOf(mdevice: dmirror_device): number {
-	return Number(/\d+$/.exec(mdevice.name)?.[0]);
+	const { name } = mdevice;
+	const known = minors.get(name);
+	if (known !== undefined) return known;
+	const minor = Number(/\d+$/.exec(name)?.[0]);
+	minors.set(name, minor);
+	return minor;
 }
 
 /** The letter of a page, and of a device page its device. */
@@ -264,7 +274,8 @@ export function dumpPageTable(mm: mm_struct, { base, np }: Window): string {
 		}
 		const inTable = Math.min(left, pagesUpTo(at, 1n << 21n));
 		const { table, index } = pte_offset_kernel(found.pmd, at);
-		for (let i = 0; i < inTable; i++) tokens.push(pteToken(table.u64[index + i]!));
+		const { u64 } = table;
+		for (let i = index; i < index + inTable; i++) tokens.push(pteToken(u64[i]!));
 	}
 	return runLength(tokens);
 }
@@ -283,6 +294,23 @@ const vmaLetters: readonly (readonly [bit: bigint, letter: string])[] = [
 	[VM_ACCOUNT, 'A'],
 ];
 
+/** Letters of flags that were seen: a memo. */
+const knownFlags = new Map<bigint, string>();
+
+function vmaFlags(vm_flags: bigint): string {
+	let flags = knownFlags.get(vm_flags);
+	if (flags !== undefined) return flags;
+	flags = '';
+	for (const [bit, letter] of vmaLetters) if (vm_flags & bit) flags += letter;
+	knownFlags.set(vm_flags, flags);
+	return flags;
+}
+
+/** Number of the page at an address; before the base: negative. */
+function pageAt(base: unsigned_long, at: unsigned_long): number {
+	return Math.trunc(Number(at - base) / BYTES_A_PAGE);
+}
+
 /**
  * The VMAs that reach into a window.
  *
@@ -291,17 +319,16 @@ const vmaLetters: readonly (readonly [bit: bigint, letter: string])[] = [
  */
 export function dumpVmas(mm: mm_struct, { base, np }: Window): string {
 	const end = base + BigInt(np) * PAGE_SIZE;
-	const page = (at: unsigned_long): bigint => (at - base) / PAGE_SIZE;
-	const out: string[] = [];
+	let out = '';
 	for (const vma of mm.vmas) {
 		if (vma.vm_end <= base || vma.vm_start >= end) continue;
-		let flags = '';
-		for (const [bit, letter] of vmaLetters) if (vma.vm_flags & bit) flags += letter;
+		let flags = vmaFlags(vma.vm_flags);
 		if (vma.vm_file !== null) flags += 'f';
 		if (vma.anon_vma !== null) flags += 'a';
-		out.push(`${page(vma.vm_start)}-${page(vma.vm_end)}:${flags}`);
+		if (out !== '') out += ' ';
+		out += `${pageAt(base, vma.vm_start)}-${pageAt(base, vma.vm_end)}:${flags}`;
 	}
-	return out.join(' ');
+	return out;
 }
 
 /** Input PFN that a request may carry. */
@@ -339,20 +366,25 @@ export function lookUpWord(
 	return word === 0n ? null : { word, offset: 0n };
 }
 
+const STICKY = HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
+
 /** Sticky bits of a word. */
 function stickyLetters(word: bigint): string {
-	if (!feature('hmm_dma_flags')) return '';
-	return [
-		word & HMM_PFN_DMA_MAPPED ? 'M' : '',
-		word & HMM_PFN_P2PDMA ? 'P' : '',
-		word & HMM_PFN_P2PDMA_BUS ? 'B' : '',
-	].join('');
+	if ((word & STICKY) === 0n || !feature('hmm_dma_flags')) return '';
+	return (
+		(word & HMM_PFN_DMA_MAPPED ? 'M' : '') +
+		(word & HMM_PFN_P2PDMA ? 'P' : '') +
+		(word & HMM_PFN_P2PDMA_BUS ? 'B' : '')
+	);
 }
+
+const hexOfByte: readonly string[] = Array.from({ length: 256 }, (_, byte) =>
+	byte.toString(16).padStart(2, '0'),
+);
 
 /** Flags and order of a word as the records have them, whatever the kernel's layout. */
 function flagDigits(word: bigint): string {
-	const flags = (Number(word >> 61n) << 5) | hmm_pfn_to_map_order(word);
-	return flags.toString(16).padStart(2, '0');
+	return hexOfByte[(Number(word >> 61n) << 5) | hmm_pfn_to_map_order(word)]!;
 }
 
 /**
@@ -364,12 +396,19 @@ function flagDigits(word: bigint): string {
  */
 export function dumpWords(mm: mm_struct, start: unsigned_long, words: BigUint64Array): string {
 	const tokens: string[] = [];
-	for (const [i, word] of words.entries()) {
-		const at = start + BigInt(i) * PAGE_SIZE;
-		const before = i === 0 ? null : words[i - 1]!;
-		tokens.push(
-			flagDigits(word) + stickyLetters(word) + wordPage(mm, at, word, before),
-		);
+	let at = start;
+	let before: bigint | null = null;
+	for (let i = 0; i < words.length; i++, at += PAGE_SIZE) {
+		const word = words[i]!;
+		// most of a large range asks for nothing and got nothing
+		if (word === 0n) tokens.push('00-');
+		else
+			tokens.push(
+				flagDigits(word) +
+					stickyLetters(word) +
+					wordPage(mm, at, word, before),
+			);
+		before = word;
 	}
 	return runLength(tokens);
 }
@@ -404,19 +443,24 @@ function wordPage(mm: mm_struct, at: unsigned_long, word: bigint, before: bigint
 export function pageClasses(words: BigUint64Array): number[] | null {
 	const classes = new Map<bigint, number>();
 	let shared = false;
-	const out = [...words].map((word) => {
-		const pfn = word & ~HMM_PFN_FLAGS();
+	const pfnBits = ~HMM_PFN_FLAGS();
+	const out: number[] = [];
+	for (let i = 0; i < words.length; i++) {
+		const word = words[i]!;
+		const pfn = word & pfnBits;
 		if (
 			!(word & HMM_PFN_VALID) ||
 			pfn === 0n ||
 			pfn === GARBAGE_PFN ||
 			is_zero_pfn(pfn)
-		)
-			return -1;
+		) {
+			out.push(-1);
+			continue;
+		}
 		const known = classes.get(pfn);
 		if (known !== undefined) shared = true;
 		else classes.set(pfn, classes.size);
-		return known ?? classes.size - 1;
-	});
+		out.push(known ?? classes.size - 1);
+	}
 	return shared ? out : null;
 }

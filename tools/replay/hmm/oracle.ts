@@ -52,6 +52,7 @@ import { endProcess } from './processes.ts';
 import type { Answer, Scenario } from './record.ts';
 
 const ARENA = 0x2000_0000_0000n;
+const BYTES_A_PAGE = Number(PAGE_SIZE);
 const FILE_PAGES = 24n;
 const CACHED_PAGES = 16;
 const FILE_VALUE = 0xf000;
@@ -133,6 +134,11 @@ function invalidationText(of: string, [event, start, end, owner]: Invalidation):
 	return `${of}: invalidate ${eventNames[event] ?? event} pages [${start}, ${end})${by}`;
 }
 
+/** The page of a window at an address; the first or the end for what lies outside. */
+function pageIn({ base, np }: Window, at: unsigned_long): number {
+	return Math.max(0, Math.min(np, Math.trunc(Number(at - base) / BYTES_A_PAGE)));
+}
+
 /** Ops of the log's notifier. */
 export const logOps: mmu_interval_notifier_ops = {
 	*invalidate(sub, range, seq) {
@@ -142,13 +148,10 @@ export const logOps: mmu_interval_notifier_ops = {
 		yield* mutex_unlock(log.lock);
 		log.hits++;
 		if (range.event === MMU_NOTIFY_RELEASE) return true;
-		const { base, np } = log.window;
-		const clip = (at: unsigned_long): number =>
-			Math.max(0, Math.min(np, Number((at - base) / PAGE_SIZE)));
 		const seen: Invalidation = [
 			range.event,
-			clip(range.start),
-			clip(range.end),
+			pageIn(log.window, range.start),
+			pageIn(log.window, range.end),
 			ownerNumber(range.owner),
 		];
 		log.seen.push(seen);
@@ -261,9 +264,11 @@ export class Oracle {
 		return this.driver;
 	}
 
-	/** What happened besides during a step: faults that the monitor heard of, signals. */
-	takeAsides(): Answer {
+	/** What happened besides during a step: faults that the monitor heard of, signals; null: nothing. */
+	takeAsides(): Answer | null {
 		const { monitor, parent, window } = this;
+		if (parent.siginfo.length === 0 && (monitor === null || monitor.heard.length === 0))
+			return null;
 		const aside: Record<string, unknown> = {};
 		if (monitor !== null && monitor.heard.length > 0) {
 			const page = (at: bigint): number => Number((at - window.base) / PAGE_SIZE);

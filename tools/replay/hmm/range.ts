@@ -12,8 +12,10 @@ import {
 	HMM_PFN_REQ_WRITE,
 	hmm_range,
 } from '../../../include/linux/hmm.ts';
+import type { mm_struct } from '../../../include/linux/mm_types.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
-import { PAGE_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
+import { PAGE_SIZE } from '../../../include/linux/types.ts';
+import type { Sim } from '../../../include/sim/schedule.ts';
 import { run } from '../../../kernel/sched/core.ts';
 import { dmirrorDevice } from '../../../lib/test_hmm.ts';
 import { hmm_range_fault, hmm_range_fault_unlocked_timeout } from '../../../mm/hmm.ts';
@@ -68,18 +70,29 @@ function stickyBits(bits: number): bigint {
 	);
 }
 
+function bitsOfLetter(letter: string): bigint {
+	switch (letter) {
+		case 'M':
+			return HMM_PFN_DMA_MAPPED;
+		case 'P':
+			return HMM_PFN_P2PDMA;
+		case 'B':
+			return HMM_PFN_P2PDMA_BUS;
+		case 'E':
+			return HMM_PFN_ERROR;
+		case 'O':
+			return HUGE_ORDER << HMM_PFN_ORDER_SHIFT();
+		case 'N':
+			return GARBAGE_PFN;
+		default:
+			return 0n;
+	}
+}
+
 /** One input word: a digit, then letters. */
 function inputWord(item: string): bigint {
-	const letters: Readonly<Record<string, () => bigint>> = {
-		M: () => HMM_PFN_DMA_MAPPED,
-		P: () => HMM_PFN_P2PDMA,
-		B: () => HMM_PFN_P2PDMA_BUS,
-		E: () => HMM_PFN_ERROR,
-		O: () => HUGE_ORDER << HMM_PFN_ORDER_SHIFT(),
-		N: () => GARBAGE_PFN,
-	};
 	let word = requestBits(Number(item[0]));
-	for (const letter of item.slice(1)) word |= letters[letter]?.() ?? 0n;
+	for (let i = 1; i < item.length; i++) word |= bitsOfLetter(item[i]!);
 	return word;
 }
 
@@ -87,7 +100,9 @@ function inputWord(item: string): bigint {
 function inputWords(req: string, pages: number): BigUint64Array {
 	const words = new BigUint64Array(pages);
 	let at = 0;
-	for (const item of req.split(',').filter((text) => text !== '')) {
+	if (req === '') return words;
+	for (const item of req.split(',')) {
+		if (item === '') continue;
 		const [text = '', count = '1'] = item.split('*');
 		const end = Math.min(pages, at + Number(count));
 		words.fill(inputWord(text), at, end);
@@ -100,6 +115,30 @@ const nobody = {};
 
 function ownerOf(owner: number): object | null {
 	return owner === -1 ? null : (dmirrorDevice(owner) ?? nobody);
+}
+
+/** The calls under the notifier, and what each returned. */
+function* tries(
+	mm: mm_struct,
+	log: InvalidationLog,
+	range: hmm_range,
+	input: BigUint64Array,
+	call: RangeCall,
+): Sim<number[]> {
+	const { base, np } = log.window;
+	const tried: number[] = [];
+	yield* mmu_interval_notifier_insert(log.sub, mm, base, BigInt(np) * PAGE_SIZE, logOps);
+	if (!call.locked) tried.push(yield* hmm_range_fault_unlocked_timeout(range, call.timeout));
+	else
+		do {
+			if (tried.length > 0 && call.refill) range.hmm_pfns.set(input);
+			range.notifier_seq = yield* mmu_interval_read_begin(log.sub);
+			yield* mmap_read_lock(mm);
+			tried.push(yield* hmm_range_fault(range));
+			yield* mmap_read_unlock(mm);
+		} while (tried.at(-1) === -EBUSY && tried.length < call.maxTries);
+	yield* mmu_interval_notifier_remove(log.sub);
+	return tried;
 }
 
 /**
@@ -131,50 +170,19 @@ export function faultRange(
 		dev_private_owner: ownerOf(request.owner),
 		dma_dev: request.dmaDev ?? null,
 	});
-	const tried: number[] = [];
 	const faultsBefore = faultsOf(task);
-	run(
-		function* () {
-			const length: unsigned_long = BigInt(log.window.np) * PAGE_SIZE;
-			yield* mmu_interval_notifier_insert(
-				log.sub,
-				mm,
-				log.window.base,
-				length,
-				logOps,
-			);
-			if (!call.locked)
-				tried.push(
-					yield* hmm_range_fault_unlocked_timeout(
-						range,
-						call.timeout,
-					),
-				);
-			else
-				do {
-					if (tried.length > 0 && call.refill)
-						range.hmm_pfns.set(input);
-					range.notifier_seq = yield* mmu_interval_read_begin(
-						log.sub,
-					);
-					yield* mmap_read_lock(mm);
-					tried.push(yield* hmm_range_fault(range));
-					yield* mmap_read_unlock(mm);
-				} while (tried.at(-1) === -EBUSY && tried.length < call.maxTries);
-			yield* mmu_interval_notifier_remove(log.sub);
-		},
-		{ task },
-	);
+	const tried = run(tries(mm, log, range, input, call), { task });
+	const answer: Record<string, unknown> = { ret: tried.at(-1) };
+	if (call.locked) {
+		answer['ret0'] = tried[0];
+		answer['tries'] = tried.length;
+	}
+	answer['nf'] = faultsOf(task) - faultsBefore;
+	answer['ni'] = log.hits;
+	answer['f'] = dumpWords(mm, range.start, range.hmm_pfns);
 	const classes = pages <= CLASSES_UP_TO ? pageClasses(range.hmm_pfns) : null;
-	return {
-		ret: tried.at(-1),
-		...(call.locked ? { ret0: tried[0], tries: tried.length } : {}),
-		nf: faultsOf(task) - faultsBefore,
-		ni: log.hits,
-		f: dumpWords(mm, range.start, range.hmm_pfns),
-		...(classes === null ? {} : { cls: classes }),
-		...request.seen?.(range.hmm_pfns),
-	};
+	if (classes !== null) answer['cls'] = classes;
+	return request.seen === undefined ? answer : { ...answer, ...request.seen(range.hmm_pfns) };
 }
 
 /** handle_mm_fault() calls of a task that succeeded. */

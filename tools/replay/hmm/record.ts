@@ -56,6 +56,15 @@ export function expandRuns(text: string): string[] {
 	});
 }
 
+/**
+ * A step as the records write it.
+ *
+ * @param step - name and arguments
+ */
+export function stepText(step: Step): string {
+	return JSON.stringify(step);
+}
+
 /** What a line of a record file must look like. */
 export const scenarioShape: Shape<Scenario> = {
 	expected: 'a scenario',

@@ -15,7 +15,7 @@ import { type SpaceState, StepComparison } from './compare.ts';
 import { dumpPageTable, dumpVmas } from './dump.ts';
 import { Oracle } from './oracle.ts';
 import { innerStep } from './processes.ts';
-import type { Answer, Scenario, Step } from './record.ts';
+import { type Answer, type Scenario, type Step, stepText } from './record.ts';
 import { execute, UnknownStep } from './steps.ts';
 
 /** What a replay found. */
@@ -90,10 +90,11 @@ class Replay<O extends Oracle> {
 
 	steps(): void {
 		const { steps, r } = this.scenario;
-		for (const [i, step] of steps.entries()) {
+		for (let i = 0; i < steps.length; i++) {
+			const step = steps[i]!;
 			const answer = r[i]!;
 			if (answer['skip'] === 'guard') continue;
-			const comparison = new StepComparison(`${i} ${stepText(step)}`);
+			const comparison = new StepComparison(i, step);
 			this.at = i;
 			this.step(step, answer, comparison);
 			this.keepFindings(i, step);
@@ -157,7 +158,8 @@ class Replay<O extends Oracle> {
 	): void {
 		const { log, parent } = this.oracle;
 		const inv = step[0] === 'rel' ? [...log.seen].sort(inOrder) : log.seen;
-		const seen = { ...got, ...this.oracle.takeAsides() };
+		const aside = this.oracle.takeAsides();
+		const seen = aside === null ? got : { ...got, ...aside };
 		const all = inv.length === 0 ? seen : { ...seen, inv };
 		comparison.fields('', expected, all);
 		if (got['skip'] === undefined) this.space('', parent, expected, comparison);
@@ -185,15 +187,6 @@ class Replay<O extends Oracle> {
 function inOrder(a: readonly number[], b: readonly number[]): number {
 	for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!;
 	return 0;
-}
-
-/**
- * A step as the records write it.
- *
- * @param step - name and arguments
- */
-export function stepText(step: Step): string {
-	return JSON.stringify(step);
 }
 
 /** What the model did instead of answering. */

@@ -28,7 +28,7 @@ import {
 	userWrite64,
 } from '../../../mm/syscalls.ts';
 import { type SpecialKind, specialKinds } from '../../../test/support/special_mappings.ts';
-import { type Oracle, pageOf } from './oracle.ts';
+import type { Oracle } from './oracle.ts';
 import { deviceOf, processSteps } from './processes.ts';
 import { faultRange, faultsOf } from './range.ts';
 import { type Answer, runLength, type Step } from './record.ts';
@@ -124,9 +124,11 @@ function valuesOf(buffer: Uint8Array): unknown[] {
 function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Handler {
 	return (oracle, task, [dev = 0, page = 0, pages = 0, value]) => {
 		const buffer = new Uint8Array(pages * Number(PAGE_SIZE));
-		if (value !== undefined)
+		if (value !== undefined) {
+			const view = new DataView(buffer.buffer);
 			for (let i = 0; i < pages; i++)
-				buffer.set(pageOf(BigInt(value + i)), i * Number(PAGE_SIZE));
+				view.setBigUint64(i * Number(PAGE_SIZE), BigInt(value + i), true);
+		}
 		const cmd = new hmm_dmirror_cmd({
 			addr: oracle.address(page),
 			npages: BigInt(pages),
@@ -134,8 +136,11 @@ function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Hand
 		});
 		const rc = ioctl(oracle, task, dev, command, cmd);
 		if (rc !== 0) return { rc };
-		const all = { cp: Number(cmd.cpages), fl: Number(cmd.faults), d: valuesOf(buffer) };
-		return { rc, ...Object.fromEntries(fields.map((name) => [name, all[name]])) };
+		const answer: Record<string, unknown> = { rc };
+		if (fields.includes('cp')) answer['cp'] = Number(cmd.cpages);
+		if (fields.includes('d')) answer['d'] = valuesOf(buffer);
+		if (fields.includes('fl')) answer['fl'] = Number(cmd.faults);
+		return answer;
 	};
 }
 
@@ -218,12 +223,12 @@ const handlers: Readonly<Record<string, Handler>> = {
  * @throws UnknownStep the replay has no such step
  */
 export function execute(oracle: Oracle, task: task_struct, step: Step): Answer {
-	const [op, ...args] = step;
+	const op = step[0];
 	if (op === 'mmap') return mmapStep(oracle, task, step);
 	if (op === 'hmm' || op === 'hmmu') return rangeStep(oracle, task, step);
 	const handler = Object.hasOwn(handlers, op) ? handlers[op] : undefined;
 	if (handler === undefined) throw new UnknownStep(`step ${op}`);
-	return handler(oracle, task, args as Num);
+	return handler(oracle, task, step.slice(1) as unknown as Num);
 }
 
 function rangeStep(oracle: Oracle, task: task_struct, step: Step): Answer {

@@ -13,14 +13,8 @@ import { startTrace, stopTrace } from '../../../kernel/trace/tracer.ts';
 import { proposalReplayer } from '../proposal/main.ts';
 import type { Mismatch } from '../report.ts';
 import type { Oracle } from './oracle.ts';
-import type { Answer, Scenario } from './record.ts';
-import {
-	plainReplayer,
-	type Replayer,
-	replayScenario,
-	type StepObserver,
-	stepText,
-} from './scenario.ts';
+import { type Answer, type Scenario, stepText } from './record.ts';
+import { plainReplayer, type Replayer, replayScenario, type StepObserver } from './scenario.ts';
 import type { TracedRecord, TraceOrder } from './trace.ts';
 
 /** One step as the JSON document has it. */

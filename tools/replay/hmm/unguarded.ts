@@ -12,8 +12,8 @@ import type { ProfileName } from '../../../include/sim/feature.ts';
 import { world } from '../../../include/sim/world.ts';
 import type { ReplayResults } from '../report.ts';
 import type { Oracle } from './oracle.ts';
-import type { Answer, Scenario } from './record.ts';
-import { type Replayer, replayScenario, type StepObserver, stepText } from './scenario.ts';
+import { type Answer, type Scenario, stepText } from './record.ts';
+import { type Replayer, replayScenario, type StepObserver } from './scenario.ts';
 
 /** What became of a step: the kernel oopsed, warned and went on, or just answered. */
 export type StepOutcome = 'oops' | 'warning' | 'answer';
