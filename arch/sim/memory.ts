@@ -31,25 +31,36 @@ const FANOUT_BITS = 9;
 const FANOUT_MASK = (1 << FANOUT_BITS) - 1;
 const PAGE_SHIFT = 12n;
 
+/** Frames that share a buffer: making one of 64 KiB costs little more than one of 4 KiB. */
+const FRAMES_PER_SLAB = 16;
+
 /**
- * One 4 KiB page of bytes under three views of the same buffer, all zero at first. The wider views
- * are made when first asked for: most pages hold data, and data is bytes.
+ * One 4 KiB page of bytes under three views of the same part of a buffer, all zero at first. The
+ * wider views are made when first asked for: most pages hold data, and data is bytes.
  */
 export class Frame {
 	/** The page as bytes. */
-	u8: Uint8Array = new Uint8Array(PAGE_BYTES);
+	u8: Uint8Array;
 	private words32: Uint32Array | null = null;
 	private words64: BigUint64Array | null = null;
 
+	/**
+	 * @param buffer - zeros; default: one of its own
+	 * @param offset - of the page's first byte
+	 */
+	constructor(buffer: ArrayBuffer = new ArrayBuffer(PAGE_BYTES), offset = 0) {
+		this.u8 = new Uint8Array(buffer, offset, PAGE_BYTES);
+	}
+
 	/** The page as 1024 little-endian 32-bit words. */
 	get u32(): Uint32Array {
-		this.words32 ??= new Uint32Array(this.u8.buffer);
+		this.words32 ??= new Uint32Array(this.u8.buffer, this.u8.byteOffset, PAGE_BYTES / 4);
 		return this.words32;
 	}
 
 	/** The page as 512 64-bit words: page table entries, for one. */
 	get u64(): BigUint64Array {
-		this.words64 ??= new BigUint64Array(this.u8.buffer);
+		this.words64 ??= new BigUint64Array(this.u8.buffer, this.u8.byteOffset, PAGE_BYTES / 8);
 		return this.words64;
 	}
 }
@@ -67,6 +78,9 @@ export class FrameStore {
 	pages: number;
 	/** The radix tree drawn above. */
 	roots: (FrameRoot | null)[];
+	/** Where the next frames come from, and how many of it are taken; null: a new one is due. */
+	private slab: ArrayBuffer | null = null;
+	private taken = 0;
 
 	/** @param size - bytes; rounded up to whole pages for storage */
 	constructor(size: bigint) {
@@ -121,7 +135,12 @@ export class FrameStore {
 		root[middle] = table;
 		const low = index & FANOUT_MASK;
 		while (table.length <= low) table.push(null);
-		const frame = new Frame();
+		this.slab ??= new ArrayBuffer(FRAMES_PER_SLAB * PAGE_BYTES);
+		const frame = new Frame(this.slab, this.taken * PAGE_BYTES);
+		if (++this.taken === FRAMES_PER_SLAB) {
+			this.slab = null;
+			this.taken = 0;
+		}
 		table[low] = frame;
 		this.count++;
 		return frame;
