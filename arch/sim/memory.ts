@@ -54,13 +54,21 @@ export class Frame {
 
 	/** The page as 1024 little-endian 32-bit words. */
 	get u32(): Uint32Array {
-		this.words32 ??= new Uint32Array(this.u8.buffer, this.u8.byteOffset, PAGE_BYTES / 4);
+		this.words32 ??= new Uint32Array(
+			this.u8.buffer,
+			this.u8.byteOffset,
+			PAGE_BYTES / 4,
+		);
 		return this.words32;
 	}
 
 	/** The page as 512 64-bit words: page table entries, for one. */
 	get u64(): BigUint64Array {
-		this.words64 ??= new BigUint64Array(this.u8.buffer, this.u8.byteOffset, PAGE_BYTES / 8);
+		this.words64 ??= new BigUint64Array(
+			this.u8.buffer,
+			this.u8.byteOffset,
+			PAGE_BYTES / 8,
+		);
 		return this.words64;
 	}
 }

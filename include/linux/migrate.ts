@@ -8,7 +8,7 @@
  * ```
  */
 import type { page, vm_area_struct } from './mm_types.ts';
-import { pfn_to_page } from './mmzone.ts';
+import { pageOfNumber } from './mmzone.ts';
 import type { pfn_t, unsigned_long } from './types.ts';
 
 export const MIGRATE_PFN_VALID = 1n << 0n;
@@ -16,6 +16,8 @@ export const MIGRATE_PFN_MIGRATE = 1n << 1n;
 export const MIGRATE_PFN_WRITE = 1n << 3n;
 export const MIGRATE_PFN_COMPOUND = 1n << 4n;
 export const MIGRATE_PFN_SHIFT = 6n;
+const VALID_NUMBER = Number(MIGRATE_PFN_VALID);
+const UNITS = 2 ** Number(MIGRATE_PFN_SHIFT);
 
 export const MIGRATE_VMA_SELECT_SYSTEM = 1n << 0n;
 export const MIGRATE_VMA_SELECT_DEVICE_PRIVATE = 1n << 1n;
@@ -24,7 +26,10 @@ export const MIGRATE_VMA_SELECT_COMPOUND = 1n << 3n;
 
 /** @kernel include/linux/migrate.h */
 export function migrate_pfn_to_page(mpfn: unsigned_long): page | null {
-	return mpfn & MIGRATE_PFN_VALID ? pfn_to_page(mpfn >> MIGRATE_PFN_SHIFT) : null;
+	if (mpfn === 0n) return null;
+	// a PFN of 40 bits and 6 of flags: a number has them all, and costs less
+	const word = Number(mpfn);
+	return word & VALID_NUMBER ? pageOfNumber(Math.floor(word / UNITS)) : null;
 }
 /** @kernel include/linux/migrate.h */
 export function migrate_pfn(pfn: pfn_t): unsigned_long {

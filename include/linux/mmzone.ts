@@ -92,6 +92,8 @@ export class MemoryMap {
 	/** Sorted, disjoint. */
 	ranges: PfnRange[] = [];
 	sections: Map<number, mem_section> = new Map();
+	/** The section that was asked for last: most walks stay in one for a while. */
+	private last: mem_section | null = null;
 
 	/**
 	 * The range that holds a PFN.
@@ -118,6 +120,7 @@ export class MemoryMap {
 	 */
 	add(range: PfnRange): void {
 		this.ranges.push(range);
+		this.last = null;
 		this.ranges.sort((a, b) => a.start - b.start);
 	}
 
@@ -130,6 +133,7 @@ export class MemoryMap {
 		const at = this.ranges.findIndex((r) => r.start === start);
 		const [range] = this.ranges.splice(at, 1);
 		if (range === undefined) return;
+		this.last = null;
 		for (const [key, section] of this.sections)
 			if (section.base >= range.start && section.base < range.end)
 				this.sections.delete(key);
@@ -142,9 +146,15 @@ export class MemoryMap {
 	 * @returns null where no memory is
 	 */
 	section(pfn: number): mem_section | null {
+		const { last } = this;
+		if (last !== null && pfn >= last.base && pfn < last.base + PAGES_PER_SECTION)
+			return last;
 		const key = Math.floor(pfn / PAGES_PER_SECTION);
 		const there = this.sections.get(key);
-		if (there !== undefined) return there;
+		if (there !== undefined) {
+			this.last = there;
+			return there;
+		}
 		const range = this.find(pfn);
 		if (range === null) return null;
 		const section = new mem_section(
@@ -191,7 +201,16 @@ export function pfn_valid(pfn: unsigned_long): boolean {
  * @kernel include/asm-generic/memory_model.h
  */
 export function pfn_to_page(pfn: unsigned_long): page {
-	const found = memoryMap().page(Number(pfn));
+	return pageOfNumber(Number(pfn));
+}
+
+/**
+ * pfn_to_page() for a PFN that is a number already.
+ *
+ * @param pfn - page frame number; must be valid
+ */
+export function pageOfNumber(pfn: number): page {
+	const found = memoryMap().page(pfn);
 	if (found === null)
 		throw new RangeError(`pfn_to_page: pfn 0x${pfn.toString(16)} has no struct page`);
 	return found;
@@ -217,5 +236,5 @@ export function page_to_pfn(p: page): pfn_t {
 export function nth_page(p: page, n: number): page {
 	const at = p.idx + n;
 	if (at >= 0 && at < PAGES_PER_SECTION) return (p.sec.pages[at] ??= new page(p.sec, at));
-	return pfn_to_page(BigInt(p.sec.base + at));
+	return pageOfNumber(p.sec.base + at);
 }

@@ -53,6 +53,8 @@ const TYPE_SHIFT = 58n;
 const TYPE_UNIT = 1n << TYPE_SHIFT;
 const WORD_TYPE_UNIT = 1n << 59n;
 const OFFSET_MASK = TYPE_UNIT - 1n;
+/** How much more the type stands for in a word than in an entry. */
+const WORD_TYPE_PER_TYPE = WORD_TYPE_UNIT / TYPE_UNIT;
 /** The offset's place in a word, inverted there. */
 const WORD_OFFSET_UNIT = 1n << x86.SWP_OFFSET_FIRST_BIT;
 const WORD_OFFSET_MAX = (1n << x86.SWP_OFFSET_BITS) - 1n;
@@ -87,12 +89,12 @@ export function swp_offset(entry: swp_entry_t): pgoff_t {
 /** @kernel include/linux/swapops.h */
 export function swp_entry_to_pte(entry: swp_entry_t): pte_t {
 	const offset = WORD_OFFSET_MAX - (swp_offset(entry) & WORD_OFFSET_MAX);
-	return (BigInt(swp_type(entry)) * WORD_TYPE_UNIT) | (offset * WORD_OFFSET_UNIT);
+	return ((entry & TYPE_MASK) * WORD_TYPE_PER_TYPE) | (offset * WORD_OFFSET_UNIT);
 }
 /** The entry in a word that is neither none nor present; software bits of the word are dropped. */
 function wordToEntry(word: bigint): swp_entry_t {
 	const offset = (WORD_OFFSET_MASK - (word & WORD_OFFSET_MASK)) / WORD_OFFSET_UNIT;
-	return swp_entry(Number(word & WORD_TYPE_MASK) / 2 ** 59, offset);
+	return ((word & WORD_TYPE_MASK) / WORD_TYPE_PER_TYPE) | offset;
 }
 /** @kernel include/linux/swapops.h (gone in 7.x) */
 export function pte_to_swp_entry(pte: pte_t): swp_entry_t {

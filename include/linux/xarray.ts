@@ -38,13 +38,26 @@ interface Place {
 	readonly at: number;
 }
 
-/** Index of the first of some sorted things that is not `before` what is looked for. */
-function firstNot<E>(sorted: readonly E[], before: (one: E) => boolean): number {
+/** Number of blocks that end before an index. */
+function blocksBefore<T>(blocks: readonly xa_extent<T>[][], index: unsigned_long): number {
 	let low = 0;
-	let high = sorted.length;
+	let high = blocks.length;
 	while (low < high) {
 		const middle = (low + high) >> 1;
-		if (before(sorted[middle]!)) low = middle + 1;
+		const block = blocks[middle]!;
+		if (block[block.length - 1]!.last < index) low = middle + 1;
+		else high = middle;
+	}
+	return low;
+}
+
+/** Number of a block's extents that end before an index. */
+function extentsBefore<T>(block: readonly xa_extent<T>[], index: unsigned_long): number {
+	let low = 0;
+	let high = block.length;
+	while (low < high) {
+		const middle = (low + high) >> 1;
+		if (block[middle]!.last < index) low = middle + 1;
 		else high = middle;
 	}
 	return low;
@@ -52,10 +65,10 @@ function firstNot<E>(sorted: readonly E[], before: (one: E) => boolean): number 
 
 /** First extent that ends at or after an index; where none does, the place behind the last one. */
 function lowerBound<T>({ blocks }: xarray<T>, index: unsigned_long): Place {
-	const block = firstNot(blocks, (one) => one[one.length - 1]!.last < index);
+	const block = blocksBefore(blocks, index);
 	if (block === blocks.length && block > 0)
 		return { block: block - 1, at: blocks[block - 1]!.length };
-	return { block, at: firstNot(blocks[block] ?? [], (one) => one.last < index) };
+	return { block, at: block === blocks.length ? 0 : extentsBefore(blocks[block]!, index) };
 }
 
 /** The extent at a place. */

@@ -22,7 +22,13 @@ import { lock_acquire, lock_release } from './lockdep.ts';
  * @kernel kernel/locking/mutex.c
  */
 export function* mutex_lock(lock: mutex): Sim<void> {
-	yield* mutex_lock_nested(lock, 0);
+	// as mutex_lock_nested(lock, 0), but without a generator more
+	might_sleep();
+	const w = world();
+	lock_acquire(lock, 0, false, false, false);
+	if (w.preemptible || lock.owner !== null)
+		yield waitPoint('acquire', lock, () => lock.owner === null);
+	lock.owner = w.current;
 }
 
 /**

@@ -135,15 +135,14 @@ type Found = 'entry' | 'other' | 'none';
 /** Whether a huge pmd maps the folio, or stands for it, as the walk wants it. */
 function check_pmd(pvmw: folio_vma_mapped_walk, pmd: pmd_t): boolean {
 	const first = folio_pfn(pvmw.folio);
-	const wanted = (pfn: bigint) =>
-		pfn >= first && pfn < first + BigInt(folio_nr_pages(pvmw.folio));
-	if (pvmw.flags & PVMW_MIGRATION)
-		return (
-			pmd_is_migration_entry(pmd) &&
-			wanted(softleaf_to_pfn(softleaf_from_pmd(pmd)))
-		);
-	if (pmd_trans_huge(pmd)) return wanted(pmd_pfn(pmd));
-	return pmd_is_device_private_entry(pmd) && wanted(softleaf_to_pfn(softleaf_from_pmd(pmd)));
+	let pfn: bigint;
+	if (pvmw.flags & PVMW_MIGRATION) {
+		if (!pmd_is_migration_entry(pmd)) return false;
+		pfn = softleaf_to_pfn(softleaf_from_pmd(pmd));
+	} else if (pmd_trans_huge(pmd)) pfn = pmd_pfn(pmd);
+	else if (pmd_is_device_private_entry(pmd)) pfn = softleaf_to_pfn(softleaf_from_pmd(pmd));
+	else return false;
+	return pfn >= first && pfn < first + BigInt(folio_nr_pages(pvmw.folio));
 }
 
 /** Stands on a huge pmd if it is of the folio. */
@@ -293,7 +292,9 @@ export function vma_address_end(vma: vm_area_struct, f: folio): unsigned_long {
 
 /** The VMAs in the order of the interval tree: by the first page that they map. */
 export function vmasByOffset(vmas: Iterable<vm_area_struct>): vm_area_struct[] {
-	return [...vmas].sort((a, b) =>
+	const found = [...vmas];
+	if (found.length < 2) return found;
+	return found.sort((a, b) =>
 		a.vm_pgoff < b.vm_pgoff ? -1 : a.vm_pgoff > b.vm_pgoff ? 1 : 0,
 	);
 }
