@@ -73,7 +73,13 @@ import {
 	softleaf_to_page,
 	softleaf_to_pfn,
 } from '../../../include/linux/swapops.ts';
-import { HPAGE_PMD_NR, PAGE_SIZE, type unsigned_long } from '../../../include/linux/types.ts';
+import {
+	HPAGE_PMD_NR,
+	PAGE_SIZE,
+	PMD_MASK,
+	PMD_SIZE,
+	type unsigned_long,
+} from '../../../include/linux/types.ts';
 import { feature, perWorld } from '../../../include/sim/world.ts';
 import type { dmirror_device } from '../../../lib/test_hmm/device.ts';
 import { dmirror_page_to_device } from '../../../lib/test_hmm/device.ts';
@@ -147,8 +153,8 @@ function aliasKind(p: page): string {
 }
 
 /** Whether a word's PFN is that of the page at an address, or its alias. */
-function isPageAt(mm: mm_struct, at: unsigned_long, pfn: bigint): boolean {
-	const mapped = pfnAt(mm, at);
+function isPageAt(lookup: WordLookup, at: unsigned_long, pfn: bigint): boolean {
+	const mapped = mappedPfn(lookup, at);
 	if (mapped === null || mapped === pfn) return mapped === pfn;
 	const p = memoryMap().page(Number(mapped));
 	if (p === null || !is_zone_device_page(p) || !is_device_private_page(p)) return false;
@@ -274,8 +280,11 @@ export function dumpPageTable(mm: mm_struct, { base, np }: Window): string {
 		}
 		const inTable = Math.min(left, pagesUpTo(at, 1n << 21n));
 		const { table, index } = pte_offset_kernel(found.pmd, at);
-		const { u64 } = table;
-		for (let i = index; i < index + inTable; i++) tokens.push(pteToken(u64[i]!));
+		const { u64, u32 } = table;
+		for (let i = index; i < index + inTable; i++)
+			// most are empty: told by halves, without a bigint
+			if (u32[2 * i] === 0 && u32[2 * i + 1] === 0) tokens.push('.');
+			else tokens.push(pteToken(u64[i]!));
 	}
 	return runLength(tokens);
 }
@@ -334,18 +343,70 @@ export function dumpVmas(mm: mm_struct, { base, np }: Window): string {
 /** Input PFN that a request may carry. */
 export const GARBAGE_PFN = 0xfee00n;
 
+/** Looks words up, page after page: the table of the last one is remembered. The kernel stands still. */
+class WordLookup {
+	private readonly mm: mm_struct;
+	/** What one pmd stands for, that was looked at last. */
+	private start: unsigned_long = 0n;
+	private end: unsigned_long = 0n;
+	/** The ptes of it; null: `leaf` stands for all its pages. */
+	private table: BigUint64Array | null = null;
+	private leaf = 0n;
+	/** The word that was found, and how far into it the page lies. */
+	word = 0n;
+	offset = 0;
+
+	/** @param mm - the address space */
+	constructor(mm: mm_struct) {
+		this.mm = mm;
+	}
+
+	/** Find the word that stands for a page; false: none does. */
+	find(at: unsigned_long): boolean {
+		if (at < this.start || at >= this.end) this.enter(at);
+		const index = Number(at - this.start) / BYTES_A_PAGE;
+		this.word = this.table === null ? this.leaf : this.table[index]!;
+		this.offset = this.table === null ? index : 0;
+		return this.word !== 0n;
+	}
+
+	private enter(at: unsigned_long): void {
+		this.start = at & PMD_MASK;
+		this.end = this.start + PMD_SIZE;
+		this.table = null;
+		this.leaf = 0n;
+		const pgd = pgd_offset(this.mm, at);
+		if (pgd_none(pgd.value)) return;
+		const pud = pud_offset(pgd, at);
+		if (pud_none(pud.value)) return;
+		const pmd = pmd_offset(pud, at);
+		const { value } = pmd;
+		if (pmd_none(value)) return;
+		if (!pmd_present(value) || pmd_leaf(value)) this.leaf = value;
+		else this.table = pte_offset_kernel(pmd, this.start).table.u64;
+	}
+}
+
 /** The PFN that is mapped, or held by an entry, at an address; null: none. */
 export function pfnAt(mm: mm_struct, at: unsigned_long): bigint | null {
-	const found = lookUpWord(mm, at);
-	if (found === null) return null;
-	const { word, offset } = found;
-	if (pte_present(word)) return (pte_pfn(word) as bigint) + offset;
-	const entry = softleaf_from_pte(word);
-	const holds =
-		softleaf_is_device_private(entry) ||
-		softleaf_is_device_exclusive(entry) ||
-		softleaf_is_migration(entry);
-	return holds ? (softleaf_to_pfn(entry) as bigint) + offset : null;
+	return mappedPfn(new WordLookup(mm), at);
+}
+
+function mappedPfn(lookup: WordLookup, at: unsigned_long): bigint | null {
+	if (!lookup.find(at)) return null;
+	const { word, offset } = lookup;
+	let pfn: bigint;
+	if (pte_present(word)) pfn = pte_pfn(word) as bigint;
+	else {
+		const entry = softleaf_from_pte(word);
+		const holds =
+			softleaf_is_device_private(entry) ||
+			softleaf_is_device_exclusive(entry) ||
+			softleaf_is_migration(entry);
+		if (!holds) return null;
+		pfn = softleaf_to_pfn(entry) as bigint;
+	}
+	return offset === 0 ? pfn : pfn + BigInt(offset);
 }
 
 /** The word that stands for a page, and how far into it the page lies; null: none does. */
@@ -353,17 +414,9 @@ export function lookUpWord(
 	mm: mm_struct,
 	at: unsigned_long,
 ): { readonly word: bigint; readonly offset: bigint } | null {
-	const pgd = pgd_offset(mm, at);
-	if (pgd_none(pgd.value)) return null;
-	const pud = pud_offset(pgd, at);
-	if (pud_none(pud.value)) return null;
-	const pmd = pmd_offset(pud, at);
-	if (pmd_none(pmd.value)) return null;
-	const { value } = pmd;
-	if (!pmd_present(value) || pmd_leaf(value))
-		return { word: value, offset: (at >> 12n) & 511n };
-	const word = pte_offset_kernel(pmd, at).value;
-	return word === 0n ? null : { word, offset: 0n };
+	const lookup = new WordLookup(mm);
+	if (!lookup.find(at)) return null;
+	return { word: lookup.word, offset: BigInt(lookup.offset) };
 }
 
 const STICKY = HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA | HMM_PFN_P2PDMA_BUS;
@@ -396,6 +449,8 @@ function flagDigits(word: bigint): string {
  */
 export function dumpWords(mm: mm_struct, start: unsigned_long, words: BigUint64Array): string {
 	const tokens: string[] = [];
+	const lookup = new WordLookup(mm);
+	const pfnBits = ~HMM_PFN_FLAGS();
 	let at = start;
 	let before: bigint | null = null;
 	for (let i = 0; i < words.length; i++, at += PAGE_SIZE) {
@@ -406,31 +461,38 @@ export function dumpWords(mm: mm_struct, start: unsigned_long, words: BigUint64A
 			tokens.push(
 				flagDigits(word) +
 					stickyLetters(word) +
-					wordPage(mm, at, word, before),
+					wordPage(lookup, at, word, before, pfnBits),
 			);
 		before = word;
 	}
 	return runLength(tokens);
 }
 
-function wordPage(mm: mm_struct, at: unsigned_long, word: bigint, before: bigint | null): string {
-	const pfn = word & ~HMM_PFN_FLAGS();
-	const midUnit = ((at >> 12n) & 511n) !== 0n;
+function wordPage(
+	lookup: WordLookup,
+	at: unsigned_long,
+	word: bigint,
+	before: bigint | null,
+	pfnBits: bigint,
+): string {
+	const pfn = word & pfnBits;
+	const midUnit = (at & ~PMD_MASK) !== 0n;
 	if (!(word & HMM_PFN_VALID)) {
 		if (pfn === 0n) return '-';
-		if (pfnAt(mm, at) === pfn) return `-=${kindOfPfn(pfn)}`;
+		if (mappedPfn(lookup, at) === pfn) return `-=${kindOfPfn(pfn)}`;
 		if (before !== null && midUnit && word === before + 1n) return '-+';
 		return `-${pfn.toString(16)}`;
 	}
 	if (pfn === 0n) return 'i';
-	if (pfn === GARBAGE_PFN && !isPageAt(mm, at, pfn)) return 'g';
+	const isThere = isPageAt(lookup, at, pfn);
+	if (pfn === GARBAGE_PFN && !isThere) return 'g';
 	const kind = kindOfPfn(pfn);
 	const follows =
 		hmm_pfn_to_map_order(word) > 0 &&
 		before !== null &&
 		midUnit &&
-		pfn === (before & ~HMM_PFN_FLAGS()) + 1n;
-	const wrong = isPageAt(mm, at, pfn) ? '' : '~';
+		pfn === (before & pfnBits) + 1n;
+	const wrong = isThere ? '' : '~';
 	return `${kind}${follows ? '+' : ''}${wrong}`;
 }
 
