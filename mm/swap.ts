@@ -164,13 +164,17 @@ function* __folio_put(f: folio): Sim<void> {
  */
 export function* folio_put_refs(f: folio, refs: int): Sim<void> {
 	if (preemptible()) yield schedulePoint('atomic', f, '_refcount');
-	const head = f.page;
+	if (dropRefs(f, refs)) yield* __folio_put(f);
+}
+
+/** Take references away; whether they were the last ones. */
+function dropRefs({ page: head }: folio, refs: int): boolean {
 	if (head._refcount < refs) {
 		reportUseAfterFree(head, 'folio_put');
-		return;
+		return false;
 	}
 	head._refcount -= refs;
-	if (head._refcount === 0) yield* __folio_put(f);
+	return head._refcount === 0;
 }
 
 /**
@@ -181,7 +185,9 @@ export function* folio_put_refs(f: folio, refs: int): Sim<void> {
  * @kernel include/linux/mm.h
  */
 export function* folio_put(f: folio): Sim<void> {
-	yield* folio_put_refs(f, 1);
+	// as folio_put_refs(f, 1), but without a generator more
+	if (preemptible()) yield schedulePoint('atomic', f, '_refcount');
+	if (dropRefs(f, 1)) yield* __folio_put(f);
 }
 
 /**

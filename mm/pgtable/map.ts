@@ -97,6 +97,11 @@ export function* __pte_offset_map(
 	rcu_read_lock();
 	const pmdval = preemptible() ? yield* pmdp_get_lockless(pmd) : pmd.value;
 	if (pmdvalp !== null) pmdvalp.value = pmdval;
+	return mapTable(pmd, addr, pmdval);
+}
+
+/** The pte of an address below a pmd that was read; null, and out of the RCU section: no table. */
+function mapTable(pmd: TableEntry, addr: unsigned_long, pmdval: pmd_t): TableEntry | null {
 	if (pmd_none(pmdval) || !pmd_present(pmdval) || pmd_trans_huge(pmdval)) {
 		rcu_read_unlock();
 		return null;
@@ -164,14 +169,16 @@ function* mapLock(
 	ptlp: out<spinlock_t | null>,
 	subclass: number,
 ): Sim<TableEntry | null> {
-	const pmdval: out<pmd_t> = { value: 0n };
 	for (;;) {
-		const pte = yield* __pte_offset_map(pmd, addr, pmdval);
+		// as __pte_offset_map(), but without a generator more
+		rcu_read_lock();
+		const pmdval = preemptible() ? yield* pmdp_get_lockless(pmd) : pmd.value;
+		const pte = mapTable(pmd, addr, pmdval);
 		if (pte === null) return null;
 		const ptl = pte_lockptr(mm, pmd);
 		if (subclass === 0) yield* spin_lock(ptl);
 		else yield* spin_lock_nested(ptl, subclass);
-		if (pmd.value === pmdval.value) {
+		if (pmd.value === pmdval) {
 			ptlp.value = ptl;
 			return pte;
 		}
@@ -223,13 +230,14 @@ export function* pteOffsetMapLockNested(
 /**
  * Leave what pte_offset_map_lock() took.
  *
- * @param pte - the entry
+ * @param _pte - the entry
  * @param ptl - the lock
  * @kernel include/linux/mm.h
  */
-export function* pte_unmap_unlock(pte: TableEntry, ptl: spinlock_t | null): Sim<void> {
+export function* pte_unmap_unlock(_pte: TableEntry, ptl: spinlock_t | null): Sim<void> {
 	if (ptl !== null) yield* spin_unlock(ptl);
-	yield* pte_unmap(pte);
+	// pte_unmap(), which has no schedule point
+	rcu_read_unlock();
 }
 
 /**

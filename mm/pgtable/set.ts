@@ -22,12 +22,12 @@ import {
 	type unsigned_int,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
-import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
+import { preemptible, type SchedulePoint, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
 import { flush_tlb_page, flush_tlb_range } from '../tlb.ts';
 
 /** Announces the change of one entry. */
-function* writePoint(entry: TableEntry): Sim<void> {
-	if (preemptible()) yield schedulePoint('pte-write', entry.table, 'entries', entry.index, 1);
+function writePoint(entry: TableEntry): SchedulePoint {
+	return schedulePoint('pte-write', entry.table, 'entries', entry.index, 1);
 }
 
 /**
@@ -46,7 +46,7 @@ export function* set_pte_at(
 	ptep: TableEntry,
 	pte: pte_t,
 ): Sim<void> {
-	yield* writePoint(ptep);
+	if (preemptible()) yield writePoint(ptep);
 	ptep.value = pte;
 }
 
@@ -66,7 +66,7 @@ export function* set_pmd_at(
 	pmdp: TableEntry,
 	pmd: pmd_t,
 ): Sim<void> {
-	yield* writePoint(pmdp);
+	if (preemptible()) yield writePoint(pmdp);
 	pmdp.value = pmd;
 }
 
@@ -97,7 +97,7 @@ export function* ptep_get_and_clear(
 	_addr: unsigned_long,
 	ptep: TableEntry,
 ): Sim<pte_t> {
-	yield* writePoint(ptep);
+	if (preemptible()) yield writePoint(ptep);
 	const was = ptep.value;
 	ptep.value = 0n;
 	return was;
@@ -118,7 +118,7 @@ export function* pmdp_huge_get_and_clear(
 	_addr: unsigned_long,
 	pmdp: TableEntry,
 ): Sim<pmd_t> {
-	yield* writePoint(pmdp);
+	if (preemptible()) yield writePoint(pmdp);
 	const was = pmdp.value;
 	pmdp.value = 0n;
 	return was;
@@ -160,7 +160,7 @@ export function* pmdp_invalidate(
 	address: unsigned_long,
 	pmdp: TableEntry,
 ): Sim<pmd_t> {
-	yield* writePoint(pmdp);
+	if (preemptible()) yield writePoint(pmdp);
 	const was = pmdp.value;
 	pmdp.value = pmd_mkinvalid(was);
 	yield* flush_tlb_range(vma, address, address + HPAGE_PMD_SIZE);
@@ -182,7 +182,7 @@ export function* pmdp_invalidate_ad(
 	_address: unsigned_long,
 	pmdp: TableEntry,
 ): Sim<pmd_t> {
-	yield* writePoint(pmdp);
+	if (preemptible()) yield writePoint(pmdp);
 	const was = pmdp.value;
 	pmdp.value = pmd_mkinvalid(was);
 	return was;
@@ -202,7 +202,7 @@ export function* pmdp_set_wrprotect(
 	_addr: unsigned_long,
 	pmdp: TableEntry,
 ): Sim<void> {
-	yield* writePoint(pmdp);
+	if (preemptible()) yield writePoint(pmdp);
 	pmdp.value = pmd_wrprotect(pmdp.value);
 }
 
@@ -227,7 +227,7 @@ export function* pmdp_set_access_flags(
 ): Sim<bool> {
 	const changed = pmdp.value !== entry;
 	if (changed && dirty) {
-		yield* writePoint(pmdp);
+		if (preemptible()) yield writePoint(pmdp);
 		pmdp.value = entry;
 	}
 	return changed;
@@ -267,7 +267,7 @@ export function* ptep_set_wrprotect(
 	_addr: unsigned_long,
 	ptep: TableEntry,
 ): Sim<void> {
-	yield* writePoint(ptep);
+	if (preemptible()) yield writePoint(ptep);
 	ptep.value = pte_wrprotect(ptep.value);
 }
 
@@ -292,7 +292,7 @@ export function* ptep_set_access_flags(
 ): Sim<bool> {
 	const changed = ptep.value !== entry;
 	if (changed && dirty) {
-		yield* writePoint(ptep);
+		if (preemptible()) yield writePoint(ptep);
 		ptep.value = entry;
 	}
 	return changed;
