@@ -94,6 +94,16 @@ export class dmirror {
 	}
 }
 
+/** Buffers of a size from which making one is dear, and how many are kept. */
+const SPARE_FROM = 1 << 18;
+const SPARE_BUFFERS = 4;
+
+/**
+ * Buffers that were given back: the allocator's memory, no state of any world. What is in them is
+ * left over, as after vmalloc(): what is copied out was copied in before.
+ */
+const spareBuffers: Uint8Array[] = [];
+
 /**
  * Data on its way between a program and the device.
  *
@@ -110,7 +120,15 @@ export class dmirror_bounce {
 	 */
 	constructor(addr: unsigned_long, npages: unsigned_long) {
 		this.addr = addr;
-		this.ptr = new Uint8Array(Number(npages) * Number(PAGE_SIZE));
+		const bytes = Number(npages) * Number(PAGE_SIZE);
+		const at = spareBuffers.findIndex((one) => one.length === bytes);
+		this.ptr = at < 0 ? new Uint8Array(bytes) : spareBuffers.splice(at, 1)[0]!;
+	}
+
+	/** vfree() of the buffer, as dmirror_bounce_fini() does; nobody looks at it any more. */
+	fini(): void {
+		if (this.ptr.length >= SPARE_FROM && spareBuffers.length < SPARE_BUFFERS)
+			spareBuffers.push(this.ptr);
 	}
 
 	/** Bytes of the page at an address. */
@@ -351,8 +369,10 @@ function* transfer(
  */
 export function* dmirror_read(self: dmirror, cmd: hmm_dmirror_cmd, unlocked: boolean): Sim<int> {
 	const bounce = new dmirror_bounce(cmd.addr, cmd.npages);
-	const ret = yield* transfer(self, cmd, bounce, { write: false, unlocked });
-	return ret === 0 ? copyToUser(cmd, bounce.ptr) : ret;
+	let ret = yield* transfer(self, cmd, bounce, { write: false, unlocked });
+	if (ret === 0) ret = copyToUser(cmd, bounce.ptr);
+	bounce.fini();
+	return ret;
 }
 
 /**
@@ -367,7 +387,9 @@ export function* dmirror_write(self: dmirror, cmd: hmm_dmirror_cmd): Sim<int> {
 	const bounce = new dmirror_bounce(cmd.addr, cmd.npages);
 	if (cmd.ptr.length < bounce.ptr.length) return -EFAULT;
 	bounce.ptr.set(cmd.ptr.subarray(0, bounce.ptr.length));
-	return yield* transfer(self, cmd, bounce, { write: true, unlocked: false });
+	const ret = yield* transfer(self, cmd, bounce, { write: true, unlocked: false });
+	bounce.fini();
+	return ret;
 }
 
 /**
@@ -394,10 +416,12 @@ export function copyToUser(cmd: hmm_dmirror_cmd, data: Uint8Array, offset = 0): 
 export function* readBack(self: dmirror, cmd: hmm_dmirror_cmd): Sim<int> {
 	const bounce = new dmirror_bounce(cmd.addr, cmd.npages);
 	yield* mutex_lock(self.mutex);
-	const ret = dmirror_do_read(self, cmd.addr, cmd.addr + cmd.npages * PAGE_SIZE, bounce);
+	let ret = dmirror_do_read(self, cmd.addr, cmd.addr + cmd.npages * PAGE_SIZE, bounce);
 	yield* mutex_unlock(self.mutex);
 	cmd.cpages = BigInt(bounce.cpages);
-	return ret === 0 ? copyToUser(cmd, bounce.ptr) : ret;
+	if (ret === 0) ret = copyToUser(cmd, bounce.ptr);
+	bounce.fini();
+	return ret;
 }
 
 /** Whether a command's range wraps around. */
