@@ -22,7 +22,12 @@ import {
 	type unsigned_int,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
-import { preemptible, type SchedulePoint, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
+import {
+	preemptible,
+	type SchedulePoint,
+	type Sim,
+	schedulePoint,
+} from '../../include/sim/schedule.ts';
 import { flush_tlb_page, flush_tlb_range } from '../tlb.ts';
 
 /** Announces the change of one entry. */

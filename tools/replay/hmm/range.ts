@@ -32,6 +32,7 @@ import type { Answer } from './record.ts';
 /** Most pages of a range whose classes are recorded. */
 const CLASSES_UP_TO = 64;
 const HUGE_ORDER = 9n;
+const ALL_ONES = (1n << 64n) - 1n;
 
 /** Arguments of a step, by name. */
 export interface RangeRequest {
@@ -166,7 +167,7 @@ export function faultRange(
 		end: oracle.address(page + pages),
 		hmm_pfns: request.words ?? input.slice(),
 		default_flags: requestBits(request.deflt) | stickyBits(request.deflt),
-		pfn_flags_mask: request.mask === 15 ? (1n << 64n) - 1n : requestBits(request.mask),
+		pfn_flags_mask: request.mask === 15 ? ALL_ONES : requestBits(request.mask),
 		dev_private_owner: ownerOf(request.owner),
 		dma_dev: request.dmaDev ?? null,
 	});

@@ -30,7 +30,7 @@ import {
 import { type SpecialKind, specialKinds } from '../../../test/support/special_mappings.ts';
 import type { Oracle } from './oracle.ts';
 import { deviceOf, processSteps } from './processes.ts';
-import { faultRange, faultsOf } from './range.ts';
+import { faultRange, faultsOf, type RangeCall, type RangeRequest } from './range.ts';
 import { type Answer, runLength, type Step } from './record.ts';
 import { watchSteps } from './watch.ts';
 
@@ -231,38 +231,22 @@ export function execute(oracle: Oracle, task: task_struct, step: Step): Answer {
 	return handler(oracle, task, step.slice(1) as unknown as Num);
 }
 
+function numberAt(step: Step, i: number): number {
+	return step[i] as number;
+}
+
 function rangeStep(oracle: Oracle, task: task_struct, step: Step): Answer {
-	const [op, page, pages, deflt, mask, owner, ...rest] = step as unknown as [
-		string,
-		number,
-		number,
-		number,
-		number,
-		number,
-		...(number | string)[],
-	];
-	const request = { page, pages, deflt, mask, owner };
-	if (op === 'hmmu') {
-		const [timeout, req = ''] = rest as [number, string?];
-		return faultRange(
-			oracle,
-			task,
-			{ ...request, req },
-			{
-				locked: false,
-				timeout: BigInt(timeout),
-			},
-		);
-	}
-	const [maxTries, refill, req = ''] = rest as [number, number, string?];
-	return faultRange(
-		oracle,
-		task,
-		{ ...request, req },
-		{
-			locked: true,
-			maxTries,
-			refill: refill !== 0,
-		},
-	);
+	const unlocked = step[0] === 'hmmu';
+	const request: RangeRequest = {
+		page: numberAt(step, 1),
+		pages: numberAt(step, 2),
+		deflt: numberAt(step, 3),
+		mask: numberAt(step, 4),
+		owner: numberAt(step, 5),
+		req: (step[unlocked ? 7 : 8] as string | undefined) ?? '',
+	};
+	const call: RangeCall = unlocked
+		? { locked: false, timeout: BigInt(numberAt(step, 6)) }
+		: { locked: true, maxTries: numberAt(step, 6), refill: numberAt(step, 7) !== 0 };
+	return faultRange(oracle, task, request, call);
 }
