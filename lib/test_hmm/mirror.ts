@@ -102,7 +102,7 @@ const SPARE_BUFFERS = 4;
  * Buffers that were given back: the allocator's memory, no state of any world. What is in them is
  * left over, as after vmalloc(): what is copied out was copied in before.
  */
-const spareBuffers: Uint8Array[] = [];
+const spare: Readonly<{ buffers: Uint8Array[] }> = { buffers: [] };
 
 /**
  * Data on its way between a program and the device.
@@ -121,14 +121,14 @@ export class dmirror_bounce {
 	constructor(addr: unsigned_long, npages: unsigned_long) {
 		this.addr = addr;
 		const bytes = Number(npages) * Number(PAGE_SIZE);
-		const at = spareBuffers.findIndex((one) => one.length === bytes);
-		this.ptr = at < 0 ? new Uint8Array(bytes) : spareBuffers.splice(at, 1)[0]!;
+		const at = spare.buffers.findIndex((one) => one.length === bytes);
+		this.ptr = at < 0 ? new Uint8Array(bytes) : spare.buffers.splice(at, 1)[0]!;
 	}
 
 	/** vfree() of the buffer, as dmirror_bounce_fini() does; nobody looks at it any more. */
 	fini(): void {
-		if (this.ptr.length >= SPARE_FROM && spareBuffers.length < SPARE_BUFFERS)
-			spareBuffers.push(this.ptr);
+		if (this.ptr.length >= SPARE_FROM && spare.buffers.length < SPARE_BUFFERS)
+			spare.buffers.push(this.ptr);
 	}
 
 	/** Bytes of the page at an address. */
