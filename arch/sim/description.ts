@@ -132,6 +132,8 @@ export interface DeviceDescription {
 export interface MachineDescription {
 	name: string;
 	comment?: string;
+	/** What its source did not tell and was made up, a sentence each; for people. */
+	notes?: string[];
 	cpu: CpuModel;
 	/** Number of CPUs; absent: 2. */
 	cpus?: number;

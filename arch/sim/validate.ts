@@ -191,6 +191,7 @@ const machineShape = record(
 	},
 	{
 		comment: text,
+		notes: listOf(text),
 		cpus: positive,
 		specialPurpose: listOf(record({ start: hex, size: hex })),
 		unclaimedReads: oneOf('ones', 'zeros'),

@@ -175,8 +175,21 @@ function write(option: string, file: string, text: string): void {
 	}
 }
 
-function save(file: string, description: MachineDescription): void {
-	write('--save', file, formatTopology(description));
+/** `--save`: with what was made up, which the file alone would not tell any more. */
+function save(file: string, { description, notes, cpuTold }: SourceMachine): void {
+	const guess =
+		cpuTold || description.cpu.unknown === true
+			? []
+			: ['The CPU is a guess by the host bridges.'];
+	const all = [...guess, ...notes];
+	const { name, comment, ...rest } = description;
+	const saved: MachineDescription = {
+		name,
+		...(comment === undefined ? {} : { comment }),
+		...(all.length === 0 ? {} : { notes: all }),
+		...rest,
+	};
+	write('--save', file, formatTopology(saved));
 }
 
 /** The same question after some changes; without any, the same. */
@@ -261,8 +274,10 @@ function run(values: Values, paths: readonly string[], pair: readonly string[] |
 	for (const option of ['from', 'to', 'svg'] as const)
 		if (pair !== null && values[option] !== undefined)
 			throw new UserError(`--${option} and --why exclude each other`);
+	if (values.save !== undefined && values.save === values.svg)
+		throw new UserError('--save and --svg: expected two files');
 	const source = readSource(paths, { cpu });
-	if (values.save !== undefined) save(values.save, source.description);
+	if (values.save !== undefined) save(values.save, source);
 	if (pair !== null) {
 		runWhy(source, kernel, pair, values);
 		return;

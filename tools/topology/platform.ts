@@ -23,10 +23,19 @@ export function parseCpu(text: string): CpuModel | null {
 	if (known === 'other' && family === '') return { vendor: known, family: 0, model: 0 };
 	const [f, m] = [Number(family), Number(model)];
 	const whole =
-		family !== '' && Number.isInteger(f) && Number.isInteger(m) && f >= 0 && m >= 0;
+		family !== '' &&
+		Number.isInteger(f) &&
+		Number.isInteger(m) &&
+		f >= 0 &&
+		m >= 0 &&
+		f <= MOST &&
+		m <= MOST;
 	if (known === undefined || !whole || rest.length > 0) return null;
 	return { vendor: known, family: f, model: m };
 }
+
+/** What CPUID's fields for family and model can add up to, generously. */
+const MOST = 0xffff;
 
 /** Host bridges of AMD before Zen, and of ATI: K8, families 10h to 16h. */
 const amdBeforeZen: readonly number[] = [

@@ -145,7 +145,7 @@ export function parseSource(
 			description: cpu === undefined ? description : { ...description, cpu },
 			kind: 'topology JSON',
 			cpuTold: true,
-			notes: [],
+			notes: description.notes ?? [],
 		};
 	}
 	return fromFound(findFunctions(inputs, begin), first.file, options);

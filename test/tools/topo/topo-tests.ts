@@ -373,6 +373,24 @@ TEST_F(command, 'saved_machine_is_read_again_and_runs', async ({ dir }) => {
 	EXPECT_TRUE(err.endsWith("it can't be written (ENOENT)\n"));
 });
 
+TEST_F(command, 'saved_machine_says_what_was_made_up', async ({ dir }) => {
+	const [file, xml] = [join(dir, 'saved.json'), join(dir, 'nccl.xml')];
+	const gpu = '<pci busid="0000:01:00.0" class="0x030200" vendor="0x10de" device="0x20b0"/>';
+	const nic = '<pci busid="0000:02:00.0" class="0x020700" vendor="0x15b3" device="0x101b"/>';
+	writeFileSync(
+		xml,
+		`<system version="1"><cpu numaid="0" arch="x86_64" vendor="AuthenticAMD">${gpu}${nic}</cpu></system>`,
+	);
+	const first = await topo(xml, '--save', file);
+	EXPECT_EQ(0, first.code);
+	const again = await topo(file);
+	EXPECT_EQ(0, again.code);
+	for (const { out } of [first, again])
+		EXPECT_TRUE(out.includes('ports and bus numbers are made up'));
+	const ran = await called(demo, ['--topology', file, '--no-trace']);
+	EXPECT_TRUE(ran.out.includes('ports and bus numbers are made up'));
+});
+
 TEST_F(command, 'sources_and_command_lines_that_make_no_sense_are_one_line', async ({ dir }) => {
 	mkdirSync(join(dir, 'empty'));
 	for (const [args, said] of [
@@ -416,6 +434,11 @@ TEST_F(command, 'sources_and_command_lines_that_make_no_sense_are_one_line', asy
 			'"nic" means 6 functions, 0100:04:00.1 the first: name one',
 		],
 		[[standard, '--save', '-'], '--save -: expected the name of a file'],
+		[[standard, '--save', 'x', '--svg', 'x'], '--save and --svg: expected two files'],
+		[
+			[standard, '--cpu', 'amd:99999999999'],
+			'--cpu amd:99999999999: expected VENDOR:FAMILY, for example amd:0x19',
+		],
 		[[standard, '--svg', '-'], '--svg -: expected the name of a file'],
 	] as const) {
 		const { code, out, err } = await topo(...args);
