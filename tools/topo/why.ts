@@ -246,7 +246,12 @@ function logLines(provider: pci_dev, client: pci_dev): string[] {
 			: ['', "The kernel's log, when it is asked to be verbose:", ...said]),
 		...(wrong.length === 0
 			? []
-			: ['', 'and what this query breaks in the kernel:', ...wrong]),
+			: [
+					'',
+					'The verbose query itself goes wrong in this kernel: its list is cut off, and what it',
+					"answers is not to be trusted (the answer above is the quiet query's):",
+					...wrong,
+				]),
 	];
 }
 
