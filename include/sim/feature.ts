@@ -76,6 +76,7 @@ export const features = {
 	fix_s22: 'put right: hmm_dma_map_pfn() takes the P2P bits away that an earlier page left in a word',
 	fix_s24: 'put right: a range of IOVA forgets that it was bounced once nothing of it is linked',
 	fix_s28: 'put right: lib/test_hmm reads and writes device pages that its mirror has not',
+	fix_s29: 'put right: where a large folio on its way to a device is split, the entries of all address spaces are',
 	fabric_provider:
 		'proposed: p2pdma_provider has ops, so that memory behind another fabric than PCIe is judged and addressed by it',
 	p2p_op_dma_dev:
@@ -98,6 +99,7 @@ export const featureNeeds: Readonly<Partial<Record<FeatureName, readonly Feature
 	fix_s21: ['dma_iova_calls'],
 	fix_s22: ['dma_iova_calls'],
 	fix_s24: ['dma_iova_calls'],
+	fix_s29: ['device_private_thp'],
 	fabric_provider: ['p2pdma_provider'],
 	p2p_op_dma_dev: ['hmm_dma_flags', 'odp_hmm_dma_map', 'p2pdma_provider'],
 	p2p_provider_only: ['p2p_op_dma_dev', 'dma_map_phys'],

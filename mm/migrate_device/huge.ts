@@ -72,6 +72,7 @@ import {
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
+import { feature } from '../../include/sim/world.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { folio_lock, folio_trylock, folio_unlock } from '../filemap.ts';
 import { set_pmd_migration_entry } from '../huge_memory/migrate.ts';
@@ -93,7 +94,7 @@ import {
 	pte_alloc_one,
 	set_pmd_at,
 } from '../pgtable.ts';
-import { anon_vma_prepare, folio_add_new_anon_rmap, RMAP_EXCLUSIVE } from '../rmap.ts';
+import { anon_vma_prepare, folio_add_new_anon_rmap, RMAP_EXCLUSIVE, rmap_walk } from '../rmap.ts';
 import { folio_add_lru_vma, folio_get, folio_put } from '../swap.ts';
 import { append, migrate_vma_collect_skip } from './words.ts';
 
@@ -372,6 +373,17 @@ export function* migrate_vma_insert_huge_pmd_page(
 	return abortHuge(src, at);
 }
 
+/** Split the huge migration entries of a folio in all address spaces that share it (fix_s29). */
+function* splitEntries(f: folio): Sim<void> {
+	yield* rmap_walk(f, {
+		arg: null,
+		*rmap_one(_folio, vma, address) {
+			yield* split_huge_pmd_address(vma, address, true, f);
+			return true;
+		},
+	});
+}
+
 /**
  * Split a collected large folio because its destination is small: 512 words, each for itself.
  *
@@ -392,6 +404,9 @@ export function* migrate_vma_split_unmapped_folio(
 	f: folio,
 ): Sim<int> {
 	const { src } = migrate;
+	// Another process that has it by fork keeps a huge entry, for which finalize puts the first page's
+	// destination: S29 of Documentation/kernel-faults.md.
+	if (feature('fix_s29')) yield* splitEntries(f);
 	// the migration entries of the page table keep none of the references of the pmd's
 	yield* split_huge_pmd_address(migrate.vma as vm_area_struct, addr, true);
 	const ret = yield* folio_split_unmapped(f);

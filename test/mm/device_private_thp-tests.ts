@@ -38,6 +38,7 @@ import {
 	is_zone_device_page,
 } from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
+import { softleaf_from_pte, softleaf_to_folio } from '../../include/linux/swapops.ts';
 import {
 	GFP_HIGHUSER_MOVABLE,
 	HPAGE_PMD_ORDER,
@@ -73,13 +74,14 @@ import {
 	EXPECT_FALSE,
 	EXPECT_STREQ,
 	EXPECT_TRUE,
+	expectReport,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { switchOn } from '../support/switch_on.ts';
-import { at, runs, vmaOf } from './entries.ts';
+import { at, entryAt, runs, vmaOf } from './entries.ts';
 import { copyValue, migration, TestDevice, valueOf, vmaAt } from './mm_world.ts';
 import {
 	HUGE,
@@ -347,6 +349,41 @@ TEST_F(thp, 'small_destinations_split_the_unmapped_folio', ({ p, dev }) => {
 	EXPECT_EQ(9n, userRead64(p, at(3)));
 	EXPECT_STREQ('D*3 wax D*508', runs(p, 0, HUGE));
 	EXPECT_EQ(HUGE, p.mm!.rss_stat[MM_ANONPAGES]);
+});
+
+/** The folio of a device-private entry. */
+function privateAt(p: task_struct, page: number) {
+	return softleaf_to_folio(softleaf_from_pte(entryAt(p, page).value));
+}
+
+TEST_F(thp, 'S29_split_leaves_the_huge_entry_of_a_process_that_shares_the_page', ({ p, dev }) => {
+	userWrite64(p, at(3), 9n);
+	const child = forkProcess(p) as task_struct;
+	dev.small = true;
+	toDevice(p, dev, 0, HUGE);
+	// 2 MiB of the device by a folio of one page
+	EXPECT_STREQ('TD*512', runs(child, 0, HUGE));
+	EXPECT_EQ(0, folio_order(privateAt(p, 0)));
+	EXPECT_EQ(1, folio_mapcount(privateAt(p, 0)));
+	expectReport('Bad rss-counter state type:MM_FILEPAGES');
+	expectReport('Bad rss-counter state type:MM_ANONPAGES');
+	exitProcess(child);
+});
+
+TEST_F(thp, 'fix_s29_split_reaches_all_who_share_the_page', ({ p, dev }) => {
+	EXPECT_TRUE(switchOn('fix_s29'));
+	userWrite64(p, at(3), 9n);
+	userWrite64(p, at(HUGE - 1), 8n);
+	const child = forkProcess(p) as task_struct;
+	dev.small = true;
+	toDevice(p, dev, 0, HUGE);
+	EXPECT_STREQ('D*512', runs(p, 0, HUGE));
+	EXPECT_STREQ('D*512', runs(child, 0, HUGE));
+	for (const page of [0, 3, HUGE - 1]) EXPECT_EQ(2, folio_mapcount(privateAt(p, page)));
+	EXPECT_EQ(9n, userRead64(child, at(3)));
+	EXPECT_EQ(8n, userRead64(child, at(HUGE - 1)));
+	EXPECT_EQ(9n, userRead64(p, at(3)));
+	exitProcess(child);
 });
 
 TEST_F(thp, 'hole_and_huge_zero_page_become_huge_device_pages', ({ p, dev, log }) => {

@@ -55,9 +55,9 @@ export class Kernels {
 	}
 }
 
-/** Faults of a released kernel that its records show are put right: they would end every run. */
+/** Faults of a released kernel that programs come upon are put right: they would end every run. */
 function bootOptions({ profile }: Setup): BootOptions {
-	return profile === 'v6.12' ? {} : { features: { fix_s17: true } };
+	return profile === 'v6.12' ? {} : { features: { fix_s17: true, fix_s29: true } };
 }
 
 function bootKernel(program: Program): Kernel {

@@ -41,7 +41,6 @@ type Weights = Readonly<Record<OpName, number>>;
 
 const plain: Weights = always;
 const later: Weights = { ...always, hmmu: 4, dreadu: 3, flags: 1 };
-const large: Weights = { ...later, flags: 0 };
 const watching: Weights = { ...later, watch: 8 };
 const proposed: Weights = { ...later, flags: 0, dma: 25 };
 
@@ -54,7 +53,6 @@ function listOf(weights: Weights): Weighted<OpName> {
 const lists = {
 	plain: listOf(plain),
 	later: listOf(later),
-	large: listOf(large),
 	watching: listOf(watching),
 	proposed: listOf(proposed),
 } as const;
@@ -68,7 +66,6 @@ export function opWeights(setup: Setup): Weighted<OpName> {
 	if (setup.machine !== null) return lists.proposed;
 	if (setup.profile === 'v6.12') return lists.plain;
 	// one program in so many has a userfaultfd
-	// a huge page that a fork shares and that has to be split on its way to a device is an open fault
-	if (setup.np > SMALL_WINDOW) return lists.large;
+	if (setup.np > SMALL_WINDOW) return lists.later;
 	return setup.fa !== 4096 || setup.win !== 0 ? lists.watching : lists.later;
 }
