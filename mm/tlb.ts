@@ -116,7 +116,7 @@ export function* flush_tlb_mm(mm: mm_struct): Sim<void> {
  * do not take a pte for what the hardware sees.
  *
  * @param mm - address space
- * @kernel include/linux/mm_types.h
+ * @kernel include/linux/mm_inline.h
  */
 export function inc_tlb_flush_pending(mm: mm_struct): void {
 	mm.tlb_flush_pending++;
@@ -126,7 +126,7 @@ export function inc_tlb_flush_pending(mm: mm_struct): void {
  * The flush that inc_tlb_flush_pending() spoke of is done.
  *
  * @param mm - address space
- * @kernel include/linux/mm_types.h
+ * @kernel include/linux/mm_inline.h
  */
 export function dec_tlb_flush_pending(mm: mm_struct): void {
 	mm.tlb_flush_pending--;
@@ -136,7 +136,7 @@ export function dec_tlb_flush_pending(mm: mm_struct): void {
  * Whether a flush of this mm is outstanding.
  *
  * @param mm - address space
- * @kernel include/linux/mm_types.h
+ * @kernel include/linux/mm_inline.h
  */
 export function mm_tlb_flush_pending(mm: mm_struct): boolean {
 	return mm.tlb_flush_pending !== 0;

@@ -190,7 +190,7 @@ export function set_page_count(p: page, v: int): void {
 export function folio_pfn(f: folio): pfn_t {
 	return page_to_pfn(f.page);
 }
-/** @kernel include/linux/mm.h */
+/** @kernel include/asm-generic/memory_model.h */
 export function page_to_phys(p: page): phys_addr_t {
 	return (page_to_pfn(p) as bigint) << 12n;
 }

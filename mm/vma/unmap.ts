@@ -190,7 +190,7 @@ export function* do_munmap(mm: mm_struct, start: unsigned_long, len: size_t): Si
  * @retval -EINVAL not aligned, empty, or not user addresses
  * @retval -ENOMEM a split failed; nothing was unmapped
  * @context Sleeps. The mmap lock is not held.
- * @kernel mm/vma.c
+ * @kernel mm/mmap.c
  */
 export function* vm_munmap(start: unsigned_long, len: size_t): Sim<int> {
 	const mm = current().mm!;
