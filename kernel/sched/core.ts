@@ -23,6 +23,7 @@ import { HarnessError } from '../../include/sim/report.ts';
 import { type SchedulePoint, type Sim, schedulePoint, touch } from '../../include/sim/schedule.ts';
 import { perWorld, type World, world } from '../../include/sim/world.ts';
 import { reportLocksHeldAtExit } from '../locking/lockdep_report.ts';
+import { goThrough, makeBody } from './body.ts';
 import { endlessPolling, hungTasks, livelock } from './hung_task.ts';
 import { might_sleep } from './might_sleep.ts';
 import { inOrder, type Strategy } from './strategy.ts';
@@ -56,6 +57,8 @@ export class Scheduler {
 	/** Points since something last ended or time last moved, and how many are too many. */
 	points = 0;
 	maxPoints = MAX_POINTS;
+	/** Times that a task in run() gave its CPU up without waiting. */
+	yields = 0;
 	/** Moves of virtual time since a thread ended. */
 	timedWaits = 0;
 	/** An exception has ended the run: what the threads wait for means nothing any more. */
@@ -112,31 +115,30 @@ export function run<T>(body: Sim<T> | (() => Sim<T>), opts?: ThreadOptions): T {
 	w.preemptible = false;
 	task.on_cpu = true;
 	s.driven.push(task);
-	if (s.driven.length === 1) s.points = s.timedWaits = 0;
+	if (s.driven.length === 1) s.points = s.timedWaits = s.yields = 0;
 	try {
-		const gen: Sim<T> = typeof body === 'function' ? body() : body;
-		let yields = 0;
-		for (;;) {
-			const step = gen.next();
-			if (step.done === true) {
-				if (opts !== undefined && task.held_locks.length !== 0)
-					reportLocksHeldAtExit(task, false);
-				return step.value;
-			}
-			const point = step.value;
-			if (++s.points > s.maxPoints) livelock(s, s.maxPoints, point);
-			if (point.ready !== undefined) {
-				if (!point.ready()) waitFor(w, s, task, point);
-			} else if (point.access === 'yield') {
-				w.clock += YIELD_NS;
-				if (++yields % YIELDS_PER_SLICE === 0) stepOthers(w, s, task);
-			}
-		}
+		const value = goThrough(body, passPoint);
+		if (opts !== undefined && task.held_locks.length !== 0)
+			reportLocksHeldAtExit(task, false);
+		return value;
 	} finally {
 		s.driven.pop();
 		task.on_cpu = wasOnCpu;
 		w.current = before;
 		w.preemptible = wasPreemptible;
+	}
+}
+
+/** The task in run() has come to a point: it goes on when this returns. */
+function passPoint(point: SchedulePoint): void {
+	const w = world();
+	const s = scheduler();
+	if (++s.points > s.maxPoints) livelock(s, s.maxPoints, point);
+	if (point.ready !== undefined) {
+		if (!point.ready()) waitFor(w, s, w.current, point);
+	} else if (point.access === 'yield') {
+		w.clock += YIELD_NS;
+		if (++s.yields % YIELDS_PER_SLICE === 0) stepOthers(w, s, w.current);
 	}
 }
 
@@ -256,7 +258,7 @@ export function spawn(name: string, fn: () => Sim<unknown>, opts: ThreadOptions 
 	const s = scheduler();
 	const cpus = (w.machine as Partial<Machine>).cpus?.length ?? Infinity;
 	const task = newTask(w, { cpu: s.threads.length % cpus, ...opts, comm: name });
-	task.body = fn();
+	task.body = makeBody(fn);
 	s.threads.push(task);
 	return task;
 }

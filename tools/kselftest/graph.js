@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { cache, nameOf, readJson, writeWhole } from './cache.js';
+import { cache, nameOf, readJson, writeWhole } from '../bundle/cache.js';
 
 /**
  * The modules of a suite.
@@ -21,7 +21,7 @@ const ending = '.graph.json';
  * @param {string[]} paths - absolute paths of all its modules
  */
 export function keepGraph(suite, paths) {
-	const file = join(cache, `${nameOf(suite)}${ending}`);
+	const file = join(cache(), `${nameOf(suite)}${ending}`);
 	/** @type {Graph} */
 	const graph = { suite, paths: [...paths].sort() };
 	if (JSON.stringify(readJson(file)) !== JSON.stringify(graph))
@@ -36,10 +36,10 @@ export function keepGraph(suite, paths) {
 export function suitesWith(file) {
 	/** @type {string[]} */
 	const suites = [];
-	for (const name of readdirSync(cache)) {
+	for (const name of readdirSync(cache())) {
 		if (!name.endsWith(ending)) continue;
 		/** @type {Graph | null} */
-		const graph = readJson(join(cache, name));
+		const graph = readJson(join(cache(), name));
 		if (graph !== null && existsSync(graph.suite) && graph.paths.includes(file))
 			suites.push(graph.suite);
 	}

@@ -7,7 +7,8 @@
  */
 import { pathToFileURL } from 'node:url';
 import { TestRunner } from 'vitest';
-import { bundle } from './bundle.js';
+import { bundle } from '../bundle/bundle.js';
+import { keepGraph } from './graph.js';
 import { Scripts } from './scripts.js';
 
 process.setSourceMapsEnabled(true);
@@ -34,7 +35,13 @@ export default class BundlingRunner extends TestRunner {
 				// the bundle meets the same mistake, or takes what no script can express
 			}
 		}
-		return import(pathToFileURL(await bundle(filepath)).href);
+		return import(
+			pathToFileURL(
+				await bundle(filepath, {
+					made: (paths) => keepGraph(filepath, paths),
+				}),
+			).href
+		);
 	}
 
 	/**

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, extname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { cache, nameOf, readJson, stamp, writeWhole } from './cache.js';
+import { cache, nameOf, readJson, stamp, writeWhole } from '../bundle/cache.js';
 
 /**
  * A module's script.
@@ -42,7 +42,7 @@ function hashOf(content) {
 
 /** @param {string} path */
 function fileOf(path) {
-	return join(cache, `${nameOf(path)}.script`);
+	return join(cache(), `${nameOf(path)}.script`);
 }
 
 /**

@@ -15,7 +15,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire, isBuiltin, Module } from 'node:module';
 import { join, resolve } from 'node:path';
 import vm from 'node:vm';
-import { cache, nameOf, writeWhole } from './cache.js';
+import { cache, nameOf, writeWhole } from '../bundle/cache.js';
 import { keepGraph } from './graph.js';
 import { isCurrent, keptScript, makeScript, NoScript } from './script.js';
 
@@ -36,7 +36,7 @@ function digest(code) {
 
 /** @param {string} path */
 function byteCodeFile(path) {
-	return join(cache, `${nameOf(path)}.v8`);
+	return join(cache(), `${nameOf(path)}.v8`);
 }
 
 /**

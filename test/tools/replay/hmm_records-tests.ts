@@ -14,7 +14,7 @@ import {
 	type Replayer,
 	replayScenario,
 } from '../../../tools/replay/hmm/scenario.ts';
-import { proposalReplayer } from '../../../tools/replay/proposal/main.ts';
+import { proposalReplayer } from '../../../tools/replay/proposal/replayer.ts';
 import {
 	profileOf,
 	type RecordLine,

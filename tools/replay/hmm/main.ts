@@ -12,8 +12,9 @@ import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
 import { FindingList } from './findings.ts';
 import type { Oracle } from './oracle.ts';
+import { quickReplay } from './quick.ts';
 import { type Scenario, scenarioShape } from './record.ts';
-import { plainReplayer, type Replayer, replayScenario } from './scenario.ts';
+import { plainReplayer, type Replayer } from './scenario.ts';
 import { traceScenarios } from './trace.ts';
 import { UnguardedSteps } from './unguarded.ts';
 
@@ -73,20 +74,18 @@ export async function replayFiles<O extends Oracle>(
 			{ family: base.family, json, features, records },
 			options.paths,
 		);
-	const replayer = { ...base, boot: { ...base.boot, features } };
+	const replay = await quickReplay(base as Replayer<never>, features, records.length);
 	const results = new ReplayResults(json);
 	if (options.strict) results.strictPassed = 0;
 	const found = new FindingList(results, options.findings);
-	const unguarded = options.unguarded ? new UnguardedSteps(replayer, results) : null;
+	const unguarded = options.unguarded
+		? new UnguardedSteps({ ...base, boot: { ...base.boot, features } }, results)
+		: null;
 	const bar = progressBar();
 	bar.start(records.length, 0, { machine: '' });
 	for (const { title, profile, scenario } of records) {
 		bar.increment({ machine: scenario.id });
-		const { mismatches, strict, findings } = replayScenario(
-			scenario,
-			profile,
-			replayer,
-		);
+		const { mismatches, strict, findings } = replay(scenario, profile);
 		results.add(title, profile, mismatches);
 		found.add(title, profile, findings);
 		if (results.strictPassed !== null && mismatches.length + strict.length === 0)

@@ -10,11 +10,11 @@ import { installedWorld } from '../../../include/sim/world.ts';
 import { MAX_TRACE_EVENTS, type TraceEvent } from '../../../kernel/trace/event.ts';
 import { formatFunctionGraph } from '../../../kernel/trace/function_graph.ts';
 import { startTrace, stopTrace } from '../../../kernel/trace/tracer.ts';
-import { proposalReplayer } from '../proposal/main.ts';
 import type { Mismatch } from '../report.ts';
 import type { Oracle } from './oracle.ts';
 import { type Answer, type Scenario, stepText } from './record.ts';
-import { plainReplayer, type Replayer, replayScenario, type StepObserver } from './scenario.ts';
+import { replayers } from './replayers.ts';
+import { type Replayer, replayScenario, type StepObserver } from './scenario.ts';
 import type { TracedRecord, TraceOrder } from './trace.ts';
 
 /** One step as the JSON document has it. */
@@ -141,11 +141,7 @@ function traceOne<O extends Oracle>(
 const order = JSON.parse(readFileSync(0, 'utf8')) as TraceOrder;
 // a reader that has seen enough
 process.stdout.on('error', () => process.exit(0));
-const known: Readonly<Record<string, Replayer<never>>> = {
-	hmm: plainReplayer as Replayer<never>,
-	proposal: proposalReplayer as Replayer<never>,
-};
-const base = known[order.family]!;
+const base = replayers[order.family]!;
 const replayer = { ...base, boot: { ...base.boot, features: order.features } };
 const results = order.records.map((record) => traceOne(record, replayer, !order.json));
 if (installedWorld() !== null) throw new Error('a kernel is left booted');

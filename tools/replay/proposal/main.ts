@@ -1,22 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** `kproto replay proposal PATH...`: what a kernel answers that has the proposal in C. */
 import { replayFiles } from '../hmm/main.ts';
-import type { Replayer } from '../hmm/scenario.ts';
-import { ProposalOracle } from './oracle.ts';
-import { executeProposal } from './steps.ts';
-import { opNotP2p } from './windows.ts';
-
-/** The kernel with the proposal, on the machine that a scenario names. */
-export const proposalReplayer: Replayer<ProposalOracle> = {
-	family: 'proposal',
-	boot: { checks: true, proposals: ['p2p_op_dma_dev'] },
-	open: (scenario, profile, options) => new ProposalOracle(scenario, profile, options),
-	execute: executeProposal,
-	// a window that answers with the wrong kind of page is warned of
-	isExpected: ({ message }, { steps }) =>
-		message?.includes('answered with a page that is not P2PDMA') === true &&
-		steps.some(([op, , mode]) => op === 'win' && mode === opNotP2p),
-};
+import { proposalReplayer } from './replayer.ts';
 
 /**
  * Replay scenarios of the proposal.

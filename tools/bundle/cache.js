@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * The folder in which the test run keeps what it made of the sources, and how one tells whether it is
- * still true.
+ * The folder in which tools keep what they made of the sources, and how one tells whether it is still
+ * true.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -18,13 +18,21 @@ import { fileURLToPath } from 'node:url';
 /** The root of the tree. */
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** The folder; it is there. Its real name: Node looks for sources from there, and so must esbuild. */
-export const cache = folder(join(root, 'node_modules/.cache/kselftest'));
+/** @type {string | null} */
+let folder = null;
 
-/** @param {string} path */
-function folder(path) {
+/**
+ * The folder; it is made if it is not there. Its real name: Node looks for sources from there, and so
+ * must esbuild.
+ *
+ * @throws {Error} it can't be made: the tree is somebody else's
+ */
+export function cache() {
+	if (folder !== null) return folder;
+	const path = join(root, 'node_modules/.cache/kproto');
 	mkdirSync(path, { recursive: true });
-	return realpathSync(path);
+	folder = realpathSync(path);
+	return folder;
 }
 
 /**
