@@ -15,7 +15,7 @@ const root = new URL('../../', import.meta.url).href;
 /** Folders whose functions are traced, and what in them is the tracer's or the harness's own. */
 const traced = /^(?:include|mm|kernel|drivers|lib)\//;
 const untraced =
-	/^(?:include\/sim|kernel\/trace|kernel\/locking\/lockdep|kernel\/sched\/(?:core|strategy|hung_task|might_sleep))/;
+	/^(?:include\/sim|kernel\/trace|kernel\/locking\/lockdep|kernel\/sched\/(?:body|core|strategy|hung_task|might_sleep))/;
 
 const declaration = /^(?:export )?function\*? ?(\w+)/gm;
 
