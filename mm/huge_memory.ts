@@ -51,4 +51,9 @@ export {
 	split_huge_pmd_locked,
 	vma_adjust_trans_huge,
 } from './huge_memory/split_pmd.ts';
-export { is_huge_zero_pfn, is_huge_zero_pmd, mm_get_huge_zero_folio } from './huge_memory/zero.ts';
+export {
+	huge_zero_start,
+	is_huge_zero_pfn,
+	is_huge_zero_pmd,
+	mm_get_huge_zero_folio,
+} from './huge_memory/zero.ts';

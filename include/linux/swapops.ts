@@ -96,6 +96,35 @@ function wordToEntry(word: bigint): swp_entry_t {
 	const offset = (WORD_OFFSET_MASK - (word & WORD_OFFSET_MASK)) / WORD_OFFSET_UNIT;
 	return ((word & WORD_TYPE_MASK) / WORD_TYPE_PER_TYPE) | offset;
 }
+const HALF_TYPE_SHIFT = 59 - 32;
+const OFFSET_FIRST_BIT = Number(x86.SWP_OFFSET_FIRST_BIT);
+/** Bits of the PFN in the low half of a word, and the mask of those in the high half. */
+const LOW_PFN_BITS = 32 - OFFSET_FIRST_BIT;
+const HIGH_PFN_MASK = (1 << (Number(PFN_BITS) - LOW_PFN_BITS)) - 1;
+
+/**
+ * The access of a device-private entry, from the high half of a word that is neither none nor present:
+ * for those who read whole tables.
+ *
+ * @param high - upper 32 bits of the word
+ * @returns null: the entry is of another kind
+ */
+export function privateAccess(high: number): 'r' | 'w' | null {
+	const kind = (high >>> HALF_TYPE_SHIFT) - MAX_SWAPFILES();
+	if (kind === DEVICE_WRITE) return 'w';
+	return kind === DEVICE_READ ? 'r' : null;
+}
+
+/**
+ * softleaf_to_pfn(softleaf_from_pte()) of a word in halves.
+ *
+ * @param low - lower 32 bits of the word
+ * @param high - upper 32 bits
+ */
+export function entryPfn(low: number, high: number): number {
+	return (~high & HIGH_PFN_MASK) * 2 ** LOW_PFN_BITS + (~low >>> OFFSET_FIRST_BIT);
+}
+
 /** @kernel include/linux/swapops.h (gone in 7.x) */
 export function pte_to_swp_entry(pte: pte_t): swp_entry_t {
 	return wordToEntry(pte);

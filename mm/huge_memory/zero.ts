@@ -44,6 +44,11 @@ export function* mm_get_huge_zero_folio(): Sim<folio | null> {
 	return f;
 }
 
+/** First PFN of the huge zero page; 0: nobody has asked for it yet. */
+export function huge_zero_start(): number {
+	return Number(hugeZero().pfn);
+}
+
 /**
  * Whether a PFN lies in the huge zero page.
  *

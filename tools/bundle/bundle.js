@@ -4,7 +4,7 @@
  *
  * A suite, or a replay, imports most of the kernel model, and a loader that is asked for each module
  * takes longer than the tests do; esbuild reads the same modules in a tenth of the time. Source maps
- * keep stacks on the real lines. Coverage does without: V8 has to see each file by itself.
+ * keep stacks on the real lines. Coverage does without bundles: V8 has to see each file by itself.
  *
  * Guarantee: a bundle is used again only while each file in it has the size and change time that it
  * had before it was read.
@@ -102,8 +102,9 @@ export async function bundle(entry, { form = asWritten, made } = {}) {
 		platform: 'node',
 		format: 'esm',
 		target: 'node20',
-		keepNames: true,
-		sourcemap: 'inline',
+		// what is written may be seen in a stack
+		keepNames: form === asWritten,
+		sourcemap: form === asWritten ? 'inline' : false,
 		sourcesContent: false,
 		metafile: true,
 		write: false,

@@ -22,10 +22,10 @@ import { xa_load } from '../../../include/linux/xarray.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { dmirror_is_private_zone, dmirror_page_to_device } from '../../../lib/test_hmm/device.ts';
 import { DPT_XA_TAG_WRITE, type dmirror } from '../../../lib/test_hmm/mirror.ts';
-import { lookUpWord } from '../../replay/hmm/dump.ts';
 import type { Oracle } from '../../replay/hmm/oracle.ts';
 import { deviceOf, processes } from '../../replay/hmm/processes.ts';
 import type { Step } from '../../replay/hmm/record.ts';
+import { lookUpWord } from '../../replay/hmm/words.ts';
 
 /** madvise() advices that the shadow knows. */
 const knownAdvice: readonly number[] = [4, 8, 14, 15, 21, 22, 23, 25, 100, 102, 103];

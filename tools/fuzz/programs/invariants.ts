@@ -41,9 +41,9 @@ import { BACKING_PAGE } from '../../../lib/test_hmm/device.ts';
 import { DPT_XA_TAG_ATOMIC, DPT_XA_TAG_WRITE, type dmirror } from '../../../lib/test_hmm/mirror.ts';
 import { dmirrorDevice } from '../../../lib/test_hmm.ts';
 import { folio_mapcount } from '../../../mm/rmap/mapcount.ts';
-import { lookUpWord } from '../../replay/hmm/dump.ts';
 import type { Oracle } from '../../replay/hmm/oracle.ts';
 import { processes } from '../../replay/hmm/processes.ts';
+import { lookUpWord } from '../../replay/hmm/words.ts';
 import { Census, type Uses } from './census.ts';
 
 const DEVICES = 4;

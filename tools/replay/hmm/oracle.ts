@@ -46,8 +46,9 @@ import { swapOn } from '../../../mm/swapfile.ts';
 import { createProcess, exitProcess } from '../../../mm/syscalls.ts';
 import { SpecialMappings } from '../../../test/support/special_mappings.ts';
 import type { UffdMonitor } from '../../../test/support/uffd_monitor.ts';
-import { minorOf, type Window } from './dump.ts';
+import type { Window } from './dump.ts';
 import { BootImages } from './image.ts';
+import { minorOf } from './kinds.ts';
 import { endProcess } from './processes.ts';
 import type { Answer, Scenario } from './record.ts';
 
@@ -283,11 +284,11 @@ export class Oracle {
 	/** Take everything down; what the kernel has to complain about is returned. */
 	close(): readonly Report[] {
 		this.monitor?.close();
-		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
 		run(mmu_interval_notifier_remove(this.log.sub));
 		if (this.child !== null) endProcess(this, 1);
 		for (const number of [...this.others.keys()]) endProcess(this, number);
 		exitProcess(this.parent);
+		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
 		run(fput(this.file));
 		this.driver?.close();
 		this.removeDevices();

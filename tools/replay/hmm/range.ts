@@ -25,9 +25,9 @@ import {
 	mmu_interval_notifier_remove,
 	mmu_interval_read_begin,
 } from '../../../mm/mmu_notifier.ts';
-import { dumpWords, GARBAGE_PFN, pageClasses } from './dump.ts';
 import { InvalidationLog, logOps, type Oracle } from './oracle.ts';
 import type { Answer } from './record.ts';
+import { dumpWords, GARBAGE_PFN, pageClasses } from './words.ts';
 
 /** Most pages of a range whose classes are recorded. */
 const CLASSES_UP_TO = 64;

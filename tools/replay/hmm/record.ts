@@ -31,16 +31,51 @@ export interface Scenario {
 	readonly note?: string;
 }
 
-/** What stands in a list as itself, or as `item*count`. */
-export function runLength(items: readonly string[]): string {
-	const out: string[] = [];
-	for (let i = 0; i < items.length; ) {
-		let end = i;
-		while (end < items.length && items[end] === items[i]) end++;
-		out.push(end - i === 1 ? items[i]! : `${items[i]}*${end - i}`);
-		i = end;
+/** A list that is written as it grows: what stands in it once as itself, more of it as `item*count`. */
+export class RunText {
+	private text = '';
+	private item = '';
+	private count = 0;
+
+	/**
+	 * Put something at the end of the list.
+	 *
+	 * @param item - what
+	 * @param count - how often
+	 */
+	add(item: string, count = 1): void {
+		if (item === this.item) {
+			this.count += count;
+			return;
+		}
+		this.flush();
+		this.item = item;
+		this.count = count;
 	}
-	return out.join(' ');
+
+	private flush(): void {
+		if (this.count === 0) return;
+		if (this.text !== '') this.text += ' ';
+		this.text += this.count === 1 ? this.item : `${this.item}*${this.count}`;
+		this.count = 0;
+	}
+
+	/** The list; nothing is added any more. */
+	toString(): string {
+		this.flush();
+		return this.text;
+	}
+}
+
+/**
+ * The text of a list.
+ *
+ * @param items - none is empty
+ */
+export function runLength(items: readonly string[]): string {
+	const runs = new RunText();
+	for (let i = 0; i < items.length; i++) runs.add(items[i]!);
+	return runs.toString();
 }
 
 /** The list that a run-length text stands for. */

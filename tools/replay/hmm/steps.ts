@@ -104,41 +104,65 @@ function ioctl(
 	return run(filp.f_op.unlocked_ioctl!(filp, command, cmd), { task });
 }
 
-/** First value of each page of a buffer. */
-function valuesOf(buffer: Uint8Array): unknown[] {
-	const view = new DataView(buffer.buffer);
-	const values: number[] = [];
-	for (let at = 0; at < buffer.length; at += Number(PAGE_SIZE))
-		values.push(Number(view.getBigUint64(at, true)));
-	if (values.length <= VALUES_UP_TO) return values;
-	const runs: [number, number][] = [];
-	for (const value of values) {
-		const last = runs.at(-1);
-		if (last !== undefined && last[0] === value) last[1]++;
-		else runs.push([value, 1]);
+const BYTES_A_PAGE = Number(PAGE_SIZE);
+const WORDS_A_PAGE = BYTES_A_PAGE / 4;
+const HALF = 2 ** 32;
+
+/**
+ * The program's buffer, a value at the beginning of each page.
+ *
+ * Steps use one after the other the same memory, since a fresh one of 4 MiB costs more than what the
+ * kernel does with it. What a step finds there beyond the values that it puts in is what commands before
+ * it read.
+ */
+class ProgramBuffer {
+	private words = new Uint32Array(0);
+
+	/** The first pages, each with its value: `first`, `first + 1`, …; undefined: each with 0. */
+	fill(pages: number, first: number | undefined): Uint8Array {
+		if (this.words.length < pages * WORDS_A_PAGE)
+			this.words = new Uint32Array(pages * WORDS_A_PAGE);
+		const { words } = this;
+		for (let i = 0; i < pages; i++) {
+			const value = first === undefined ? 0 : first + i;
+			words[i * WORDS_A_PAGE] = value % HALF;
+			words[i * WORDS_A_PAGE + 1] = Math.floor(value / HALF);
+		}
+		return new Uint8Array(words.buffer, 0, pages * BYTES_A_PAGE);
 	}
-	return runs;
+
+	/** The values of the first pages; of many, in runs. */
+	values(pages: number): unknown[] {
+		const { words } = this;
+		const values: number[] = [];
+		for (let i = 0; i < pages; i++)
+			values.push(words[i * WORDS_A_PAGE]! + words[i * WORDS_A_PAGE + 1]! * HALF);
+		if (pages <= VALUES_UP_TO) return values;
+		const runs: [number, number][] = [];
+		for (const value of values) {
+			const last = runs.at(-1);
+			if (last !== undefined && last[0] === value) last[1]++;
+			else runs.push([value, 1]);
+		}
+		return runs;
+	}
 }
+
+const programBuffer = new ProgramBuffer();
 
 /** A command that moves a page's data for each page. */
 function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Handler {
 	return (oracle, task, [dev = 0, page = 0, pages = 0, value]) => {
-		const buffer = new Uint8Array(pages * Number(PAGE_SIZE));
-		if (value !== undefined) {
-			const view = new DataView(buffer.buffer);
-			for (let i = 0; i < pages; i++)
-				view.setBigUint64(i * Number(PAGE_SIZE), BigInt(value + i), true);
-		}
 		const cmd = new hmm_dmirror_cmd({
 			addr: oracle.address(page),
 			npages: BigInt(pages),
-			ptr: buffer,
+			ptr: programBuffer.fill(pages, value),
 		});
 		const rc = ioctl(oracle, task, dev, command, cmd);
 		if (rc !== 0) return { rc };
 		const answer: Record<string, unknown> = { rc };
 		if (fields.includes('cp')) answer['cp'] = Number(cmd.cpages);
-		if (fields.includes('d')) answer['d'] = valuesOf(buffer);
+		if (fields.includes('d')) answer['d'] = programBuffer.values(pages);
 		if (fields.includes('fl')) answer['fl'] = Number(cmd.faults);
 		return answer;
 	};

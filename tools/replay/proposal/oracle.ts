@@ -33,7 +33,7 @@ import {
 	mmu_interval_notifier_remove,
 	mmu_interval_set_seq,
 } from '../../../mm/mmu_notifier.ts';
-import { knowAliases, minorOf } from '../hmm/dump.ts';
+import { knowAliases, minorOf } from '../hmm/kinds.ts';
 import { Oracle } from '../hmm/oracle.ts';
 import type { Scenario } from '../hmm/record.ts';
 import { labelledFunction } from './lookup.ts';

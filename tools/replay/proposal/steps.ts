@@ -23,10 +23,10 @@ import { pci_p2pdma_map_state } from '../../../include/linux/pci-p2pdma.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
 import { PAGE_SIZE } from '../../../include/linux/types.ts';
 import { hmm_dma_map_alloc, hmm_dma_map_pfn } from '../../../mm/hmm_dma.ts';
-import { dumpWords, pfnAt } from '../hmm/dump.ts';
 import { faultRange } from '../hmm/range.ts';
 import { type Answer, runLength, type Step } from '../hmm/record.ts';
 import { execute } from '../hmm/steps.ts';
+import { dumpWords, pfnAt } from '../hmm/words.ts';
 import { type ProposalOracle, RequesterMap } from './oracle.ts';
 
 type Num = readonly number[];
