@@ -52,7 +52,7 @@ export {
 	vma_adjust_trans_huge,
 } from './huge_memory/split_pmd.ts';
 export {
-	huge_zero_start,
+	hugeZeroStart,
 	is_huge_zero_pfn,
 	is_huge_zero_pmd,
 	mm_get_huge_zero_folio,

@@ -94,15 +94,14 @@ export class dmirror {
 	}
 }
 
-/** Buffers of a size from which making one is dear, and how many are kept. */
-const SPARE_FROM = 1 << 18;
+/** How many buffers are kept. */
 const SPARE_BUFFERS = 4;
 
 /**
- * Buffers that were given back: the allocator's memory, no state of any world. What is in them is
- * left over, as after vmalloc(): what is copied out was copied in before.
+ * Memory that was given back: the allocator's, no state of any world. What is in it is left over, as
+ * after vmalloc(): what is copied out was copied in before.
  */
-const spare: Readonly<{ buffers: Uint8Array[] }> = { buffers: [] };
+const spare: Readonly<{ buffers: ArrayBufferLike[] }> = { buffers: [] };
 
 /**
  * Data on its way between a program and the device.
@@ -121,14 +120,14 @@ export class dmirror_bounce {
 	constructor(addr: unsigned_long, npages: unsigned_long) {
 		this.addr = addr;
 		const bytes = Number(npages) * Number(PAGE_SIZE);
-		const at = spare.buffers.findIndex((one) => one.length === bytes);
-		this.ptr = at < 0 ? new Uint8Array(bytes) : spare.buffers.splice(at, 1)[0]!;
+		const last = spare.buffers.pop();
+		const isWide = last !== undefined && last.byteLength >= bytes;
+		this.ptr = new Uint8Array(isWide ? last : new ArrayBuffer(bytes), 0, bytes);
 	}
 
 	/** vfree() of the buffer, as dmirror_bounce_fini() does; nobody looks at it any more. */
 	fini(): void {
-		if (this.ptr.length >= SPARE_FROM && spare.buffers.length < SPARE_BUFFERS)
-			spare.buffers.push(this.ptr);
+		if (spare.buffers.length < SPARE_BUFFERS) spare.buffers.push(this.ptr.buffer);
 	}
 
 	/** Bytes of the page at an address. */

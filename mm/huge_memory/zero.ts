@@ -45,7 +45,7 @@ export function* mm_get_huge_zero_folio(): Sim<folio | null> {
 }
 
 /** First PFN of the huge zero page; 0: nobody has asked for it yet. */
-export function huge_zero_start(): number {
+export function hugeZeroStart(): number {
 	return Number(hugeZero().pfn);
 }
 

@@ -183,7 +183,8 @@ function* moveEntries(
 	const { vm_mm: mm } = vma;
 	const unwatched = vma_has_uffd_without_event_remap(vma);
 	let present = false;
-	for (let i = 0; BigInt(i) * PAGE_SIZE < extent; i++) {
+	const ptes = Number(extent / PAGE_SIZE);
+	for (let i = 0; i < ptes; i++) {
 		const from = nextEntry(oldFirst, i);
 		if (pte_none(ptep_get(from))) continue;
 		const to = nextEntry(newFirst, i);

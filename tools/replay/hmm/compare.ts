@@ -101,12 +101,28 @@ export class StepComparison {
 	 * @param of - prefix of the fields
 	 * @param expected - recorded
 	 * @param got - the model's
+	 * @param aside - more fields of it; null: none
+	 * @param inv - its field `inv`; empty: it has none
 	 */
-	fields(of: string, expected: Answer, got: Answer): void {
-		for (const field in expected) this.field(of, field, expected[field], got[field]);
-		for (const field in got)
+	fields(
+		of: string,
+		expected: Answer,
+		got: Answer,
+		aside: Answer | null = null,
+		inv: readonly unknown[] = [],
+	): void {
+		const value = (field: string): unknown => {
+			if (field === 'inv' && inv.length > 0) return inv;
+			return aside?.[field] ?? got[field];
+		};
+		for (const field in expected) this.field(of, field, expected[field], value(field));
+		const more = (field: string): void => {
 			if (expected[field] === undefined)
-				this.field(of, field, undefined, got[field]);
+				this.field(of, field, undefined, value(field));
+		};
+		for (const field in got) more(field);
+		if (aside !== null) for (const field in aside) more(field);
+		if (inv.length > 0) more('inv');
 	}
 
 	private field(of: string, field: string, expected: unknown, got: unknown): void {

@@ -20,7 +20,7 @@ import {
 import { HPAGE_PMD_NR } from '../../../include/linux/types.ts';
 import { perWorld } from '../../../include/sim/world.ts';
 import { type dmirror_device, dmirror_page_to_device } from '../../../lib/test_hmm/device.ts';
-import { huge_zero_start } from '../../../mm/huge_memory.ts';
+import { hugeZeroStart } from '../../../mm/huge_memory.ts';
 import { zero_pfn } from '../../../mm/memory.ts';
 
 /**
@@ -110,7 +110,7 @@ const ZERO = Number(zero_pfn);
  */
 export function kindOfPfn(pfn: number): string {
 	if (pfn === ZERO) return 'z';
-	const huge = huge_zero_start();
+	const huge = hugeZeroStart();
 	if (huge !== 0 && pfn >= huge && pfn < huge + HPAGE_PMD_NR) return 'Z';
 	const p = memoryMap().page(pfn);
 	return p === null ? 'q' : kindOfPage(p);

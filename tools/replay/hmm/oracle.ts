@@ -185,6 +185,23 @@ interface Ground {
 /** Kernels with that in them, by machine. */
 const grounds = new WeakMap<MachineDescription, BootImages<Ground>>();
 
+/** Texts of boot options: those of a replay are one object. */
+const optionTexts = new WeakMap<BootOptions, string>();
+
+/** All that a boot depends on. */
+function imageKey(
+	profile: ProfileName,
+	options: BootOptions,
+	{ hasSwap, isCoherent }: { readonly hasSwap: boolean; readonly isCoherent: boolean },
+): string {
+	let text = optionTexts.get(options);
+	if (text === undefined) {
+		text = JSON.stringify(options);
+		optionTexts.set(options, text);
+	}
+	return `${profile} ${hasSwap} ${isCoherent} ${text}`;
+}
+
 /** A kernel with the test driver, the process and the file. */
 function openGround(
 	machine: MachineDescription,
@@ -194,7 +211,7 @@ function openGround(
 ): Ground {
 	const images = grounds.get(machine) ?? new BootImages<Ground>();
 	grounds.set(machine, images);
-	return images.open(JSON.stringify([profile, options, setup]), () => {
+	return images.open(imageKey(profile, options, setup), () => {
 		boot(machine, profile, options);
 		setHugePages(HUGE_PAGES);
 		if (setup.hasSwap) swapOn(new Disk(SWAP_PAGES));

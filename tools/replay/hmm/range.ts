@@ -97,9 +97,21 @@ function inputWord(item: string): bigint {
 	return word;
 }
 
+/** Most pages of a range whose arrays are used again. */
+const REUSED_UP_TO = 1024;
+const inputMemory = new ArrayBuffer(8 * REUSED_UP_TO);
+const rangeMemory = new ArrayBuffer(8 * REUSED_UP_TO);
+
+/** An array of words in a memory that one call after the other uses. */
+function wordsIn(memory: ArrayBuffer, pages: number): BigUint64Array {
+	return pages <= REUSED_UP_TO
+		? new BigUint64Array(memory, 0, pages)
+		: new BigUint64Array(pages);
+}
+
 /** The array as the caller fills it. */
 function inputWords(req: string, pages: number): BigUint64Array {
-	const words = new BigUint64Array(pages);
+	const words = wordsIn(inputMemory, pages).fill(0n);
 	let at = 0;
 	if (req === '') return words;
 	for (const item of req.split(',')) {
@@ -161,11 +173,13 @@ export function faultRange(
 	const window = { base: oracle.address(page), np: Math.max(1, pages) };
 	const log = new InvalidationLog(window, 'range');
 	const input = inputWords(request.req, pages);
+	const words = request.words ?? wordsIn(rangeMemory, pages);
+	if (request.words === undefined) words.set(input);
 	const range = new hmm_range({
 		notifier: log.sub,
 		start: oracle.address(page),
 		end: oracle.address(page + pages),
-		hmm_pfns: request.words ?? input.slice(),
+		hmm_pfns: words,
 		default_flags: requestBits(request.deflt) | stickyBits(request.deflt),
 		pfn_flags_mask: request.mask === 15 ? ALL_ONES : requestBits(request.mask),
 		dev_private_owner: ownerOf(request.owner),

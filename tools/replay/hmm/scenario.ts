@@ -159,9 +159,7 @@ class Replay<O extends Oracle> {
 		const { log, parent } = this.oracle;
 		const inv = step[0] === 'rel' ? [...log.seen].sort(inOrder) : log.seen;
 		const aside = this.oracle.takeAsides();
-		const seen = aside === null ? got : { ...got, ...aside };
-		const all = inv.length === 0 ? seen : { ...seen, inv };
-		comparison.fields('', expected, all);
+		comparison.fields('', expected, got, aside, inv);
 		if (got['skip'] === undefined) this.space('', parent, expected, comparison);
 	}
 

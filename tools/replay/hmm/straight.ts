@@ -3,7 +3,24 @@
 import type { FeatureSet, ProfileName } from '../../../include/sim/feature.ts';
 import type { Scenario } from './record.ts';
 import { replayers } from './replayers.ts';
-import { replayScenario, type ScenarioResult } from './scenario.ts';
+import { type Replayer, replayScenario, type ScenarioResult } from './scenario.ts';
+
+/** The replayer that was asked for last: one call after the other asks for the same. */
+const last = {
+	family: '',
+	features: {} as Partial<FeatureSet>,
+	replayer: null as Replayer<never> | null,
+};
+
+function replayerWith(family: string, features: Partial<FeatureSet>): Replayer<never> {
+	if (last.replayer === null || last.family !== family || last.features !== features) {
+		const base = replayers[family]!;
+		last.replayer = { ...base, boot: { ...base.boot, features } };
+		last.family = family;
+		last.features = features;
+	}
+	return last.replayer;
+}
 
 /**
  * Replay a scenario.
@@ -20,6 +37,5 @@ export function replayStraight(
 	profile: ProfileName,
 	features: Partial<FeatureSet>,
 ): ScenarioResult {
-	const base = replayers[family]!;
-	return replayScenario(scenario, profile, { ...base, boot: { ...base.boot, features } });
+	return replayScenario(scenario, profile, replayerWith(family, features));
 }
