@@ -8,6 +8,8 @@
  * installed again.
  * Duty: no simulated thread exists at a checkpoint, and none runs at a restore.
  */
+import type { Machine } from '../arch/sim/machine.ts';
+import type { FrameStore } from '../arch/sim/memory.ts';
 import { HarnessError } from '../include/sim/report.ts';
 import { installedWorld, installWorld, type World } from '../include/sim/world.ts';
 import { scheduler } from '../kernel/sched/core.ts';
@@ -28,6 +30,11 @@ export class Checkpoint {
 	}
 }
 
+/** The memories of a world's machine that hold pages of its kernel; a test's machine may have none. */
+function ramOf({ machine }: World): FrameStore[] {
+	return ((machine as Partial<Machine>).ram?.ranges ?? []).map(({ store }) => store);
+}
+
 /**
  * Save the installed world.
  *
@@ -44,6 +51,7 @@ export function checkpoint(): Checkpoint {
 			'checkpoint()',
 			`thread ${live.comm}/${live.pid} has not ended: let runThreads() bring it to its end first`,
 		);
+	for (const store of ramOf(world)) store.settle();
 	return new Checkpoint(world, saveGraph(world));
 }
 
@@ -66,5 +74,6 @@ export function restore(c: Checkpoint): void {
 			'must not be called inside run() or by a thread',
 		);
 	}
+	for (const store of ramOf(c.world)) store.giveBack();
 	restoreGraph(c.graph);
 }

@@ -11,7 +11,7 @@
  *       └─ tables[(index >> 9) & 511]   2 MiB each
  *            └─ frames[index & 511]     4 KiB each, made on the first write
  *
- * Duty: whoever holds a Frame must not keep it over drop() of its page.
+ * Duty: whoever holds a Frame must not keep it over drop() of its page, nor over giveBack().
  */
 import { footprinted, touch } from '../../include/sim/schedule.ts';
 
@@ -73,6 +73,34 @@ export class Frame {
 	}
 }
 
+/** Frames that were made together. */
+class Slab {
+	readonly frames: Frame[] = [];
+	private readonly bytes = new Uint8Array(FRAMES_PER_SLAB * PAGE_BYTES);
+	private taken = 0;
+
+	get isEmpty(): boolean {
+		return this.taken === FRAMES_PER_SLAB;
+	}
+
+	/** The next frame. */
+	take(): Frame {
+		const at = this.taken++;
+		this.frames[at] ??= new Frame(this.bytes.buffer, at * PAGE_BYTES);
+		return this.frames[at];
+	}
+
+	/** All frames are there again, and zero. */
+	renew(): void {
+		this.bytes.fill(0, 0, this.taken * PAGE_BYTES);
+		this.taken = 0;
+	}
+}
+
+/** Slabs that a memory had for a while and gave back, and how many are kept; no state of any world. */
+const spare: Slab[] = [];
+const MOST_SPARE = 512;
+
 type FrameTable = (Frame | null)[];
 type FrameRoot = (FrameTable | null)[];
 
@@ -86,9 +114,10 @@ export class FrameStore {
 	pages: number;
 	/** The radix tree drawn above. */
 	roots: (FrameRoot | null)[];
-	/** Where the next frames come from, and how many of it are taken; null: a new one is due. */
-	private slab: ArrayBuffer | null = null;
-	private taken = 0;
+	/** Where the next frames come from; null: a new one is due. */
+	private slab: Slab | null = null;
+	/** Slabs since settle(), each once; null: it was never called. */
+	private lent: Slab[] | null = null;
 
 	/** @param size - bytes; rounded up to whole pages for storage */
 	constructor(size: bigint) {
@@ -143,15 +172,36 @@ export class FrameStore {
 		root[middle] = table;
 		const low = index & FANOUT_MASK;
 		while (table.length <= low) table.push(null);
-		this.slab ??= new ArrayBuffer(FRAMES_PER_SLAB * PAGE_BYTES);
-		const frame = new Frame(this.slab, this.taken * PAGE_BYTES);
-		if (++this.taken === FRAMES_PER_SLAB) {
-			this.slab = null;
-			this.taken = 0;
-		}
+		this.slab ??= this.nextSlab();
+		const frame = this.slab.take();
+		if (this.slab.isEmpty) this.slab = null;
 		table[low] = frame;
 		this.count++;
 		return frame;
+	}
+
+	private nextSlab(): Slab {
+		if (this.lent === null) return new Slab();
+		const slab = spare.pop() ?? new Slab();
+		this.lent.push(slab);
+		return slab;
+	}
+
+	/** The memory will come back to what it is now: slabs from here on are only lent to it. */
+	settle(): void {
+		this.slab = null;
+		this.lent = [];
+	}
+
+	/** The memory is about to come back: what it was lent is for others to use. */
+	giveBack(): void {
+		if (this.lent === null) return;
+		for (const slab of this.lent)
+			if (spare.length < MOST_SPARE) {
+				slab.renew();
+				spare.push(slab);
+			}
+		this.lent.length = 0;
 	}
 
 	/**
