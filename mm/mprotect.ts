@@ -12,6 +12,11 @@ import { BUG_ON } from '../include/linux/bug.ts';
 import { EACCES, EINTR, EINVAL, ENOMEM } from '../include/linux/errno.ts';
 import {
 	is_vm_hugetlb_page,
+	MM_CP_TRY_CHANGE_WRITABLE,
+	MM_CP_UFFD_RWP,
+	MM_CP_UFFD_RWP_RESOLVE,
+	MM_CP_UFFD_WP,
+	MM_CP_UFFD_WP_RESOLVE,
 	PROT_EXEC,
 	PROT_READ,
 	PROT_WRITE,
@@ -119,14 +124,6 @@ import { vma_modify_flags, vma_set_page_prot, vma_wants_manual_pte_write_upgrade
 
 export { can_change_pte_writable } from './memory/change_writable.ts';
 
-/** Look at each pte whether it can be made writable. */
-export const MM_CP_TRY_CHANGE_WRITABLE: unsigned_long = 1n << 0n;
-/** Protect against writes for userfaultfd, and undo that. */
-export const MM_CP_UFFD_WP: unsigned_long = 1n << 2n;
-export const MM_CP_UFFD_WP_RESOLVE: unsigned_long = 1n << 3n;
-/** Protect against all accesses for userfaultfd, and undo that. */
-export const MM_CP_UFFD_RWP: unsigned_long = 1n << 4n;
-export const MM_CP_UFFD_RWP_RESOLVE: unsigned_long = 1n << 5n;
 const UFFD_PROT = MM_CP_UFFD_WP | MM_CP_UFFD_RWP;
 const UFFD_RESOLVE = MM_CP_UFFD_WP_RESOLVE | MM_CP_UFFD_RWP_RESOLVE;
 
@@ -208,6 +205,11 @@ function pgtable_populate_needed(vma: vm_area_struct, cp_flags: unsigned_long): 
 	return (cp_flags & MM_CP_UFFD_WP) !== 0n && userfaultfd_wp_use_markers(vma);
 }
 
+/** Whether a huge pmd is split first: protection of a file's page may have to be a marker. */
+function pgtable_split_needed(vma: vm_area_struct, cp_flags: unsigned_long): boolean {
+	return (cp_flags & UFFD_PROT) !== 0n && !vma_is_anonymous(vma);
+}
+
 /** @returns entries changed; -1: the pmd points to no table any more, look at it again */
 function* change_pte_range(
 	tlb: mmu_gather,
@@ -249,20 +251,10 @@ function* changePmd(
 	cp_flags: unsigned_long,
 ): Sim<number> {
 	if (pmdIsHuge(pmd.value)) {
-		// protection by a userfaultfd is kept page by page
-		const uffd = (cp_flags & (UFFD_PROT | UFFD_RESOLVE)) !== 0n;
-		if (next - addr !== HPAGE_PMD_SIZE || uffd)
+		if (next - addr !== HPAGE_PMD_SIZE || pgtable_split_needed(vma, cp_flags))
 			yield* __split_huge_pmd(vma, pmd, addr, false);
 		else {
-			const tryWritable = (cp_flags & MM_CP_TRY_CHANGE_WRITABLE) !== 0n;
-			const ret = yield* change_huge_pmd(
-				tlb,
-				vma,
-				pmd,
-				addr,
-				newprot,
-				tryWritable,
-			);
+			const ret = yield* change_huge_pmd(tlb, vma, pmd, addr, newprot, cp_flags);
 			if (ret !== 0) return ret === HPAGE_PMD_NR ? ret : 0;
 		}
 	}

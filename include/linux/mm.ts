@@ -45,6 +45,15 @@ export const VM_SPECIAL: vm_flags_t = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIX
 export const VM_STICKY: vm_flags_t = VM_SOFTDIRTY | VM_MAYBE_GUARD;
 export const VM_ACCESS_FLAGS: vm_flags_t = VM_READ | VM_WRITE | VM_EXEC;
 
+/** What change_protection() does besides: look at each entry whether it can be made writable. */
+export const MM_CP_TRY_CHANGE_WRITABLE: unsigned_long = 1n << 0n;
+/** Protect against writes for userfaultfd, and undo that. */
+export const MM_CP_UFFD_WP: unsigned_long = 1n << 2n;
+export const MM_CP_UFFD_WP_RESOLVE: unsigned_long = 1n << 3n;
+/** Protect against all accesses for userfaultfd, and undo that. */
+export const MM_CP_UFFD_RWP: unsigned_long = 1n << 4n;
+export const MM_CP_UFFD_RWP_RESOLVE: unsigned_long = 1n << 5n;
+
 export const PROT_NONE = 0;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;

@@ -285,6 +285,18 @@ export function pmd_mkspecial(pmd: pmd_t): pmd_t {
 export function pmd_modify(pmd: pmd_t, prot: pgprot_t): pmd_t {
 	return pte_modify(pmd as bigint, prot) as bigint;
 }
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
+export function pmd_uffd_wp(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_UFFD_WP) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
+export function pmd_mkuffd_wp(pmd: pmd_t): pmd_t {
+	return pmd_wrprotect(pmd) | x86._PAGE_UFFD_WP;
+}
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
+export function pmd_clear_uffd_wp(pmd: pmd_t): pmd_t {
+	return pmd & NO_UFFD_WP;
+}
 /**
  * A leaf that the hardware does not use while it is changed, and that software still knows as one.
  *

@@ -315,6 +315,18 @@ export function pte_swp_mkuffd_wp(pte: pte_t): pte_t {
 export function pte_swp_clear_uffd_wp(pte: pte_t): pte_t {
 	return pte & ~x86._PAGE_SWP_UFFD_WP & 0xffff_ffff_ffff_ffffn;
 }
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
+export function pmd_swp_uffd_wp(pmd: bigint): boolean {
+	return pte_swp_uffd_wp(pmd);
+}
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
+export function pmd_swp_mkuffd_wp(pmd: bigint): bigint {
+	return pte_swp_mkuffd_wp(pmd);
+}
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
+export function pmd_swp_clear_uffd_wp(pmd: bigint): bigint {
+	return pte_swp_clear_uffd_wp(pmd);
+}
 
 /** What a present entry was, as far as the migration entry in its place remembers it. */
 export interface MigrationMemory {

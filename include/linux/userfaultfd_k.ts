@@ -15,6 +15,10 @@ import {
 } from './mm_types.ts';
 import {
 	PAGE_NONE,
+	pmd_mkuffd_wp,
+	pmd_modify,
+	type pmd_t,
+	pmd_uffd_wp,
 	pte_mkuffd_wp,
 	pte_modify,
 	pte_none,
@@ -25,6 +29,7 @@ import {
 import {
 	make_pte_marker_entry,
 	PTE_MARKER_UFFD_WP,
+	pmd_swp_uffd_wp,
 	pte_swp_uffd_wp,
 	softleaf_from_pte,
 	softleaf_is_uffd_wp_marker,
@@ -116,6 +121,14 @@ export function userfaultfd_pte_wp(vma: vm_area_struct, pte: pte_t): bool {
 export function userfaultfd_pte_rwp(vma: vm_area_struct, pte: pte_t): bool {
 	return userfaultfd_rwp(vma) && pte_uffd_wp(pte);
 }
+/** @kernel include/linux/userfaultfd_k.h */
+export function userfaultfd_huge_pmd_wp(vma: vm_area_struct, pmd: pmd_t): bool {
+	return userfaultfd_wp(vma) && pmd_uffd_wp(pmd);
+}
+/** @kernel include/linux/userfaultfd_k.h */
+export function userfaultfd_huge_pmd_rwp(vma: vm_area_struct, pmd: pmd_t): bool {
+	return userfaultfd_rwp(vma) && pmd_uffd_wp(pmd);
+}
 /**
  * Whether write protection of what is not there is a marker in the page table.
  *
@@ -174,6 +187,18 @@ export function restoreUffd(vma: vm_area_struct, old: pte_t, pte: pte_t): pte_t 
 	if (!pte_swp_uffd_wp(old)) return pte;
 	const marked = pte_mkuffd_wp(pte);
 	return userfaultfd_rwp(vma) ? pte_modify(marked, PAGE_NONE) : marked;
+}
+/**
+ * Give a huge entry that is new the protection that the uffd bit of the one in its place means.
+ *
+ * @param vma - its VMA
+ * @param old - the entry that was not present
+ * @param pmd - the present one that takes its place
+ */
+export function restoreHugeUffd(vma: vm_area_struct, old: bigint, pmd: pmd_t): pmd_t {
+	if (!pmd_swp_uffd_wp(old)) return pmd;
+	const marked = pmd_mkuffd_wp(pmd);
+	return userfaultfd_rwp(vma) ? pmd_modify(marked, PAGE_NONE) : marked;
 }
 /**
  * What is left of an entry of a file that is taken away: a marker if userfaultfd protects it, since

@@ -17,7 +17,9 @@ import { vma_is_anonymous } from '../../include/linux/mm.ts';
 import { MM_ANONPAGES, page_folio, type vm_area_struct } from '../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../include/linux/mmzone.ts';
 import {
+	pmd_clear_uffd_wp,
 	pmd_mkold,
+	pmd_modify,
 	pmd_pfn,
 	type pmd_t,
 	pmd_trans_huge,
@@ -29,6 +31,9 @@ import {
 	make_readable_migration_entry,
 	pmd_is_device_private_entry,
 	pmd_is_migration_entry,
+	pmd_swp_clear_uffd_wp,
+	pmd_swp_mkuffd_wp,
+	pmd_swp_uffd_wp,
 	softleaf_from_pmd,
 	softleaf_is_device_private_write,
 	softleaf_is_migration_read,
@@ -37,6 +42,10 @@ import {
 	swp_offset,
 } from '../../include/linux/swapops.ts';
 import { HPAGE_PMD_NR, type int, type unsigned_long } from '../../include/linux/types.ts';
+import {
+	userfaultfd_huge_pmd_rwp,
+	userfaultfd_protected,
+} from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { spin_lock_nested, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { add_mm_counter } from '../memory/counter.ts';
@@ -63,6 +72,11 @@ interface HugeTwins {
 	readonly addr: bigint;
 }
 
+/** An entry in place of another that is not present. */
+function keepUffd(old: pmd_t, pmd: pmd_t): pmd_t {
+	return pmd_swp_uffd_wp(old) ? pmd_swp_mkuffd_wp(pmd) : pmd;
+}
+
 /** The child's entry for one that is not present, whose parent's becomes read-only as well. */
 function* copy_huge_non_present_pmd(at: HugeTwins): Sim<pmd_t> {
 	const { src, dst_vma, src_vma, addr } = at;
@@ -72,12 +86,12 @@ function* copy_huge_non_present_pmd(at: HugeTwins): Sim<pmd_t> {
 	const offset = swp_offset(entry);
 	if (pmd_is_migration_entry(pmd)) {
 		if (softleaf_is_migration_read(entry)) return pmd;
-		pmd = softleaf_to_pmd(make_readable_migration_entry(offset));
+		pmd = keepUffd(pmd, softleaf_to_pmd(make_readable_migration_entry(offset)));
 		yield* set_pmd_at(src_mm, addr, src, pmd);
 		return pmd;
 	}
 	if (softleaf_is_device_private_write(entry)) {
-		pmd = softleaf_to_pmd(make_readable_device_private_entry(offset));
+		pmd = keepUffd(pmd, softleaf_to_pmd(make_readable_device_private_entry(offset)));
 		yield* set_pmd_at(src_mm, addr, src, pmd);
 	}
 	const f = softleaf_to_folio(entry);
@@ -85,6 +99,15 @@ function* copy_huge_non_present_pmd(at: HugeTwins): Sim<pmd_t> {
 	// cannot fail: nobody can pin what no CPU can address
 	yield* folio_try_dup_anon_rmap_pmd(f, dst_vma, src_vma);
 	return pmd;
+}
+
+/** Without the protection by a userfaultfd that does not watch the child. */
+function presentForChild({ dst_vma, src_vma }: HugeTwins, pmd: pmd_t): pmd_t {
+	if (userfaultfd_protected(dst_vma)) return pmd;
+	const open = userfaultfd_huge_pmd_rwp(src_vma, pmd)
+		? pmd_modify(pmd, dst_vma.vm_page_prot)
+		: pmd;
+	return pmd_clear_uffd_wp(open);
 }
 
 /** The child's entry for a present one; null: the folio may be pinned. */
@@ -101,7 +124,7 @@ function* copyPresent(at: HugeTwins): Sim<pmd_t | null> {
 		add_mm_counter(dst_vma.vm_mm, MM_ANONPAGES, HPAGE_PMD_NR);
 	}
 	yield* pmdp_set_wrprotect(src_vma.vm_mm, addr, src);
-	return pmd_mkold(pmd_wrprotect(pmd));
+	return pmd_mkold(pmd_wrprotect(presentForChild(at, pmd)));
 }
 
 /** Both entries are locked: 0 copied, -EAGAIN look again, -ENOMEM is never. */
@@ -111,9 +134,12 @@ function* copyLocked(at: HugeTwins, pgtable: number): Sim<int | 'split'> {
 	const was = src.value;
 	const absent = pmd_is_migration_entry(was) || pmd_is_device_private_entry(was);
 	if (!absent && !pmd_trans_huge(was)) return -EAGAIN;
-	const pmd = absent ? yield* copy_huge_non_present_pmd(at) : yield* copyPresent(at);
+	let pmd = absent ? yield* copy_huge_non_present_pmd(at) : yield* copyPresent(at);
 	if (pmd === null) return 'split';
-	if (absent) add_mm_counter(dst_mm, MM_ANONPAGES, HPAGE_PMD_NR);
+	if (absent) {
+		add_mm_counter(dst_mm, MM_ANONPAGES, HPAGE_PMD_NR);
+		if (!userfaultfd_protected(dst_vma)) pmd = pmd_swp_clear_uffd_wp(pmd);
+	}
 	pgtable_trans_huge_deposit(dst_mm, dst, pgtable);
 	yield* set_pmd_at(dst_mm, addr, dst, pmd);
 	return 0;

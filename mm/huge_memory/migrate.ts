@@ -8,7 +8,7 @@
  *   read-only                 1         MIGRATION_READ_EXCLUSIVE
  *   read-only                 0         MIGRATION_READ           young and dirty go along
  *   DEVICE_WRITE              1         MIGRATION_WRITE
- *   DEVICE_READ              0/1        MIGRATION_READ(_EXCLUSIVE)
+ *   DEVICE_READ              0/1        MIGRATION_READ(_EXCLUSIVE)   and protection by a userfaultfd
  * ```
  */
 import { EBUSY } from '../../include/linux/errno.ts';
@@ -31,6 +31,7 @@ import {
 	pmd_pfn,
 	pmd_present,
 	type pmd_t,
+	pmd_uffd_wp,
 	pmd_write,
 	pmd_young,
 	type TableEntry,
@@ -39,6 +40,8 @@ import {
 	make_readable_device_private_entry,
 	make_writable_device_private_entry,
 	migrationEntryOf,
+	pmd_swp_mkuffd_wp,
+	pmd_swp_uffd_wp,
 	softleaf_from_pmd,
 	softleaf_is_device_private_write,
 	softleaf_is_migration_dirty,
@@ -49,6 +52,7 @@ import {
 	softleaf_to_pmd,
 } from '../../include/linux/swapops.ts';
 import { type int, PMD_MASK, type unsigned_long } from '../../include/linux/types.ts';
+import { restoreHugeUffd } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { folio_mark_dirty } from '../page-writeback.ts';
 import { pmdp_huge_get_and_clear, pmdp_invalidate, set_pmd_at } from '../pgtable.ts';
@@ -101,7 +105,9 @@ export function* set_pmd_migration_entry(
 		young: present && pmd_young(was),
 		dirty: present && pmd_dirty(was),
 	});
-	yield* set_pmd_at(mm, address, pmdp, softleaf_to_pmd(entry));
+	const uffd = present ? pmd_uffd_wp(was) : pmd_swp_uffd_wp(was);
+	const word = softleaf_to_pmd(entry);
+	yield* set_pmd_at(mm, address, pmdp, uffd ? pmd_swp_mkuffd_wp(word) : word);
 	yield* folio_remove_rmap_pmd(f, vma);
 	yield* folio_put(f);
 	return 0;
@@ -131,14 +137,17 @@ export function* remove_migration_pmd(
 	folio_get(f);
 	let pmde: pmd_t = pmd_mkhuge(pfn_pmd(pfn, vma.vm_page_prot));
 	if (write) pmde = pmd_mkwrite(pmde);
+	pmde = restoreHugeUffd(vma, pmdp.value, pmde);
 	if (!softleaf_is_migration_young(entry)) pmde = pmd_mkold(pmde);
 	if (folio_test_dirty(f) && softleaf_is_migration_dirty(entry)) pmde = pmd_mkdirty(pmde);
-	if (folio_is_device_private(f))
+	if (folio_is_device_private(f)) {
 		pmde = softleaf_to_pmd(
 			pmd_write(pmde)
 				? make_writable_device_private_entry(pfn)
 				: make_readable_device_private_entry(pfn),
 		);
+		if (pmd_swp_uffd_wp(pmdp.value)) pmde = pmd_swp_mkuffd_wp(pmde);
+	}
 	const flags = softleaf_is_migration_read(entry) ? RMAP_NONE : RMAP_EXCLUSIVE;
 	yield* folio_add_anon_rmap_pmd(f, vma, haddr, flags);
 	yield* set_pmd_at(vma.vm_mm, haddr, pmdp, pmde);

@@ -5,7 +5,8 @@
  * Guarantee: every address maps, with the same rights, the page that it mapped before; the folio
  * stays one. With `freeze` migration entries take the place of the pages instead, and nobody maps
  * the folio here any more. Mechanism: the page table that was deposited with the pmd is filled and
- * put in its place. Duty: a mapping that was exclusive is exclusive page by page afterwards.
+ * put in its place. Duty: a mapping that was exclusive is exclusive page by page afterwards, and one
+ * that a userfaultfd protects is protected page by page.
  *
  * ```
  *   pmd                         ptes                          references      mapcount
@@ -28,17 +29,21 @@ import {
 	PageAnonExclusive,
 } from '../../include/linux/page-flags.ts';
 import {
+	PAGE_NONE,
 	pfn_pte,
 	pmd_dirty,
 	pmd_pfn,
 	type pmd_t,
 	pmd_trans_huge,
+	pmd_uffd_wp,
 	pmd_write,
 	pmd_young,
 	pte_mkdirty,
 	pte_mkold,
 	pte_mkspecial,
+	pte_mkuffd_wp,
 	pte_mkwrite,
+	pte_modify,
 	type pte_t,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
@@ -48,6 +53,8 @@ import {
 	migrationEntryOf,
 	pmd_is_device_private_entry,
 	pmd_is_migration_entry,
+	pmd_swp_uffd_wp,
+	pte_swp_mkuffd_wp,
 	softleaf_from_pmd,
 	softleaf_is_device_private_write,
 	softleaf_is_migration_dirty,
@@ -56,6 +63,7 @@ import {
 	softleaf_is_migration_young,
 	softleaf_to_folio,
 	softleaf_to_page,
+	type swp_entry_t,
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import {
@@ -64,6 +72,7 @@ import {
 	PMD_MASK,
 	type unsigned_long,
 } from '../../include/linux/types.ts';
+import { userfaultfd_rwp } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
 import { add_mm_counter, mm_counter_file } from '../memory/counter.ts';
@@ -100,6 +109,8 @@ interface Leaf {
 	readonly exclusive: boolean;
 	readonly young: boolean;
 	readonly dirty: boolean;
+	/** A userfaultfd protects it. */
+	readonly uffd: boolean;
 }
 
 /** A migration entry or a device-private one. */
@@ -115,6 +126,7 @@ function absentLeaf(pmd: pmd_t): Leaf {
 			exclusive: PageAnonExclusive(p),
 			young: false,
 			dirty: false,
+			uffd: pmd_swp_uffd_wp(pmd),
 		};
 	return {
 		folio: f,
@@ -123,6 +135,7 @@ function absentLeaf(pmd: pmd_t): Leaf {
 		exclusive: folio_test_anon(f) && softleaf_is_migration_read_exclusive(entry),
 		young: softleaf_is_migration_young(entry),
 		dirty: softleaf_is_migration_dirty(entry),
+		uffd: pmd_swp_uffd_wp(pmd),
 	};
 }
 
@@ -138,34 +151,45 @@ function presentLeaf(old: pmd_t): Leaf {
 		exclusive: PageAnonExclusive(p),
 		young: pmd_young(old),
 		dirty,
+		uffd: pmd_uffd_wp(old),
 	};
 }
 
 /** The entry of the page with this PFN. */
 type EntryOf = (pfn: bigint) => pte_t;
 
-function migrationEntries({ write, exclusive, young, dirty }: Leaf): EntryOf {
-	return (pfn) =>
-		swp_entry_to_pte(
-			migrationEntryOf(pfn, { writable: write, exclusive, young, dirty }),
-		);
+/** The word of an entry that is not present. */
+function absentWord(entry: swp_entry_t, uffd: boolean): pte_t {
+	const pte = swp_entry_to_pte(entry);
+	return uffd ? pte_swp_mkuffd_wp(pte) : pte;
 }
 
-function privateEntries({ write }: Leaf): EntryOf {
-	return (pfn) =>
-		swp_entry_to_pte(
-			write
-				? make_writable_device_private_entry(pfn)
-				: make_readable_device_private_entry(pfn),
-		);
+function migrationEntries({ write, exclusive, young, dirty, uffd }: Leaf): EntryOf {
+	const was = { writable: write, exclusive, young, dirty };
+	return (pfn) => absentWord(migrationEntryOf(pfn, was), uffd);
 }
 
-function presentEntries({ write, young, dirty }: Leaf, vma: vm_area_struct): EntryOf {
+function privateEntries({ write, uffd }: Leaf): EntryOf {
+	const entryOf = write
+		? make_writable_device_private_entry
+		: make_readable_device_private_entry;
+	return (pfn) => absentWord(entryOf(pfn), uffd);
+}
+
+/** A present entry as the uffd bit of the huge one means it; hints of NUMA balancing are not kept. */
+function protectedAs(vma: vm_area_struct, pte: pte_t, uffd: boolean): pte_t {
+	if (!uffd) return pte;
+	const marked = pte_mkuffd_wp(pte);
+	return userfaultfd_rwp(vma) ? pte_modify(marked, PAGE_NONE) : marked;
+}
+
+function presentEntries({ write, young, dirty, uffd }: Leaf, vma: vm_area_struct): EntryOf {
 	return (pfn) => {
 		let pte = pfn_pte(pfn, vma.vm_page_prot);
 		if (write) pte = pte_mkwrite(pte);
 		if (!young) pte = pte_mkold(pte);
-		return dirty ? pte_mkdirty(pte) : pte;
+		if (dirty) pte = pte_mkdirty(pte);
+		return protectedAs(vma, pte, uffd);
 	};
 }
 
@@ -184,9 +208,10 @@ function* __split_huge_zero_page_pmd(
 	haddr: bigint,
 	pmd: TableEntry,
 ): Sim<void> {
-	yield* pmdp_huge_clear_flush(vma, haddr, pmd);
+	const old = yield* pmdp_huge_clear_flush(vma, haddr, pmd);
 	const pgtable = pgtable_trans_huge_withdraw(vma.vm_mm, pmd);
-	const zero = pte_mkspecial(pfn_pte(my_zero_pfn(haddr), vma.vm_page_prot));
+	const page = pte_mkspecial(pfn_pte(my_zero_pfn(haddr), vma.vm_page_prot));
+	const zero = protectedAs(vma, page, pmd_uffd_wp(old));
 	fillTable(pgtable, 0n, () => zero);
 	yield* pmd_populate(vma.vm_mm, pmd, pgtable);
 }

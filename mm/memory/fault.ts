@@ -20,6 +20,7 @@ import {
 	linear_page_index,
 	VM_MAYWRITE,
 	VM_UFFD_RWP,
+	VM_UFFD_WP,
 	VM_WRITE,
 	vma_is_accessible,
 } from '../../include/linux/mm.ts';
@@ -40,6 +41,7 @@ import {
 import {
 	pmd_none,
 	pmd_present,
+	pmd_protnone,
 	type pmd_t,
 	pmd_trans_huge,
 	pmd_write,
@@ -65,7 +67,11 @@ import {
 	type unsigned_long,
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
-import { userfaultfd_pte_rwp } from '../../include/linux/userfaultfd_k.ts';
+import {
+	userfaultfd_huge_pmd_rwp,
+	userfaultfd_huge_pmd_wp,
+	userfaultfd_pte_rwp,
+} from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import { feature } from '../../include/sim/world.ts';
 import { spin_lock } from '../../kernel/locking/spinlock.ts';
@@ -178,6 +184,14 @@ function* handle_pte_fault(vmf: vm_fault): Sim<vm_fault_t> {
 	return 0;
 }
 
+/** A write to a huge page that is read-only; VM_FAULT_FALLBACK: its pmd was split. */
+function* wp_huge_pmd(vmf: vm_fault): Sim<vm_fault_t> {
+	const { vma, orig_pmd, flags } = vmf;
+	if ((flags & FAULT_FLAG_UNSHARE) === 0 && userfaultfd_huge_pmd_wp(vma, orig_pmd))
+		return yield* handle_userfault(vmf, VM_UFFD_WP);
+	return yield* do_huge_pmd_wp_page(vmf);
+}
+
 /** The part of a fault at the level of the pmd; VM_FAULT_FALLBACK: the page table has to do. */
 function* handlePmdFault(vmf: vm_fault): Sim<vm_fault_t> {
 	const { vma } = vmf;
@@ -195,8 +209,10 @@ function* handlePmdFault(vmf: vm_fault): Sim<vm_fault_t> {
 		return 0;
 	}
 	if (!pmd_trans_huge(orig_pmd)) return VM_FAULT_FALLBACK;
+	const rwp = userfaultfd_huge_pmd_rwp(vma, orig_pmd) && pmd_protnone(orig_pmd);
+	if (rwp && vma_is_accessible(vma)) return yield* handle_userfault(vmf, VM_UFFD_RWP);
 	const wants = vmf.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE);
-	if (wants && !pmd_write(orig_pmd)) return yield* do_huge_pmd_wp_page(vmf);
+	if (wants && !pmd_write(orig_pmd)) return yield* wp_huge_pmd(vmf);
 	yield* hugeFaultAllowed(vmf);
 	return 0;
 }

@@ -21,8 +21,12 @@ import {
 	pmd_leaf,
 	pmd_none,
 	pmd_present,
+	pmd_protnone,
+	type pmd_t,
+	pmd_uffd_wp,
 	pmd_write,
 	pte_none,
+	pte_present,
 	pte_protnone,
 	type pte_t,
 	pte_uffd_wp,
@@ -64,8 +68,16 @@ function userfault_msg(vmf: vm_fault, reason: vm_flags_t): userfaultfd_wait_queu
 /** Whether an entry still is what the fault was raised for. */
 function entryMustWait(pte: pte_t, reason: vm_flags_t): bool {
 	if (pte_none(pte) || isUffdMarker(pte)) return true;
+	// swapped out or moved meanwhile: the access asks again when the page is back
+	if (!pte_present(pte)) return false;
 	if (!pte_write(pte) && reason === VM_UFFD_WP) return true;
 	return pte_protnone(pte) && pte_uffd_wp(pte) && reason === VM_UFFD_RWP;
+}
+
+/** The same of a huge entry that is present. */
+function hugeMustWait(pmd: pmd_t, reason: vm_flags_t): bool {
+	if (!pmd_write(pmd) && reason === VM_UFFD_WP) return true;
+	return pmd_protnone(pmd) && pmd_uffd_wp(pmd) && reason === VM_UFFD_RWP;
 }
 
 /** Whether the fault is not resolved yet; without locks. */
@@ -79,7 +91,7 @@ function* userfaultfd_must_wait(vmf: vm_fault, reason: vm_flags_t): Sim<bool> {
 	const word = yield* pmdp_get_lockless(pmd);
 	if (pmd_none(word)) return true;
 	if (!pmd_present(word)) return false;
-	if (pmd_leaf(word)) return !pmd_write(word) && reason === VM_UFFD_WP;
+	if (pmd_leaf(word)) return hugeMustWait(word, reason);
 	const pte = yield* pte_offset_map(pmd, address);
 	if (pte === null) return true;
 	const waits = entryMustWait(yield* ptep_get_lockless(pte), reason);

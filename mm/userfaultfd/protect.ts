@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** UFFDIO_WRITEPROTECT and UFFDIO_RWPROTECT: entries that fault although the VMA allows the access. */
 import { ENOENT, ESRCH } from '../../include/linux/errno.ts';
+import {
+	MM_CP_TRY_CHANGE_WRITABLE,
+	MM_CP_UFFD_RWP,
+	MM_CP_UFFD_RWP_RESOLVE,
+	MM_CP_UFFD_WP,
+	MM_CP_UFFD_WP_RESOLVE,
+} from '../../include/linux/mm.ts';
 import type { mm_struct, vm_area_struct } from '../../include/linux/mm_types.ts';
 import type { bool, int, unsigned_long } from '../../include/linux/types.ts';
 import {
@@ -13,14 +20,7 @@ import { mmget_not_zero, mmput } from '../exec_mm.ts';
 import { vmaIndex } from '../find_vma.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../mmap_lock.ts';
 import { tlb_finish_mmu, tlb_gather_mmu } from '../mmu_gather.ts';
-import {
-	change_protection,
-	MM_CP_TRY_CHANGE_WRITABLE,
-	MM_CP_UFFD_RWP,
-	MM_CP_UFFD_RWP_RESOLVE,
-	MM_CP_UFFD_WP,
-	MM_CP_UFFD_WP_RESOLVE,
-} from '../mprotect.ts';
+import { change_protection } from '../mprotect.ts';
 import { vma_wants_manual_pte_write_upgrade } from '../vma.ts';
 import { wake_userfault } from './fault.ts';
 import { validate_range } from './register.ts';

@@ -9,6 +9,9 @@
 import { EBUSY, EINVAL, ENOMEM, EPERM } from '../../include/linux/errno.ts';
 import {
 	is_vm_hugetlb_page,
+	MM_CP_TRY_CHANGE_WRITABLE,
+	MM_CP_UFFD_RWP_RESOLVE,
+	MM_CP_UFFD_WP_RESOLVE,
 	TASK_SIZE,
 	VM_ACCESS_FLAGS,
 	VM_MAYWRITE,
@@ -47,12 +50,7 @@ import { mmget_not_zero, mmput } from '../exec_mm.ts';
 import { vmaIndex } from '../find_vma.ts';
 import { mmap_write_lock, mmap_write_unlock } from '../mmap_lock.ts';
 import { tlb_finish_mmu, tlb_gather_mmu } from '../mmu_gather.ts';
-import {
-	change_protection,
-	MM_CP_TRY_CHANGE_WRITABLE,
-	MM_CP_UFFD_RWP_RESOLVE,
-	MM_CP_UFFD_WP_RESOLVE,
-} from '../mprotect.ts';
+import { change_protection } from '../mprotect.ts';
 import { vma_is_shmem } from '../shmem.ts';
 import {
 	userfaultfd_set_ctx,
