@@ -8,8 +8,10 @@
  *
  * ```
  *   entry                             FOLL_WRITE            else
- *   none, not present, PROT_NONE      fault                 fault
- *   present, read-only                fault                 the page
+ *   none, not present                 fault                 fault
+ *   NUMA hint (PROT_NONE)             as the others; FOLL_HONOR_NUMA_FAULT, userfaultfd RWP: fault
+ *   present, read-only                fault; FOLL_FORCE: the page if it is the process's own copy
+ *                                                           the page
  *   present, writable                 the page              the page
  *   special without struct page       -EEXIST               -EEXIST
  *   huge pmd                          its page; FOLL_SPLIT_PMD: split, then look at the pte
@@ -17,16 +19,7 @@
  *
  * @kernel mm/gup.c
  */
-import {
-	EAGAIN,
-	EBUSY,
-	EEXIST,
-	EFAULT,
-	EINTR,
-	EMLINK,
-	ENOMEM,
-	EOPNOTSUPP,
-} from '../include/linux/errno.ts';
+import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EMLINK, ENOMEM } from '../include/linux/errno.ts';
 import {
 	FOLL_GET,
 	FOLL_NOFAULT,
@@ -34,11 +27,7 @@ import {
 	FOLL_SPLIT_PMD,
 	FOLL_TOUCH,
 	FOLL_WRITE,
-	is_vm_hugetlb_page,
-	VM_IO,
-	VM_PFNMAP,
-	VM_READ,
-	VM_WRITE,
+	gup_can_follow_protnone,
 	vm_fault_to_errno,
 } from '../include/linux/mm.ts';
 import {
@@ -90,8 +79,9 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { spin_unlock } from '../kernel/locking/spinlock.ts';
 import { vma_lookup } from './find_vma.ts';
+import { can_follow_write_pmd, can_follow_write_pte, check_vma_flags } from './gup/check.ts';
 import { gup_must_unshare, try_grab_folio } from './gup/grab.ts';
-import { split_huge_pmd } from './huge_memory.ts';
+import { split_huge_pmd, touch_pmd } from './huge_memory.ts';
 import { handle_mm_fault, is_zero_pfn, vm_normal_page, ZERO_PAGE } from './memory.ts';
 import { get_dev_pagemap, put_dev_pagemap } from './memremap.ts';
 import { mmap_assert_locked } from './mmap_lock.ts';
@@ -147,9 +137,10 @@ function* pageOfPte(
 	flags: unsigned_int,
 ): Sim<page | null | errno> {
 	const pte: pte_t = ptep_get(ptep);
-	if (!pte_present(pte) || pte_protnone(pte)) return null;
+	if (!pte_present(pte)) return null;
+	if (pte_protnone(pte) && !gup_can_follow_protnone(vma, flags)) return null;
 	let p = vm_normal_page(vma, address, pte);
-	if (flags & FOLL_WRITE && !pte_write(pte)) return null;
+	if (flags & FOLL_WRITE && !can_follow_write_pte(pte, p, vma, flags)) return null;
 	// its pagemap keeps a devmap page, which nobody else counts
 	if (p === null && flags & FOLL_GET && feature('devmap_entries') && pte_devmap(pte)) {
 		const pgmap = get_dev_pagemap(pte_pfn(pte), null);
@@ -181,7 +172,26 @@ function* follow_page_pte(
 	return found;
 }
 
-/** A page of a huge pmd; null when it must be faulted first, -EMLINK when it must be unshared. */
+/** What a locked huge pmd gives: null when it must be faulted first, -EMLINK when it must be unshared. */
+function* pageOfPmd(
+	vma: vm_area_struct,
+	address: unsigned_long,
+	pmdp: TableEntry,
+	flags: unsigned_int,
+): Sim<page | null | errno> {
+	const pmd = pmdp.value;
+	if (!pmd_present(pmd)) return null;
+	const head = pfn_to_page(pmd_pfn(pmd));
+	if (flags & FOLL_WRITE && !can_follow_write_pmd(pmd, head, vma, flags)) return null;
+	if (pmd_protnone(pmd) && !gup_can_follow_protnone(vma, flags)) return null;
+	if (!pmd_write(pmd) && gup_must_unshare(vma, flags, head)) return -EMLINK;
+	try_grab_folio(page_folio(head), 1, flags);
+	if (pmd_trans_huge(pmd) && flags & FOLL_TOUCH)
+		yield* touch_pmd(vma, address, pmdp, (flags & FOLL_WRITE) !== 0);
+	return nth_page(head, Number((address & ~PMD_MASK) >> PAGE_SHIFT));
+}
+
+/** A page of a huge pmd, whatever it is by now; null when it must be faulted first, -EMLINK when it must be unshared. */
 function* follow_huge_pmd(
 	vma: vm_area_struct,
 	address: unsigned_long,
@@ -189,24 +199,10 @@ function* follow_huge_pmd(
 	flags: unsigned_int,
 ): Sim<page | null | errno> {
 	const ptl = yield* pmd_lock(vma.vm_mm, pmd);
-	const entry = pmd.value;
-	let found: page | null | errno = null;
-	if (
-		pmd_present(entry) &&
-		pmd_leaf(entry) &&
-		!pmd_protnone(entry) &&
-		(!(flags & FOLL_WRITE) || pmd_write(entry))
-	) {
-		const head = pfn_to_page(pmd_pfn(entry));
-		const n = Number((address & ~PMD_MASK) >> PAGE_SHIFT);
-		const p = nth_page(head, n);
-		found =
-			!pmd_write(entry) && gup_must_unshare(vma, flags, p)
-				? -EMLINK
-				: yield* grabPage(p, flags, pte_dirty(entry as bigint));
-	}
+	const split = pmd_present(pmd.value) && !pmd_leaf(pmd.value);
+	const found = split ? null : yield* pageOfPmd(vma, address, pmd, flags);
 	yield* spin_unlock(ptl);
-	return found;
+	return split ? yield* follow_page_pte(vma, address, pmd, flags) : found;
 }
 
 function* follow_pmd_mask(
@@ -218,6 +214,7 @@ function* follow_pmd_mask(
 	const pmdval = yield* pmdp_get_lockless(pmd);
 	if (pmd_none(pmdval) || !pmd_present(pmdval)) return null;
 	if (!pmd_leaf(pmdval)) return yield* follow_page_pte(vma, address, pmd, flags);
+	if (pmd_protnone(pmdval) && !gup_can_follow_protnone(vma, flags)) return null;
 	if (flags & FOLL_SPLIT_PMD && pmd_trans_huge(pmdval)) {
 		yield* split_huge_pmd(vma, pmd, address);
 		if ((yield* pte_alloc(vma.vm_mm, pmd)) !== 0) return -ENOMEM;
@@ -272,20 +269,6 @@ function* faultin_page(
 	return ret & VM_FAULT_RETRY ? -EBUSY : 0;
 }
 
-/**
- * Whether the flags of a VMA allow what is asked for.
- *
- * @retval 0 they do
- * @retval -EFAULT they do not, or the VMA has no pages to hand out
- * @retval -EOPNOTSUPP a hugetlb entry cannot be split
- */
-function check_vma_flags(vma: vm_area_struct, gup_flags: unsigned_int): int {
-	if ((vma.vm_flags & (VM_IO | VM_PFNMAP)) !== 0n) return -EFAULT;
-	if (gup_flags & FOLL_SPLIT_PMD && is_vm_hugetlb_page(vma)) return -EOPNOTSUPP;
-	const needed = gup_flags & FOLL_WRITE ? VM_WRITE : VM_READ;
-	return (vma.vm_flags & needed) === 0n ? -EFAULT : 0;
-}
-
 /** One page, faulted in as often as it takes. */
 function* getPage(
 	vma: vm_area_struct,
@@ -317,7 +300,8 @@ function gupErrno(err: int): int {
  * @param mm - address space
  * @param start - first address
  * @param nr_pages - how many
- * @param gup_flags - FOLL_WRITE, FOLL_GET, FOLL_SPLIT_PMD, FOLL_HWPOISON, FOLL_NOFAULT
+ * @param gup_flags - FOLL_WRITE, FOLL_FORCE, FOLL_GET, FOLL_SPLIT_PMD, FOLL_HWPOISON, FOLL_NOFAULT,
+ *   FOLL_HONOR_NUMA_FAULT
  * @param pages - out: the pages, each with a reference if FOLL_GET; null: they are only faulted in
  * @returns pages gotten, which may be fewer than asked for
  * @retval 0 the first one would have to be waited for

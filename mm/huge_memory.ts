@@ -8,7 +8,7 @@
  * | huge_memory/policy.ts | the settings, and whom they let have huge pages |
  * | huge_memory/zero.ts | mm_get_huge_zero_folio, is_huge_zero_pmd |
  * | huge_memory/deposit.ts | pgtable_trans_huge_deposit, _withdraw |
- * | huge_memory/fault.ts | do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, do_huge_pmd_device_private |
+ * | huge_memory/fault.ts | do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, do_huge_pmd_numa_page, do_huge_pmd_device_private |
  * | huge_memory/copy.ts | copy_huge_pmd |
  * | huge_memory/change.ts | zap_huge_pmd, move_huge_pmd, change_huge_pmd |
  * | huge_memory/free.ts | madvise_free_huge_pmd |
@@ -31,12 +31,14 @@ export {
 export {
 	do_huge_pmd_anonymous_page,
 	do_huge_pmd_device_private,
+	do_huge_pmd_numa_page,
 	do_huge_pmd_wp_page,
 	folio_mk_pmd,
 	huge_pmd_set_accessed,
 	hugeFaultAllowed,
 	map_anon_folio_pmd_nopf,
 	maybe_pmd_mkwrite,
+	touch_pmd,
 } from './huge_memory/fault.ts';
 export {
 	collapseAllowed,

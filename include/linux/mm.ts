@@ -9,7 +9,7 @@ import {
 	VM_FAULT_SIGSEGV,
 	type vm_area_struct,
 } from './mm_types.ts';
-import type { int, pgoff_t, unsigned_long, vm_fault_t, vm_flags_t } from './types.ts';
+import type { int, pgoff_t, unsigned_int, unsigned_long, vm_fault_t, vm_flags_t } from './types.ts';
 
 export const VM_NONE: vm_flags_t = 0n;
 export const VM_READ: vm_flags_t = 0x1n;
@@ -99,6 +99,8 @@ export const FOLL_FORCE = 1 << 3;
 export const FOLL_NOFAULT = 1 << 5;
 /** Whether hwpoison is told apart in vm_fault_to_errno(). */
 export const FOLL_HWPOISON = 1 << 6;
+/** A NUMA-hint entry is faulted first, as an access would. */
+export const FOLL_HONOR_NUMA_FAULT = 1 << 12;
 /** The pin may last for ever: only pages whose memory nobody needs back. */
 export const FOLL_LONGTERM = 1 << 8;
 /** Split a huge pmd before its page is returned. */
@@ -147,4 +149,19 @@ export function vmf_error(err: int): vm_fault_t {
 /** @kernel include/linux/mm.h */
 export function vma_is_accessible(vma: vm_area_struct): boolean {
 	return (vma.vm_flags & VM_ACCESS_FLAGS) !== 0n;
+}
+
+/**
+ * Whether get_user_pages*() may go by a PROT_NONE entry without a fault.
+ *
+ * @param vma - its VMA
+ * @param flags - FOLL_* bits
+ * @kernel include/linux/mm.h
+ */
+export function gup_can_follow_protnone(vma: vm_area_struct, flags: unsigned_int): boolean {
+	// userfaultfd is to hear of the access
+	if ((vma.vm_flags & VM_UFFD_RWP) !== 0n && vma_is_accessible(vma)) return false;
+	if (!(flags & FOLL_HONOR_NUMA_FAULT)) return true;
+	// no hint where nothing may be accessed: a fault would change nothing
+	return !vma_is_accessible(vma);
 }

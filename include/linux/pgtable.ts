@@ -282,6 +282,10 @@ export function pmd_mkspecial(pmd: pmd_t): pmd_t {
 	return pmd | x86._PAGE_SPECIAL;
 }
 /** @kernel arch/x86/include/asm/pgtable.h */
+export function pmd_special(pmd: pmd_t): boolean {
+	return (pmd & x86._PAGE_SPECIAL) !== 0n;
+}
+/** @kernel arch/x86/include/asm/pgtable.h */
 export function pmd_modify(pmd: pmd_t, prot: pgprot_t): pmd_t {
 	return pte_modify(pmd as bigint, prot) as bigint;
 }

@@ -33,6 +33,7 @@ import {
 	pmd_pfn,
 	pmd_present,
 	pmd_protnone,
+	pmd_special,
 	pmd_write,
 	pte_pfn,
 	pte_present,
@@ -81,6 +82,7 @@ function mappedPage(mm: mm_struct, address: unsigned_long): Mapped | null {
 	const pmd = pmdp.value;
 	if (!pmd_present(pmd) || pmd_protnone(pmd)) return null;
 	if (pmd_leaf(pmd)) {
+		if (pmd_special(pmd)) return null;
 		const n = Number((address & ~PMD_MASK) >> PAGE_SHIFT);
 		return { page: nth_page(pfn_to_page(pmd_pfn(pmd)), n), write: pmd_write(pmd) };
 	}

@@ -16,12 +16,9 @@ import {
 	FOLL_TRIED,
 	FOLL_UNLOCKABLE,
 	FOLL_WRITE,
-	is_cow_mapping,
 	VM_ACCESS_FLAGS,
 	VM_IO,
-	VM_MAYREAD,
 	VM_PFNMAP,
-	VM_READ,
 	VM_SHARED,
 	VM_WRITE,
 	vm_fault_to_errno,
@@ -54,19 +51,7 @@ import { follow_page_mask } from '../gup.ts';
 import { handle_mm_fault } from '../memory.ts';
 import { mmap_assert_locked, mmap_read_lock, mmap_read_unlock } from '../mmap_lock.ts';
 import { lru_add_drain } from '../swap.ts';
-
-/** Whether the flags of a VMA allow what is asked for: 0 or -EFAULT. */
-function check_vma_flags(vma: vm_area_struct, gup_flags: unsigned_int): int {
-	const { vm_flags } = vma;
-	if ((vm_flags & (VM_IO | VM_PFNMAP)) !== 0n) return -EFAULT;
-	const force = (gup_flags & FOLL_FORCE) !== 0;
-	if (gup_flags & FOLL_WRITE) {
-		if ((vm_flags & VM_WRITE) !== 0n) return 0;
-		return force && is_cow_mapping(vm_flags) ? 0 : -EFAULT;
-	}
-	if ((vm_flags & VM_READ) !== 0n) return 0;
-	return force && (vm_flags & VM_MAYREAD) !== 0n ? 0 : -EFAULT;
-}
+import { check_vma_flags } from './check.ts';
 
 /** Handles one fault; 0 look again, -EBUSY or -EAGAIN the lock was dropped, else what failed. */
 function* faultin_page(

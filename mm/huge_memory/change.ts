@@ -200,8 +200,16 @@ function* change_non_present_huge_pmd(
 	if (!pmd_same(after, pmd.value)) yield* set_pmd_at(vma.vm_mm, addr, pmd, after);
 }
 
-/** Whether a huge entry of a writable VMA can be made writable without a fault. */
-function can_change_pmd_writable(vma: vm_area_struct, pmd: pmd_t): boolean {
+/**
+ * Whether a huge entry of a writable VMA can be made writable without a fault.
+ *
+ * @param vma - its VMA
+ * @param pmd - the word, with its new protection
+ * @context The lock of the pmd is held.
+ * @deviates without the address
+ * @kernel mm/huge_memory.c
+ */
+export function can_change_pmd_writable(vma: vm_area_struct, pmd: pmd_t): boolean {
 	if (WARN_ON_ONCE((vma.vm_flags & VM_WRITE) === 0n)) return false;
 	if (pmd_protnone(pmd) || userfaultfd_huge_pmd_wp(vma, pmd)) return false;
 	if ((vma.vm_flags & VM_SHARED) !== 0n) return pmd_dirty(pmd);

@@ -6,6 +6,7 @@
  *   pmd                  read                         write
  *   none                 huge zero page               huge page of its own
  *   huge zero page       young                        huge page of its own, CLEAR (6.12: split)
+ *   NUMA hint            the protection of its VMA again, and what that allows
  *   huge page, exclusive young                        writable now
  *     else, one mapping                               ours again: exclusive, writable now
  *     else                                            split; the page of the address is copied
@@ -46,10 +47,12 @@ import {
 	pmd_mkspecial,
 	pmd_mkwrite,
 	pmd_mkyoung,
+	pmd_modify,
 	pmd_none,
 	pmd_pfn,
 	pmd_same,
 	type pmd_t,
+	pmd_write,
 	type TableEntry,
 } from '../../include/linux/pgtable.ts';
 import { softleaf_from_pmd, softleaf_to_page } from '../../include/linux/swapops.ts';
@@ -61,6 +64,7 @@ import {
 	HPAGE_PMD_ORDER,
 	HPAGE_PMD_SIZE,
 	PMD_MASK,
+	type unsigned_long,
 	type vm_fault_t,
 } from '../../include/linux/types.ts';
 import { userfaultfd_missing } from '../../include/linux/userfaultfd_k.ts';
@@ -98,6 +102,8 @@ import { folio_add_new_anon_rmap, folio_move_anon_rmap, RMAP_EXCLUSIVE } from '.
 import { folio_add_lru_vma, folio_get, folio_put } from '../swap.ts';
 import { flush_tlb_range } from '../tlb.ts';
 import { handle_userfault } from '../userfaultfd/fault.ts';
+import { vma_wants_manual_pte_write_upgrade } from '../vma/area.ts';
+import { can_change_pmd_writable } from './change.ts';
 import { pgtable_trans_huge_deposit } from './deposit.ts';
 import { transparentHugepage } from './policy.ts';
 import { __split_huge_pmd } from './split_pmd.ts';
@@ -248,6 +254,28 @@ export function* do_huge_pmd_anonymous_page(vmf: vm_fault): Sim<vm_fault_t> {
 }
 
 /**
+ * Mark a huge entry as accessed, and as written to.
+ *
+ * @param vma - its VMA
+ * @param addr - an address of it
+ * @param pmd - the entry
+ * @param write - it is written to
+ * @returns whether the entry was something else before
+ * @context The lock of the pmd is held.
+ * @kernel mm/huge_memory.c
+ */
+export function* touch_pmd(
+	vma: vm_area_struct,
+	addr: unsigned_long,
+	pmd: TableEntry,
+	write: bool,
+): Sim<bool> {
+	let entry = pmd_mkyoung(pmd.value);
+	if (write) entry = pmd_mkdirty(entry);
+	return yield* pmdp_set_access_flags(vma, addr & PMD_MASK, pmd, entry, write);
+}
+
+/**
  * An access that a huge entry allows: it is young now, and dirty if written.
  *
  * @param vmf - the fault; its pmd is locked
@@ -258,9 +286,7 @@ export function* huge_pmd_set_accessed(vmf: vm_fault): Sim<bool> {
 	const pmd = vmf.pmd!;
 	if (!pmd_same(pmd.value, vmf.orig_pmd)) return false;
 	const write = (vmf.flags & FAULT_FLAG_WRITE) !== 0;
-	let entry = pmd_mkyoung(pmd.value);
-	if (write) entry = pmd_mkdirty(entry);
-	return yield* pmdp_set_access_flags(vmf.vma, vmf.address & PMD_MASK, pmd, entry, write);
+	return yield* touch_pmd(vmf.vma, vmf.address, pmd, write);
 }
 
 /**
@@ -277,6 +303,33 @@ export function* hugeFaultAllowed(vmf: vm_fault): Sim<void> {
 	if (!changed && (vmf.flags & FAULT_FLAG_WRITE) !== 0)
 		yield* flush_tlb_range(vma, haddr, haddr + HPAGE_PMD_SIZE);
 	yield* spin_unlock(vmf.ptl);
+}
+
+/**
+ * A NUMA-hint entry for 2 MiB: PROT_NONE in a VMA that may be accessed. There is one node: the folio
+ * stays, and the entry gets its protection back.
+ *
+ * @param vmf - the fault, with orig_pmd
+ * @retval 0 handled, or somebody else was faster
+ * @context Sleeps. The mmap lock is held.
+ * @kernel mm/huge_memory.c
+ */
+export function* do_huge_pmd_numa_page(vmf: vm_fault): Sim<vm_fault_t> {
+	const { vma } = vmf;
+	const pmdp = vmf.pmd!;
+	vmf.ptl = yield* pmd_lock(vma.vm_mm, pmdp);
+	if (pmd_same(pmdp.value, vmf.orig_pmd)) {
+		let pmd = pmd_mkyoung(pmd_modify(pmdp.value, vma.vm_page_prot));
+		if (
+			!pmd_write(pmd) &&
+			vma_wants_manual_pte_write_upgrade(vma) &&
+			can_change_pmd_writable(vma, pmd)
+		)
+			pmd = pmd_mkwrite(pmd);
+		yield* set_pmd_at(vma.vm_mm, vmf.address & PMD_MASK, pmdp, pmd);
+	}
+	yield* spin_unlock(vmf.ptl);
+	return 0;
 }
 
 /** A write to the huge zero page: a huge page in its place. */

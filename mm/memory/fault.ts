@@ -78,6 +78,7 @@ import { spin_lock } from '../../kernel/locking/spinlock.ts';
 import {
 	do_huge_pmd_anonymous_page,
 	do_huge_pmd_device_private,
+	do_huge_pmd_numa_page,
 	do_huge_pmd_wp_page,
 	faultMayBeHuge,
 	hugeFaultAllowed,
@@ -209,8 +210,10 @@ function* handlePmdFault(vmf: vm_fault): Sim<vm_fault_t> {
 		return 0;
 	}
 	if (!pmd_trans_huge(orig_pmd)) return VM_FAULT_FALLBACK;
-	const rwp = userfaultfd_huge_pmd_rwp(vma, orig_pmd) && pmd_protnone(orig_pmd);
-	if (rwp && vma_is_accessible(vma)) return yield* handle_userfault(vmf, VM_UFFD_RWP);
+	if (pmd_protnone(orig_pmd) && vma_is_accessible(vma))
+		return userfaultfd_huge_pmd_rwp(vma, orig_pmd)
+			? yield* handle_userfault(vmf, VM_UFFD_RWP)
+			: yield* do_huge_pmd_numa_page(vmf);
 	const wants = vmf.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE);
 	if (wants && !pmd_write(orig_pmd)) return yield* wp_huge_pmd(vmf);
 	yield* hugeFaultAllowed(vmf);
