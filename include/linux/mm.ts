@@ -89,6 +89,13 @@ export function is_cow_mapping(flags: vm_flags_t): boolean {
 	return (flags & (VM_SHARED | VM_MAYWRITE)) === VM_MAYWRITE;
 }
 
+/** memory_failure(): the caller has a reference. */
+export const MF_COUNT_INCREASED = 1 << 0;
+/** The task was to use the memory. */
+export const MF_ACTION_REQUIRED = 1 << 1;
+/** Nothing is broken: somebody only says so. */
+export const MF_SW_SIMULATED = 1 << 5;
+
 /** get_user_pages*(): check pages as for writing. */
 export const FOLL_WRITE = 1 << 0;
 /** Take a reference of each page. */

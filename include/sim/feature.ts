@@ -45,6 +45,8 @@ export const features = {
 	guard_pages: 'madvise() knows GUARD_INSTALL and GUARD_REMOVE',
 	userfaultfd_rwp:
 		'userfaultfd can protect against reads as well, and registering again drops no protection',
+	memory_failure_sorts_out:
+		'memory_failure() gives back the reference of a page that it cannot handle, the zero page included, instead of keeping it',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
 	dma_map_phys:
 		'the DMA API maps physical addresses and knows MMIO, REQUIRE_COHERENT and CC_SHARED',
@@ -133,6 +135,7 @@ const v7_3: readonly FeatureName[] = [
 	'mremap_several_vmas',
 	'guard_pages',
 	'userfaultfd_rwp',
+	'memory_failure_sorts_out',
 	'mmu_interval_two_pass',
 	'dma_map_phys',
 	'dma_iova_calls',

@@ -5,7 +5,6 @@
  * file; then entries, signals and what the allocator has left.
  */
 
-import { Disk } from '../../arch/sim/disk.ts';
 import { EBUSY, EFAULT, EHWPOISON } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
@@ -23,19 +22,13 @@ import { softleaf_from_pte, softleaf_is_hwpoison } from '../../include/linux/swa
 import { run } from '../../kernel/sched/core.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { setHugePages } from '../../mm/hugetlb.ts';
-import {
-	MADV_HUGEPAGE,
-	MADV_HWPOISON,
-	MADV_PAGEOUT,
-	MADV_POPULATE_READ,
-} from '../../mm/madvise.ts';
+import { MADV_HUGEPAGE, MADV_HWPOISON, MADV_POPULATE_READ } from '../../mm/madvise.ts';
 import { memory_failure } from '../../mm/memory-failure.ts';
 import { sys_mlock } from '../../mm/mlock.ts';
 import { vm_mmap_pgoff } from '../../mm/mmap.ts';
 import { theZone } from '../../mm/page_alloc.ts';
 import { mm_find_pmd } from '../../mm/pgtable.ts';
 import { folio_get, folio_put, get_page } from '../../mm/swap.ts';
-import { swapOn } from '../../mm/swapfile.ts';
 import {
 	exitProcess,
 	userMadvise,
@@ -171,18 +164,6 @@ TEST_F(failure, 'huge_page_that_cannot_be_split_is_EHWPOISON_and_told', ({ p }) 
 	for (const [order, blocks] of theZone().free_area.entries())
 		for (const block of blocks)
 			EXPECT_FALSE(block <= pfn && pfn < block + (1 << order));
-});
-
-TEST_F(failure, 'page_of_the_swap_cache_is_bad_for_who_swaps_it_in', ({ p }) => {
-	swapOn(new Disk(16));
-	mapWritten(p, 0, 1, MAP_PRIVATE);
-	userMadvise(p, at(0), PAGE, MADV_PAGEOUT);
-	userRead64(p, at(0));
-	EXPECT_EQ(0, poison(p, 0));
-	// clean: nothing is lost yet, nobody is told
-	EXPECT_EQ(0, p.siginfo.length);
-	EXPECT_STREQ('s', runs(p, 0, 1));
-	EXPECT_STREQ('sig 7 code 4', signalText(userRead64(p, at(0))));
 });
 
 TEST_F(failure, 'mlock_does_not_keep_a_bad_page_mapped', ({ p }) => {
