@@ -15,6 +15,8 @@
  *   present, writable                 the page              the page
  *   special without struct page       -EEXIST               -EEXIST
  *   huge pmd                          its page; FOLL_SPLIT_PMD: split, then look at the pte
+ *   hugetlb                           as a huge pmd, faulted by hugetlb_fault(); FOLL_SPLIT_PMD: refused
+ *   P2P memory                        -EREMOTEIO, unless FOLL_PCI_P2PDMA
  * ```
  *
  * @kernel mm/gup.c
@@ -102,9 +104,10 @@ import {
 } from './pgtable.ts';
 
 /** Gives a page to the caller: a reference or a pin, and the marks of the access to come. */
-function* grabPage(p: page, flags: unsigned_int, dirtyEntry: boolean): Sim<page> {
+function* grabPage(p: page, flags: unsigned_int, dirtyEntry: boolean): Sim<page | errno> {
 	const f = page_folio(p);
-	try_grab_folio(f, 1, flags);
+	const err = try_grab_folio(f, 1, flags);
+	if (err !== 0) return err;
 	if (flags & FOLL_TOUCH) {
 		if (flags & FOLL_WRITE && !dirtyEntry && !folio_test_dirty(f))
 			yield* folio_mark_dirty(f);
@@ -185,7 +188,8 @@ function* pageOfPmd(
 	if (flags & FOLL_WRITE && !can_follow_write_pmd(pmd, head, vma, flags)) return null;
 	if (pmd_protnone(pmd) && !gup_can_follow_protnone(vma, flags)) return null;
 	if (!pmd_write(pmd) && gup_must_unshare(vma, flags, head)) return -EMLINK;
-	try_grab_folio(page_folio(head), 1, flags);
+	const err = try_grab_folio(page_folio(head), 1, flags);
+	if (err !== 0) return err;
 	if (pmd_trans_huge(pmd) && flags & FOLL_TOUCH)
 		yield* touch_pmd(vma, address, pmdp, (flags & FOLL_WRITE) !== 0);
 	return nth_page(head, Number((address & ~PMD_MASK) >> PAGE_SHIFT));
@@ -230,6 +234,7 @@ function* follow_pmd_mask(
  * @param address - the address
  * @param flags - FOLL_* bits
  * @returns the page, with a reference if FOLL_GET; null: nothing that satisfies `flags` is mapped
+ * @retval -EREMOTEIO P2P memory, without FOLL_PCI_P2PDMA
  * @retval -EEXIST something without struct page
  * @retval -EMLINK FOLL_PIN, and others may write the page's next copy: it is to be unshared first
  * @context Sleeps. The mmap lock is held.
@@ -310,6 +315,7 @@ function gupErrno(err: int): int {
  * @retval -EEXIST the first one has no struct page
  * @retval -ENOMEM no memory for the first one
  * @retval -EHWPOISON the first one is poisoned, and FOLL_HWPOISON
+ * @retval -EREMOTEIO the first one is P2P memory, and no FOLL_PCI_P2PDMA
  * @retval -EINTR the task was killed before the first one
  * @context Sleeps. The mmap lock is held and stays so.
  * @deviates no out-parameter for a dropped lock

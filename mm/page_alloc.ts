@@ -271,6 +271,7 @@ function free_pages_prepare(p: page, order: int): Prepared {
 	const base = p.sec.base + p.idx;
 	const size = 1 << order;
 	let why = badForFree(p);
+	if (why === null && order > 0 && page_folio(p)._pincount !== 0) why = 'nonzero pincount';
 	for (let i = 1; i < size && why === null; i++) {
 		const section = map.section(base + i)!;
 		const at = (base + i) & (PAGES_PER_SECTION - 1);

@@ -106,6 +106,8 @@ export const FOLL_FORCE = 1 << 3;
 export const FOLL_NOFAULT = 1 << 5;
 /** Whether hwpoison is told apart in vm_fault_to_errno(). */
 export const FOLL_HWPOISON = 1 << 6;
+/** Pages of P2P memory may be handed out. */
+export const FOLL_PCI_P2PDMA = 1 << 10;
 /** A NUMA-hint entry is faulted first, as an access would. */
 export const FOLL_HONOR_NUMA_FAULT = 1 << 12;
 /** The pin may last for ever: only pages whose memory nobody needs back. */

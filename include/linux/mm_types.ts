@@ -130,6 +130,8 @@ export class folio {
 	readonly page: page;
 	/** How many locked VMAs map it, while it is on the LRU as PG_unevictable. */
 	mlock_count: int = 0;
+	/** Pins of a large folio; those of a small one are in its references. */
+	_pincount: int = 0;
 
 	/** @param head - head page */
 	constructor(head: page) {

@@ -45,6 +45,8 @@ export const features = {
 	guard_pages: 'madvise() knows GUARD_INSTALL and GUARD_REMOVE',
 	userfaultfd_rwp:
 		'userfaultfd can protect against reads as well, and registering again drops no protection',
+	hugetlb_forced_write:
+		'a forced write of get_user_pages() (FOLL_FORCE) reaches a private hugetlb mapping that is read-only',
 	memory_failure_sorts_out:
 		'memory_failure() gives back the reference of a page that it cannot handle, the zero page included, instead of keeping it',
 	mmu_interval_two_pass: 'interval notifiers may answer in two passes, start and finish',
@@ -135,6 +137,7 @@ const v7_3: readonly FeatureName[] = [
 	'mremap_several_vmas',
 	'guard_pages',
 	'userfaultfd_rwp',
+	'hugetlb_forced_write',
 	'memory_failure_sorts_out',
 	'mmu_interval_two_pass',
 	'dma_map_phys',

@@ -31,6 +31,7 @@ import { PageAnon, PageAnonExclusive } from '../../include/linux/page-flags.ts';
 import { type pmd_t, pmd_write, type pte_t, pte_write } from '../../include/linux/pgtable.ts';
 import type { bool, int, unsigned_int } from '../../include/linux/types.ts';
 import { userfaultfd_huge_pmd_wp, userfaultfd_pte_wp } from '../../include/linux/userfaultfd_k.ts';
+import { feature } from '../../include/sim/world.ts';
 
 /**
  * Whether the flags of a VMA allow what is asked for.
@@ -49,7 +50,9 @@ export function check_vma_flags(vma: vm_area_struct, gup_flags: unsigned_int): i
 	const force = (gup_flags & FOLL_FORCE) !== 0;
 	if (gup_flags & FOLL_WRITE) {
 		if ((vm_flags & VM_WRITE) !== 0n) return 0;
-		return force && is_cow_mapping(vm_flags) ? 0 : -EFAULT;
+		// 6.12: hugetlb cannot keep what was written by force read-only
+		const can = feature('hugetlb_forced_write') || !is_vm_hugetlb_page(vma);
+		return force && can && is_cow_mapping(vm_flags) ? 0 : -EFAULT;
 	}
 	if ((vm_flags & VM_READ) !== 0n) return 0;
 	return force && (vm_flags & VM_MAYREAD) !== 0n ? 0 : -EFAULT;

@@ -18,14 +18,8 @@
  *
  * @kernel mm/gup.c
  */
-import {
-	FOLL_GET,
-	FOLL_LONGTERM,
-	FOLL_PIN,
-	FOLL_TOUCH,
-	FOLL_WRITE,
-} from '../../include/linux/mm.ts';
-import { type folio, type mm_struct, type page, page_folio } from '../../include/linux/mm_types.ts';
+import { FOLL_GET, FOLL_PIN, FOLL_TOUCH, FOLL_WRITE } from '../../include/linux/mm.ts';
+import { type mm_struct, type page, page_folio } from '../../include/linux/mm_types.ts';
 import { nth_page, pfn_to_page } from '../../include/linux/mmzone.ts';
 import { PG_referenced } from '../../include/linux/page-flags.ts';
 import {
@@ -61,9 +55,7 @@ import {
 	pud_none_or_clear_bad,
 	pud_offset,
 } from '../pgtable.ts';
-import { GUP_PIN_COUNTING_BIAS } from '../rmap.ts';
-import { folio_ref_add, folio_try_get } from '../swap.ts';
-import { folio_is_longterm_pinnable, gup_must_unshare, is_zero_folio } from './grab.ts';
+import { gup_must_unshare, try_grab_folio_fast } from './grab.ts';
 import { __gup_longterm_locked } from './pin.ts';
 
 /** A page that an entry maps, and whether it may be written by it. */
@@ -89,16 +81,6 @@ function mappedPage(mm: mm_struct, address: unsigned_long): Mapped | null {
 	const pte = pte_offset_kernel(pmdp, address).value;
 	if (!pte_present(pte) || pte_protnone(pte) || pte_special(pte)) return null;
 	return { page: pfn_to_page(pte_pfn(pte)), write: pte_write(pte) };
-}
-
-/** A reference or pin of a page that may just be going; false: none could be taken. */
-function try_grab_folio_fast(f: folio, flags: unsigned_int): boolean {
-	if (flags & FOLL_PIN && is_zero_folio(f)) return true;
-	if (flags & FOLL_LONGTERM && !folio_is_longterm_pinnable(f)) return false;
-	if (!folio_try_get(f)) return false;
-	// the one that was tried is the first of those that a pin is worth
-	if (flags & FOLL_PIN) folio_ref_add(f, GUP_PIN_COUNTING_BIAS - 1);
-	return true;
 }
 
 /** Pages from `start` on that could be had without the lock. */

@@ -5,6 +5,9 @@
  * ```
  *                     FOLL_GET    FOLL_PIN
  *   page              +1          +1024
+ *   page of a large folio, hugetlb included
+ *                     +1 of the folio       and +1 in its _pincount
+ *   P2P memory        -EREMOTEIO  -EREMOTEIO, unless FOLL_PCI_P2PDMA
  *   zero page         +1          nothing: it never goes
  *   anonymous, read-only, not the process's alone
  *                     as it is    unshared first: a later write would put a copy in its place
@@ -12,9 +15,11 @@
  *
  * @kernel mm/gup.c
  */
+import { EREMOTEIO } from '../../include/linux/errno.ts';
 import {
 	FOLL_GET,
 	FOLL_LONGTERM,
+	FOLL_PCI_P2PDMA,
 	FOLL_PIN,
 	FOLL_WRITE,
 	is_cow_mapping,
@@ -30,13 +35,15 @@ import {
 	folio_is_fsdax,
 	folio_pfn,
 	folio_test_anon,
+	folio_test_large,
+	is_pci_p2pdma_page,
 	PageAnonExclusive,
 } from '../../include/linux/page-flags.ts';
 import type { bool, int, unsigned_int } from '../../include/linux/types.ts';
-import type { Sim } from '../../include/sim/schedule.ts';
+import { type Sim, touch } from '../../include/sim/schedule.ts';
 import { is_zero_pfn } from '../memory/zero_page.ts';
 import { GUP_PIN_COUNTING_BIAS } from '../rmap.ts';
-import { folio_put_refs, folio_ref_add } from '../swap.ts';
+import { folio_put_refs, folio_ref_add, folio_try_get } from '../swap.ts';
 
 /**
  * Whether a folio is the zero page.
@@ -48,10 +55,15 @@ export function is_zero_folio(f: folio): bool {
 	return is_zero_pfn(folio_pfn(f));
 }
 
-/** References that a number of pages of a folio are worth. */
-function refsOf(f: folio, refs: int, flags: unsigned_int): int {
-	if (!(flags & FOLL_PIN)) return flags & FOLL_GET ? refs : 0;
-	return is_zero_folio(f) ? 0 : refs * GUP_PIN_COUNTING_BIAS;
+/** References that pins of a number of pages of a folio are worth. */
+function refsOfPins(f: folio, refs: int): int {
+	return folio_test_large(f) ? refs : refs * GUP_PIN_COUNTING_BIAS;
+}
+
+function addPins(f: folio, refs: int): void {
+	if (!folio_test_large(f)) return;
+	touch('atomic', f, '_pincount');
+	f._pincount += refs;
 }
 
 /**
@@ -60,12 +72,39 @@ function refsOf(f: folio, refs: int, flags: unsigned_int): int {
  * @param f - the folio
  * @param refs - how many
  * @param flags - FOLL_GET, FOLL_PIN, or neither: nothing is taken
- * @deviates no errno; a large folio has no count of its own for pins
+ * @retval 0 taken
+ * @retval -EREMOTEIO P2P memory, without FOLL_PCI_P2PDMA
  * @kernel mm/gup.c
  */
-export function try_grab_folio(f: folio, refs: int, flags: unsigned_int): void {
-	const n = refsOf(f, refs, flags);
-	if (n !== 0) folio_ref_add(f, n);
+export function try_grab_folio(f: folio, refs: int, flags: unsigned_int): int {
+	if (!(flags & FOLL_PCI_P2PDMA) && is_pci_p2pdma_page(f.page)) return -EREMOTEIO;
+	if (flags & FOLL_GET) folio_ref_add(f, refs);
+	else if (flags & FOLL_PIN && !is_zero_folio(f)) {
+		folio_ref_add(f, refsOfPins(f, refs));
+		addPins(f, refs);
+	}
+	return 0;
+}
+
+/**
+ * Take a reference or pin of a folio that may just be going.
+ *
+ * @param f - the folio
+ * @param flags - FOLL_GET or FOLL_PIN, and what else is asked for
+ * @returns false: none could be taken, or the folio may not be handed out so
+ * @kernel mm/gup.c
+ */
+export function try_grab_folio_fast(f: folio, flags: unsigned_int): bool {
+	if (!(flags & FOLL_PCI_P2PDMA) && is_pci_p2pdma_page(f.page)) return false;
+	if (flags & FOLL_PIN && is_zero_folio(f)) return true;
+	if (flags & FOLL_LONGTERM && !folio_is_longterm_pinnable(f)) return false;
+	if (!folio_try_get(f)) return false;
+	if (!(flags & FOLL_PIN)) return true;
+	// the one that was tried is the first of those that a pin is worth
+	const more = refsOfPins(f, 1) - 1;
+	if (more > 0) folio_ref_add(f, more);
+	addPins(f, 1);
+	return true;
 }
 
 /**
@@ -77,8 +116,11 @@ export function try_grab_folio(f: folio, refs: int, flags: unsigned_int): void {
  * @kernel mm/gup.c
  */
 export function* gup_put_folio(f: folio, refs: int, flags: unsigned_int): Sim<void> {
-	const n = refsOf(f, refs, flags);
-	if (n !== 0) yield* folio_put_refs(f, n);
+	if (flags & FOLL_PIN) {
+		if (is_zero_folio(f)) return;
+		addPins(f, -refs);
+		yield* folio_put_refs(f, refsOfPins(f, refs));
+	} else if (flags & FOLL_GET) yield* folio_put_refs(f, refs);
 }
 
 /**

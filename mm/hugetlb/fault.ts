@@ -72,7 +72,7 @@ import {
 } from '../../include/linux/types.ts';
 import { shouldFail } from '../../include/sim/fault_injection.ts';
 import { preemptible, type Sim, schedulePoint } from '../../include/sim/schedule.ts';
-import { perWorld } from '../../include/sim/world.ts';
+import { feature, perWorld } from '../../include/sim/world.ts';
 import { mutex_lock, mutex_unlock } from '../../kernel/locking/mutex.ts';
 import { spin_lock, spin_unlock } from '../../kernel/locking/spinlock.ts';
 import {
@@ -302,8 +302,11 @@ function* copyPage(vmf: vm_fault, pte: pte_t, old: folio, copy: folio): Sim<vm_f
 function* hugetlb_wp(vmf: vm_fault): Sim<vm_fault_t> {
 	const { vma, address } = vmf;
 	const unshare = (vmf.flags & FAULT_FLAG_UNSHARE) !== 0;
-	const forced = !unshare && (vma.vm_flags & VM_WRITE) === 0n;
-	if (WARN_ON_ONCE(forced, 'write fault forced on a hugetlb mapping'))
+	const writable = (vma.vm_flags & VM_WRITE) !== 0n;
+	if (
+		!feature('hugetlb_forced_write') &&
+		WARN_ON_ONCE(!unshare && !writable, 'write fault forced on a hugetlb mapping')
+	)
 		return VM_FAULT_SIGSEGV;
 	if ((vma.vm_flags & VM_MAYSHARE) !== 0n) {
 		yield* set_huge_ptep_writable(vma, address, vmf.pmd!);
@@ -313,7 +316,9 @@ function* hugetlb_wp(vmf: vm_fault): Sim<vm_fault_t> {
 	const old = page_folio(pfn_to_page(pte_pfn(pte)));
 	for (;;) {
 		if (reuse(vmf, old)) {
-			if (!unshare) yield* set_huge_ptep_writable(vma, address, vmf.pmd!);
+			// a forced write goes by the read-only entry
+			if (!unshare && writable)
+				yield* set_huge_ptep_writable(vma, address, vmf.pmd!);
 			return 0;
 		}
 		const owner = is_vma_resv_set(vma, HPAGE_RESV_OWNER) && folio_test_anon(old);

@@ -90,12 +90,17 @@ export function folio_mapped(f: folio): bool {
 }
 
 /**
- * Whether a folio may be pinned for DMA: it may have as many references for another reason.
+ * Whether a folio may be pinned for DMA. A large one counts its pins; a small one may have as many
+ * references for another reason.
  *
  * @param f - the folio
  * @kernel include/linux/mm.h
  */
 export function folio_maybe_dma_pinned(f: folio): bool {
+	if (folio_test_large(f)) {
+		touch('read', f, '_pincount');
+		return f._pincount > 0;
+	}
 	return folio_ref_count(f) >= GUP_PIN_COUNTING_BIAS;
 }
 

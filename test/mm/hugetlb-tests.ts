@@ -14,6 +14,7 @@ import {
 } from '../../include/linux/hugetlb.ts';
 import {
 	FOLL_GET,
+	FOLL_PIN,
 	FOLL_WRITE,
 	MADV_DONTNEED,
 	MAP_HUGETLB,
@@ -36,11 +37,11 @@ import { rwsem_is_locked } from '../../kernel/locking/rwsem.ts';
 import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { forkProcess } from '../../mm/fork.ts';
+import { gup_put_folio, try_grab_folio } from '../../mm/gup/grab.ts';
 import { hugetlbMapcount } from '../../mm/hugetlb/rmap.ts';
 import { setHugePages } from '../../mm/hugetlb.ts';
 import { mmu_notifier_register, mmu_notifier_unregister } from '../../mm/mmu_notifier.ts';
-import { GUP_PIN_COUNTING_BIAS } from '../../mm/rmap.ts';
-import { folio_put_refs, folio_ref_add, put_page } from '../../mm/swap.ts';
+import { put_page } from '../../mm/swap.ts';
 import {
 	createProcess,
 	exitProcess,
@@ -337,12 +338,12 @@ TEST_F(huge, 'page_that_may_be_pinned_is_copied_by_fork', ({ p }) => {
 	map(p, 1, PRIVATE);
 	userWrite64(p, at(0), 1n);
 	const f = hugeFolioAt(p, 0);
-	folio_ref_add(f, GUP_PIN_COUNTING_BIAS);
+	try_grab_folio(f, 1, FOLL_PIN);
 	const child = forkProcess(p) as task_struct;
 	EXPECT_STREQ('wd', dump(p, 1));
 	EXPECT_FALSE(hugeFolioAt(child, 0) === f);
 	EXPECT_EQ(1n, userRead64(child, at(0)));
-	run(folio_put_refs(f, GUP_PIN_COUNTING_BIAS));
+	run(gup_put_folio(f, 1, FOLL_PIN));
 	exitProcess(child);
 });
 

@@ -13,9 +13,17 @@ import { openP2pmemAllocate } from '../../../drivers/pci/p2pdma/mmap.ts';
 import { pci_alloc_p2pmem, pci_free_p2pmem } from '../../../drivers/pci/p2pdma/p2pmem.ts';
 import { pcim_p2pdma_init } from '../../../drivers/pci/p2pdma/provider.ts';
 import { p2pmemAttribute } from '../../../drivers/pci/p2pdma/sysfs.ts';
-import { EINVAL, ENODEV, ENOMEM } from '../../../include/linux/errno.ts';
+import { EINVAL, ENODEV, ENOMEM, EREMOTEIO } from '../../../include/linux/errno.ts';
 import type { file } from '../../../include/linux/fs.ts';
-import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../../../include/linux/mm.ts';
+import {
+	FOLL_PCI_P2PDMA,
+	FOLL_WRITE,
+	MAP_PRIVATE,
+	MAP_SHARED,
+	PROT_READ,
+	PROT_WRITE,
+} from '../../../include/linux/mm.ts';
+import type { page } from '../../../include/linux/mm_types.ts';
 import { pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { page_ref_count } from '../../../include/linux/page-flags.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
@@ -25,6 +33,9 @@ import { feature, world } from '../../../include/sim/world.ts';
 import { boot } from '../../../init/main.ts';
 import { run } from '../../../kernel/sched/core.ts';
 import { fput } from '../../../mm/file_table.ts';
+import { get_user_pages_fast, pin_user_pages_fast } from '../../../mm/gup/fast.ts';
+import { unpin_user_pages } from '../../../mm/gup/pin.ts';
+import { put_page } from '../../../mm/swap.ts';
 import {
 	createProcess,
 	exitProcess,
@@ -40,6 +51,7 @@ import {
 	ASSERT_TRUE,
 	EXPECT_EQ,
 	EXPECT_NULL,
+	EXPECT_TRUE,
 	FIXTURE,
 	FIXTURE_SETUP,
 	FIXTURE_TEARDOWN,
@@ -108,6 +120,24 @@ TEST_F(mapped, 'stores_land_in_the_bar', (self) => {
 	(world().machine as Machine).cpuRead(gpuBar.phys + PAGE, bytes);
 	EXPECT_EQ(WORD, new DataView(bytes.buffer).getBigUint64(0, true));
 	EXPECT_EQ(1, page_ref_count(firstPage()));
+});
+
+TEST_F(mapped, 'pages_are_handed_out_to_who_knows_what_they_are', (self) => {
+	const { task } = self;
+	const at = map(self, PAGE);
+	for (const call of [get_user_pages_fast, pin_user_pages_fast]) {
+		const pages: page[] = [];
+		EXPECT_EQ(-EREMOTEIO, run(call(at, 1n, FOLL_WRITE, pages), { task }));
+		EXPECT_EQ(0, pages.length);
+		EXPECT_EQ(1, page_ref_count(firstPage()));
+		const flags = FOLL_WRITE | FOLL_PCI_P2PDMA;
+		EXPECT_EQ(1, run(call(at, 1n, flags, pages), { task }));
+		EXPECT_TRUE(pages[0] === firstPage());
+		EXPECT_TRUE(page_ref_count(firstPage()) > 1);
+		if (call === pin_user_pages_fast) run(unpin_user_pages(pages, 1n));
+		else run(put_page(firstPage()));
+		EXPECT_EQ(1, page_ref_count(firstPage()));
+	}
 });
 
 TEST_F(mapped, 'memory_goes_back_page_by_page_as_it_is_unmapped', (self) => {
