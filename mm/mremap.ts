@@ -300,12 +300,21 @@ function* mremap_at(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | e
 
 /** Whether the parameters make sense, before anything is looked up; 0 or -errno. */
 function check_mremap_params(mm: mm_struct, vrm: vma_remap_struct): int {
-	const { flags, new_len, new_addr } = vrm;
+	const { flags, new_len } = vrm;
 	if (flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP)) return -EINVAL;
 	if ((vrm.addr & ~PAGE_MASK) !== 0n || new_len === 0n) return -EINVAL;
+	const first = feature('mremap_checks_first');
+	if (first && new_len > TASK_SIZE) return -EINVAL;
 	if (!vrm_implies_new_addr(vrm)) return 0;
-	if ((new_addr & ~PAGE_MASK) !== 0n || (flags & MREMAP_MAYMOVE) === 0) return -EINVAL;
+	if ((flags & MREMAP_MAYMOVE) === 0) return -EINVAL;
 	if (flags & MREMAP_DONTUNMAP && vrm.old_len !== new_len) return -EINVAL;
+	return first ? checkPlace(mm, vrm) : 0;
+}
+
+/** Whether a mapping may go where it is to go; 0 or -errno. 6.12 asks first whether there is one. */
+function checkPlace(mm: mm_struct, vrm: vma_remap_struct): int {
+	const { new_len, new_addr } = vrm;
+	if ((new_addr & ~PAGE_MASK) !== 0n) return -EINVAL;
 	if (new_len > TASK_SIZE || new_addr > TASK_SIZE - new_len) return -EINVAL;
 	if (vrm_overlaps(vrm)) return -EINVAL;
 	return mm.vmas.length + 2 >= sysctl_max_map_count - 3 ? -ENOMEM : 0;
@@ -372,7 +381,9 @@ function* do_mremap(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | e
 	if (vrm.vma === null) return -EFAULT;
 	const prepared = prepareVma(vrm);
 	if (prepared !== 0) return prepared;
-	return vrm_implies_new_addr(vrm) ? yield* mremap_to(mm, vrm) : yield* mremap_at(mm, vrm);
+	if (!vrm_implies_new_addr(vrm)) return yield* mremap_at(mm, vrm);
+	const wrong = feature('mremap_checks_first') ? 0 : checkPlace(mm, vrm);
+	return wrong !== 0 ? wrong : yield* mremap_to(mm, vrm);
 }
 
 /**
@@ -386,8 +397,8 @@ function* do_mremap(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | e
  * @returns the address
  * @retval -EINVAL flags or addresses that make no sense, the places overlap, or not for such a
  *   mapping
- * @retval -EFAULT nothing is mapped at `addr`; or a range of several VMAs where that is not allowed:
- *   then the destination is unmapped already
+ * @retval -EFAULT nothing is mapped at `addr`, whatever else is wrong with the places in 6.12; or a
+ *   range of several VMAs where that is not allowed: then the destination is unmapped already
  * @retval -ENOMEM no room, no memory, or too many VMAs
  * @retval -EINTR killed while it waited for the mmap lock
  * @context Process context. Sleeps. The mmap lock is not held.

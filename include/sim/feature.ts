@@ -42,6 +42,8 @@ export const features = {
 	pt_reclaim: 'MADV_DONTNEED of all that a page table serves gives the table back',
 	mremap_several_vmas:
 		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
+	mremap_checks_first:
+		'mremap() checks lengths and the new place before it looks for the mapping, so that what makes no sense is -EINVAL where nothing is mapped',
 	guard_pages: 'madvise() knows GUARD_INSTALL and GUARD_REMOVE',
 	userfaultfd_rwp:
 		'userfaultfd can protect against reads as well, and registering again drops no protection',
@@ -135,6 +137,7 @@ const v7_3: readonly FeatureName[] = [
 	'collapse_lenient',
 	'pt_reclaim',
 	'mremap_several_vmas',
+	'mremap_checks_first',
 	'guard_pages',
 	'userfaultfd_rwp',
 	'hugetlb_forced_write',

@@ -214,6 +214,37 @@ TEST_F(move, 'parameters_that_make_no_sense_are_refused', ({ p }) => {
 	EXPECT_STREQ('0-4:rw', vmaList(p.mm!));
 });
 
+TEST_F(
+	move,
+	'place_without_sense_is_told_after_or_before_the_missing_mapping',
+	({ p }, { profile }) => {
+		mapPages(p, 2, 2);
+		const told = profile === 'v6.12' ? -EFAULT : -EINVAL;
+		// nothing is mapped at the first page: an overlap, a crooked address, one beyond the end
+		EXPECT_EQ(told, mremap(p, 0, 4, 2));
+		EXPECT_EQ(told, mremap(p, 0, 4, 3, KEEP));
+		EXPECT_EQ(told, Number(userMremap(p, at(0), PAGE, PAGE, MOVE, at(8) + 1n)));
+		EXPECT_EQ(told, Number(userMremap(p, at(0), PAGE, PAGE, MOVE, 0x7fff_ffff_f000n)));
+		// what is wrong with flags and lengths comes first in both
+		EXPECT_EQ(-EINVAL, mremap(p, 0, 4, 8, MREMAP_FIXED));
+		EXPECT_EQ(-EINVAL, mremap(p, 0, 4, 8, KEEP, 5));
+		EXPECT_EQ(-EINVAL, mremap(p, 0, 4, 8, MOVE, 0));
+		// and with a mapping there is one answer
+		EXPECT_EQ(-EINVAL, mremap(p, 2, 2, 3));
+		EXPECT_EQ(-EFAULT, mremap(p, 0, 2, 8));
+		EXPECT_STREQ('2-4:rw', vmaList(p.mm!));
+	},
+);
+
+TEST_F(move, 'length_beyond_all_addresses_is_refused', ({ p }, { profile }) => {
+	mapPages(p, 0, 1);
+	const len = 0x8000_0000_0000n;
+	const told = profile === 'v6.12' ? -ENOMEM : -EINVAL;
+	EXPECT_EQ(told, Number(userMremap(p, at(0), PAGE, len, MREMAP_MAYMOVE)));
+	EXPECT_EQ(-EINVAL, Number(userMremap(p, at(0), PAGE, len, MOVE, at(8))));
+	EXPECT_STREQ('0-1:rw', vmaList(p.mm!));
+});
+
 TEST_F(move, 'shrinks_and_grows_in_place', ({ p, log }) => {
 	mapPages(p, 0, 4);
 	userWrite64(p, at(3), 3n);
