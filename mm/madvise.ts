@@ -8,7 +8,7 @@
  *
  * | file | functions |
  * | --- | --- |
- * | madvise.ts | do_madvise |
+ * | madvise.ts | do_madvise, sys_madvise |
  * | madvise/free.ts | madvise_free_single_vma |
  * | madvise/guard.ts | madvise_guard_install, madvise_guard_remove |
  * | madvise/pageout.ts | madvise_pageout |
@@ -23,6 +23,7 @@ import {
 	EINVAL,
 	ENOMEM,
 	EOPNOTSUPP,
+	ERESTARTNOINTR,
 } from '../include/linux/errno.ts';
 import {
 	FOLL_GET,
@@ -35,6 +36,7 @@ import {
 	VM_STICKY,
 } from '../include/linux/mm.ts';
 import type { mm_struct, page, vm_area_struct } from '../include/linux/mm_types.ts';
+import { current, fatal_signal_pending } from '../include/linux/sched.ts';
 import {
 	type bool,
 	type int,
@@ -47,7 +49,8 @@ import {
 	type unsigned_long,
 	type vm_flags_t,
 } from '../include/linux/types.ts';
-import type { Sim } from '../include/sim/schedule.ts';
+import { retryRound } from '../include/sim/retry.ts';
+import { preemptible, type Sim, schedulePoint } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { vmaIndex } from './find_vma.ts';
 import { faultin_page_range } from './gup/populate.ts';
@@ -249,6 +252,7 @@ function* madvise_walk_vmas(mm: mm_struct, start: bigint, end: bigint, behavior:
  * @retval -EBUSY MADV_HWPOISON: a page of the kernel
  * @retval -EHWPOISON MADV_POPULATE_*: poisoned memory
  * @retval -EINTR killed
+ * @retval -ERESTARTNOINTR MADV_GUARD_INSTALL: it is to begin again
  * @context Sleeps. The mmap lock is not held.
  * @deviates advices that change nothing that is modelled are refused with -EINVAL: those of readahead
  *   (MADV_NORMAL, RANDOM, SEQUENTIAL, WILLNEED), of core dumps and forks (DONTDUMP, DOFORK, DONTFORK,
@@ -277,4 +281,31 @@ export function* do_madvise(
 	if (write) yield* mmap_write_unlock(mm);
 	else yield* mmap_read_unlock(mm);
 	return ret;
+}
+
+/**
+ * madvise() of the current task, begun again as long as it asks for that.
+ *
+ * @param start - first address
+ * @param len_in - length
+ * @param behavior - MADV_*
+ * @returns as do_madvise()
+ * @retval -EINTR killed
+ * @context Process context. Sleeps. The mmap lock is not held.
+ * @deviates begins again by itself: in the kernel the return to user space does that
+ * @kernel mm/madvise.c
+ */
+export function* sys_madvise(start: unsigned_long, len_in: size_t, behavior: int): Sim<int> {
+	const mm = current().mm!;
+	for (let round = 1; ; round++) {
+		const ret = yield* do_madvise(mm, start, len_in, behavior);
+		if (ret !== -ERESTARTNOINTR) return ret;
+		if (fatal_signal_pending(current())) return -EINTR;
+		retryRound(
+			round,
+			'sys_madvise',
+			'a marker by which a userfaultfd protects shared memory: unmapping leaves it',
+		);
+		if (preemptible()) yield schedulePoint('yield', mm);
+	}
 }

@@ -18,7 +18,7 @@ import type { Sim } from '../include/sim/schedule.ts';
 import { world } from '../include/sim/world.ts';
 import { run, scheduler } from '../kernel/sched/core.ts';
 import { mm_alloc, mmput } from './exec_mm.ts';
-import { do_madvise } from './madvise.ts';
+import { sys_madvise } from './madvise.ts';
 import { zero_pfn } from './memory.ts';
 import { sys_mlock, sys_munlock } from './mlock.ts';
 import { vm_mmap_pgoff } from './mmap.ts';
@@ -167,7 +167,8 @@ export function userMadvise(
 	len: unsigned_long,
 	behavior: int,
 ): int {
-	return run(do_madvise(mmOf(task, 'userMadvise()'), addr, len, behavior), { task });
+	mmOf(task, 'userMadvise()');
+	return run(sys_madvise(addr, len, behavior), { task });
 }
 
 /**

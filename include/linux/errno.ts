@@ -28,6 +28,7 @@ export const EADDRINUSE = 98;
 export const ETIMEDOUT = 110;
 export const EHWPOISON = 133;
 export const ERESTARTSYS = 512;
+export const ERESTARTNOINTR = 513;
 export const EPROBE_DEFER = 517;
 
 /** Names by number, for reports and traces. */
@@ -60,5 +61,6 @@ export const errnoNames: Readonly<Record<number, string>> = {
 	121: 'EREMOTEIO',
 	133: 'EHWPOISON',
 	512: 'ERESTARTSYS',
+	513: 'ERESTARTNOINTR',
 	517: 'EPROBE_DEFER',
 };

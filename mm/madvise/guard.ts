@@ -5,9 +5,10 @@
  *
  * Guarantee: a touch of a guarded page is a SIGSEGV, until it is removed or its mapping goes.
  * Mechanism: a marker in the page table, which DONTNEED and truncation leave alone. What is mapped
- * in the range goes first, in one CLEAR event.
+ * in the range goes first, in one CLEAR event. Duty: a marker by which a userfaultfd protects shared
+ * memory does not go so: the call begins again until somebody lifts the protection, or kills the task.
  */
-import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import { EINVAL, ENOMEM, ERESTARTNOINTR } from '../../include/linux/errno.ts';
 import {
 	VM_HUGETLB,
 	VM_LOCKED,
@@ -39,7 +40,6 @@ import {
 	swp_entry_to_pte,
 } from '../../include/linux/swapops.ts';
 import { type int, outParam, PAGE_SIZE } from '../../include/linux/types.ts';
-import { retryRound } from '../../include/sim/retry.ts';
 import { type Sim, touch } from '../../include/sim/schedule.ts';
 import { zap_page_range_single } from '../memory.ts';
 import { walk_page_range } from '../pagewalk.ts';
@@ -55,6 +55,9 @@ import {
 	set_pte_at,
 } from '../pgtable.ts';
 import { anon_vma_prepare } from '../rmap.ts';
+
+/** How often the range is unmapped before the lock is let go. */
+const MAX_MADVISE_GUARD_RETRIES = 3;
 
 function is_guard_pte_marker(pte: pte_t): boolean {
 	if (pte_none(pte) || pte_present(pte)) return false;
@@ -123,6 +126,7 @@ function* guard_install(vma: vm_area_struct, start: bigint, end: bigint): Sim<in
  * @retval 0 guarded
  * @retval -EINVAL locked memory, or a mapping without pages of its own
  * @retval -ENOMEM no memory for tables or the anon_vma
+ * @retval -ERESTARTNOINTR there still is something that must go first: the system call begins again
  * @context Sleeps. The mmap lock is held.
  * @kernel mm/madvise.c
  */
@@ -136,16 +140,13 @@ export function* madvise_guard_install(vma: vm_area_struct, start: bigint, end: 
 		const err = yield* anon_vma_prepare(vma);
 		if (err !== 0) return err;
 	}
-	for (let round = 0; ; round++) {
-		retryRound(
-			round,
-			'madvise_guard_install',
-			'an entry that unmapping leaves: write-protect markers of a userfaultfd',
-		);
+	for (let i = 0; i < MAX_MADVISE_GUARD_RETRIES; i++) {
 		const err = yield* guard_install(vma, start, end);
 		if (err <= 0) return err;
 		yield* zap_page_range_single(vma, start, end - start, null);
 	}
+	// somebody maps pages all the time, or zapping leaves the entry: let go of the lock, and again
+	return -ERESTARTNOINTR;
 }
 
 /** A huge page has no guards in it: it stays whole. */

@@ -4,7 +4,7 @@
  * Method: guards are put among written pages of a process; entries are read as letters before and
  * after touches, advice, a fork and unmapping.
  */
-import { EINVAL, ENOMEM } from '../../include/linux/errno.ts';
+import { EINTR, EINVAL, ENOMEM, ERESTARTNOINTR } from '../../include/linux/errno.ts';
 import {
 	MADV_DONTNEED,
 	MAP_PRIVATE,
@@ -13,12 +13,27 @@ import {
 	VM_LOCKED,
 	VM_MAYBE_GUARD,
 } from '../../include/linux/mm.ts';
-import type { task_struct } from '../../include/linux/sched.ts';
+import { SIGKILL, type task_struct } from '../../include/linux/sched.ts';
 import { softleaf_from_pte, softleaf_is_guard_marker } from '../../include/linux/swapops.ts';
+import type { userfaultfd_ctx } from '../../include/linux/userfaultfd_k.ts';
 import { injectFaults } from '../../include/sim/fault_injection.ts';
-import { boot } from '../../init/main.ts';
+import { retryBound } from '../../include/sim/retry.ts';
+import type { Sim } from '../../include/sim/schedule.ts';
+import {
+	UFFD_FEATURE_WP_UNPOPULATED,
+	UFFDIO_REGISTER_MODE_WP,
+} from '../../include/uapi/linux/userfaultfd.ts';
+import { boot, checkpoint, restore } from '../../init/main.ts';
+import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
+import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { forkProcess } from '../../mm/fork.ts';
-import { MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HUGEPAGE } from '../../mm/madvise.ts';
+import {
+	do_madvise,
+	MADV_GUARD_INSTALL,
+	MADV_GUARD_REMOVE,
+	MADV_HUGEPAGE,
+	sys_madvise,
+} from '../../mm/madvise.ts';
 import {
 	createProcess,
 	exitProcess,
@@ -28,6 +43,13 @@ import {
 	userRead64,
 	userWrite64,
 } from '../../mm/syscalls.ts';
+import {
+	new_userfaultfd,
+	userfaultfd_register,
+	userfaultfd_release,
+	userfaultfd_writeprotect,
+} from '../../mm/userfaultfd.ts';
+import { oopsOf } from '../kernel/tiny_world.ts';
 import {
 	EXPECT_EQ,
 	EXPECT_NULL,
@@ -53,7 +75,7 @@ import {
 
 const guard = processFixture('madvise_guard');
 
-/** `g` guarded, `.` empty or no table, `p` present. */
+/** `g` guarded, `.` empty or no table, `p` present or another marker. */
 function entries(p: task_struct, first: number, count: number): string {
 	let text = '';
 	for (let i = first; i < first + count; i++) {
@@ -158,4 +180,77 @@ TEST('releases_before_guard_pages_refuse_them', () => {
 	mapPages(p, 0, 1);
 	EXPECT_EQ(-EINVAL, madvisePages(p, 0, 1, MADV_GUARD_INSTALL));
 	exitProcess(p);
+});
+
+/** Shared memory of 4 pages whose page 1 a userfaultfd protects by a marker, in a world of its own. */
+function protectedShared(p: task_struct): userfaultfd_ctx {
+	mapPages(p, 0, 4, RW, MAP_SHARED);
+	userWrite64(p, at(0), 1n);
+	const ctx = run(
+		function* (): Sim<userfaultfd_ctx> {
+			return new_userfaultfd(0n) as userfaultfd_ctx;
+		},
+		{ task: p },
+	);
+	EXPECT_EQ(0, run(userfaultfd_register(ctx, at(0), 4n * PAGE, UFFDIO_REGISTER_MODE_WP)));
+	EXPECT_EQ(0, run(userfaultfd_writeprotect(ctx, at(1), PAGE, true)));
+	return ctx;
+}
+
+TEST_F(guard, 'marker_of_a_userfaultfd_in_shared_memory_is_waited_for', ({ p }) => {
+	const ctx = protectedShared(p);
+	const log = new InvalidationLog(p.mm!);
+	EXPECT_EQ(-ERESTARTNOINTR, run(do_madvise(p.mm!, at(0), 4n * PAGE, MADV_GUARD_INSTALL)));
+	// unmapped as often as it is tried under one lock, and the marker is still there
+	EXPECT_STREQ('1 0-4, 1 0-4, 1 0-4', log.take());
+	EXPECT_STREQ('gp..', entries(p, 0, 4));
+	const order: string[] = [];
+	spawn(
+		'guard',
+		function* () {
+			const ret = yield* sys_madvise(at(0), 4n * PAGE, MADV_GUARD_INSTALL);
+			order.push(`guarded ${ret}`);
+		},
+		{ mm: p.mm },
+	);
+	spawn('monitor', function* () {
+		while (log.lines.length < 7) yield { access: 'yield', object: log };
+		order.push('lifted');
+		yield* userfaultfd_writeprotect(ctx, at(1), PAGE, false);
+	});
+	runThreads(randomStrategy(1));
+	EXPECT_STREQ('lifted, guarded 0', order.join(', '));
+	EXPECT_STREQ('gggg', entries(p, 0, 4));
+	log.remove();
+	run(userfaultfd_release(ctx));
+});
+
+TEST_F(guard, 'who_waits_for_the_marker_can_be_killed', ({ p }) => {
+	const ctx = protectedShared(p);
+	p.pending.add(SIGKILL);
+	EXPECT_EQ(-EINTR, madvisePages(p, 0, 4, MADV_GUARD_INSTALL));
+	p.pending.delete(SIGKILL);
+	const c = checkpoint();
+	retryBound().rounds = 5;
+	// nobody will lift it: what the kernel does for ever is told
+	const report = oopsOf(() => madvisePages(p, 0, 4, MADV_GUARD_INSTALL));
+	EXPECT_STREQ('BUG: livelock in sys_madvise()', report.title);
+	restore(c);
+	run(userfaultfd_release(ctx));
+});
+
+TEST_F(guard, 'marker_of_a_userfaultfd_in_anonymous_memory_goes', ({ p }) => {
+	mapPages(p, 0, 2);
+	const ctx = run(
+		function* (): Sim<userfaultfd_ctx> {
+			return new_userfaultfd(UFFD_FEATURE_WP_UNPOPULATED) as userfaultfd_ctx;
+		},
+		{ task: p },
+	);
+	EXPECT_EQ(0, run(userfaultfd_register(ctx, at(0), 2n * PAGE, UFFDIO_REGISTER_MODE_WP)));
+	EXPECT_EQ(0, run(userfaultfd_writeprotect(ctx, at(0), 2n * PAGE, true)));
+	EXPECT_STREQ('pp', entries(p, 0, 2));
+	EXPECT_EQ(0, madvisePages(p, 0, 2, MADV_GUARD_INSTALL));
+	EXPECT_STREQ('gg', entries(p, 0, 2));
+	run(userfaultfd_release(ctx));
 });
