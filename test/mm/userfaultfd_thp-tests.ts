@@ -33,6 +33,7 @@ import {
 	pmd_swp_uffd_wp,
 	pte_swp_uffd_wp,
 } from '../../include/linux/swapops.ts';
+import type { userfaultfd_ctx } from '../../include/linux/userfaultfd_k.ts';
 import type { Sim } from '../../include/sim/schedule.ts';
 import {
 	UFFDIO_REGISTER_MODE_MISSING,
@@ -40,7 +41,8 @@ import {
 	UFFDIO_REGISTER_MODE_WP,
 } from '../../include/uapi/linux/userfaultfd.ts';
 import { spin_unlock } from '../../kernel/locking/spinlock.ts';
-import { run } from '../../kernel/sched/core.ts';
+import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
+import { randomStrategy } from '../../kernel/sched/strategy.ts';
 import { forkProcess } from '../../mm/fork.ts';
 import { remove_migration_pmd, set_pmd_migration_entry } from '../../mm/huge_memory/migrate.ts';
 import { __split_huge_pmd } from '../../mm/huge_memory/split_pmd.ts';
@@ -52,6 +54,7 @@ import { folio_get, folio_put } from '../../mm/swap.ts';
 import { swapOn } from '../../mm/swapfile.ts';
 import {
 	exitProcess,
+	storeUser64,
 	userMprotect,
 	userMremap,
 	userMunmap,
@@ -60,7 +63,10 @@ import {
 } from '../../mm/syscalls.ts';
 import {
 	handle_userfault,
+	new_userfaultfd,
+	userfaultfd_ctx_read,
 	userfaultfd_register,
+	userfaultfd_release,
 	userfaultfd_rwprotect,
 	userfaultfd_unregister,
 	userfaultfd_writeprotect,
@@ -416,4 +422,44 @@ TEST_F(thp, 'shared_memory_has_no_huge_entries_to_protect', ({ p }) => {
 		EXPECT_NULL(userWrite64(p, at(3), 2n));
 		EXPECT_STREQ('3/3', heard(m));
 	});
+});
+
+TEST_F(thp, 'whole_page_that_is_lifted_lets_all_its_writers_go_on', ({ p }) => {
+	for (let seed = 1; seed <= 12; seed++) {
+		const ctx = run(
+			function* (): Sim<userfaultfd_ctx> {
+				return new_userfaultfd(0n) as userfaultfd_ctx;
+			},
+			{ task: p },
+		);
+		mapPages(p, 0, HUGE);
+		EXPECT_EQ(0, madvisePages(p, 0, HUGE, MADV_HUGEPAGE));
+		EXPECT_NULL(userWrite64(p, at(0), 1n));
+		EXPECT_EQ(0, run(userfaultfd_register(ctx, at(0), BYTES, WP)));
+		EXPECT_EQ(0, run(userfaultfd_writeprotect(ctx, at(0), BYTES, true)));
+		let lifted = false;
+		const order: string[] = [];
+		for (const page of [3, 500])
+			spawn(
+				`writer ${page}`,
+				function* () {
+					yield* storeUser64(at(page), BigInt(page));
+					order.push(lifted ? 'after' : 'before');
+				},
+				{ mm: p.mm },
+			);
+		spawn('monitor', function* () {
+			yield* userfaultfd_ctx_read(ctx);
+			lifted = true;
+			EXPECT_EQ(0, yield* userfaultfd_writeprotect(ctx, at(0), BYTES, false));
+		});
+		runThreads(randomStrategy(seed));
+		EXPECT_STREQ('after after', order.join(' '));
+		EXPECT_STREQ('Tw', pmdText(p, 0));
+		EXPECT_EQ(3n, userRead64(p, at(3)));
+		EXPECT_EQ(500n, userRead64(p, at(500)));
+		EXPECT_EQ(0, ctx.faults.length);
+		run(userfaultfd_release(ctx));
+		EXPECT_EQ(0, userMunmap(p, at(0), BYTES));
+	}
 });
