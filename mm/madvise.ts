@@ -35,7 +35,13 @@ import {
 	VM_PFNMAP,
 	VM_STICKY,
 } from '../include/linux/mm.ts';
-import type { mm_struct, page, vm_area_struct } from '../include/linux/mm_types.ts';
+import {
+	type mm_struct,
+	type page,
+	page_folio,
+	type vm_area_struct,
+} from '../include/linux/mm_types.ts';
+import { folio_nr_pages } from '../include/linux/page-flags.ts';
 import { current, fatal_signal_pending } from '../include/linux/sched.ts';
 import {
 	type bool,
@@ -178,14 +184,16 @@ function* madvise_populate(mm: mm_struct, start: bigint, end: bigint, behavior: 
 	return 0;
 }
 
-/** Makes the pages of a range bad, each as its first access would. */
+/** Makes pages of a range bad, of a large folio the first one that is met: the next is behind it. */
 function* madvise_inject_error(mm: mm_struct, start: bigint, end: bigint): Sim<int> {
-	for (let at = start; at < end; at += PAGE_SIZE) {
+	for (let at = start, size = PAGE_SIZE; at < end; at += size) {
 		const pages: page[] = [];
 		yield* mmap_read_lock(mm);
 		const got = yield* get_user_pages_remote(mm, at, 1n, FOLL_GET, pages);
 		yield* mmap_read_unlock(mm);
 		if (got !== 1) return got;
+		// as it is now: it may be split by what follows
+		size = BigInt(folio_nr_pages(page_folio(pages[0]!))) * PAGE_SIZE;
 		const ret = yield* memory_failure(pages[0]!);
 		if (ret !== 0 && ret !== -EOPNOTSUPP) return ret;
 	}

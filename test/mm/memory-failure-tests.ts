@@ -146,6 +146,17 @@ TEST_F(failure, 'bad_page_of_a_huge_one_is_split_out', ({ p }) => {
 	}
 });
 
+TEST_F(failure, 'advice_for_a_huge_page_makes_one_page_of_it_bad', ({ p }) => {
+	mapHuge(p);
+	mapWritten(p, 1024, 2);
+	// the next step is as long as the page that was met: beyond the huge one, and in the small ones
+	EXPECT_EQ(0, userMadvise(p, at(512), 514n * PAGE, MADV_HWPOISON));
+	const bad = Array.from({ length: 514 }, (_, i) => 512 + i).filter((i) => isPoisoned(p, i));
+	EXPECT_STREQ('512 1024 1025', bad.join(' '));
+	EXPECT_EQ(3, p.siginfo.length);
+	EXPECT_EQ(513n, userRead64(p, at(513)));
+});
+
 TEST_F(failure, 'huge_page_that_cannot_be_split_is_EHWPOISON_and_told', ({ p }) => {
 	mapHuge(p);
 	const first = pfn_to_page(pmd_pfn(mm_find_pmd(p.mm!, at(512))!.value));
