@@ -25,6 +25,7 @@ import { EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EMLINK, ENOMEM } from '../include
 import {
 	FOLL_GET,
 	FOLL_NOFAULT,
+	FOLL_PIN,
 	FOLL_REMOTE,
 	FOLL_SPLIT_PMD,
 	FOLL_TOUCH,
@@ -145,7 +146,8 @@ function* pageOfPte(
 	let p = vm_normal_page(vma, address, pte);
 	if (flags & FOLL_WRITE && !can_follow_write_pte(pte, p, vma, flags)) return null;
 	// its pagemap keeps a devmap page, which nobody else counts
-	if (p === null && flags & FOLL_GET && feature('devmap_entries') && pte_devmap(pte)) {
+	const takes = (flags & (FOLL_GET | FOLL_PIN)) !== 0;
+	if (p === null && takes && feature('devmap_entries') && pte_devmap(pte)) {
 		const pgmap = get_dev_pagemap(pte_pfn(pte), null);
 		if (pgmap === null) return null;
 		const got = yield* grabPage(pfn_to_page(pte_pfn(pte)), flags, pte_dirty(pte));

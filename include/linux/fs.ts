@@ -19,6 +19,8 @@ export interface file_operations {
 /** A file's inode: its size and page cache. */
 export class inode {
 	i_size: loff_t = 0n;
+	/** S_* bits. */
+	i_flags: number = 0;
 	i_mapping: address_space;
 	i_count: int = 1;
 
@@ -27,6 +29,26 @@ export class inode {
 		this.i_mapping = mapping;
 		mapping.host = this;
 	}
+}
+
+/** Its pages are the device's memory itself: there is no page cache. */
+export const S_DAX = 1 << 13;
+
+/** @kernel include/linux/fs.h */
+export function IS_DAX(i: inode): boolean {
+	return (i.i_flags & S_DAX) !== 0;
+}
+
+/**
+ * Whether a VMA maps a file of a DAX file system.
+ *
+ * @param vma - the VMA
+ * @deviates device-dax has no inodes here
+ * @kernel include/linux/fs.h
+ */
+export function vma_is_fsdax(vma: vm_area_struct): boolean {
+	const host = vma.vm_file?.f_mapping?.host;
+	return host instanceof inode && IS_DAX(host);
 }
 
 /** An open file. */

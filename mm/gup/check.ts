@@ -11,8 +11,10 @@
  * @kernel mm/gup.c
  */
 import { EFAULT, EOPNOTSUPP } from '../../include/linux/errno.ts';
+import { vma_is_fsdax } from '../../include/linux/fs.ts';
 import {
 	FOLL_FORCE,
+	FOLL_LONGTERM,
 	FOLL_SPLIT_PMD,
 	FOLL_WRITE,
 	is_cow_mapping,
@@ -40,12 +42,14 @@ import { feature } from '../../include/sim/world.ts';
  * @param gup_flags - FOLL_* bits
  * @retval 0 they do
  * @retval -EFAULT they do not, or the VMA has no pages to hand out
- * @retval -EOPNOTSUPP a hugetlb entry cannot be split
+ * @retval -EOPNOTSUPP a hugetlb entry cannot be split; a DAX file may have to take its pages away at
+ *   any time
  * @kernel mm/gup.c
  */
 export function check_vma_flags(vma: vm_area_struct, gup_flags: unsigned_int): int {
 	const { vm_flags } = vma;
 	if ((vm_flags & (VM_IO | VM_PFNMAP)) !== 0n) return -EFAULT;
+	if (gup_flags & FOLL_LONGTERM && vma_is_fsdax(vma)) return -EOPNOTSUPP;
 	if (gup_flags & FOLL_SPLIT_PMD && is_vm_hugetlb_page(vma)) return -EOPNOTSUPP;
 	const force = (gup_flags & FOLL_FORCE) !== 0;
 	if (gup_flags & FOLL_WRITE) {

@@ -146,6 +146,7 @@ export function* get_user_pages(
  * @param pages - out: appended, each with a pin
  * @returns as get_user_pages_remote()
  * @retval -EBUSY FOLL_LONGTERM, and a page could not be brought where it may be pinned
+ * @retval -EOPNOTSUPP FOLL_LONGTERM, and the first one is in a file of a DAX file system
  * @context Sleeps. The mmap lock is held and stays so.
  * @kernel mm/gup.c
  */

@@ -15,10 +15,11 @@
  */
 
 import type { Machine } from '../../arch/sim/machine.ts';
-import { file } from '../../include/linux/fs.ts';
+import { EOPNOTSUPP } from '../../include/linux/errno.ts';
+import { file, inode, S_DAX } from '../../include/linux/fs.ts';
 import { HMM_PFN_REQ_FAULT, HMM_PFN_REQ_WRITE } from '../../include/linux/hmm.ts';
 import { dev_pagemap, MEMORY_DEVICE_FS_DAX } from '../../include/linux/memremap.ts';
-import { FOLL_GET, MAP_SHARED } from '../../include/linux/mm.ts';
+import { FOLL_GET, FOLL_LONGTERM, FOLL_WRITE, MAP_SHARED } from '../../include/linux/mm.ts';
 import {
 	address_space,
 	FAULT_FLAG_WRITE,
@@ -40,9 +41,12 @@ import { run, runThreads, spawn } from '../../kernel/sched/core.ts';
 import { wait_var_event } from '../../kernel/sched/wait.ts';
 import { fput } from '../../mm/file_table.ts';
 import { forkProcess } from '../../mm/fork.ts';
+import { pin_user_pages_fast } from '../../mm/gup/fast.ts';
+import { pin_user_pages, unpin_user_pages } from '../../mm/gup/pin.ts';
 import { insertDevmap, unmap_mapping_range, vmf_insert_page_mkwrite } from '../../mm/memory.ts';
 import { memremap_pages, memunmap_pages } from '../../mm/memremap.ts';
 import { memInit } from '../../mm/mm_init.ts';
+import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { put_page } from '../../mm/swap.ts';
 import { createProcess, exitProcess, userMmap, userMunmap } from '../../mm/syscalls.ts';
 import {
@@ -202,4 +206,33 @@ TEST_F(dax, 'truncation_waits_for_who_holds_the_page', ({ p, file: f }, { idle }
 	EXPECT_STREQ('unmapped 1, put, idle', order.join(', '));
 	EXPECT_EQ(PMEM + 3n, page_to_pfn(page_folio(it).page) as bigint);
 	EXPECT_STREQ('....', ptes(p.mm!, 0, 4));
+});
+
+TEST_F(dax, 'pin_without_end_is_refused_and_a_short_one_is_not', ({ p, file: f }, { idle }) => {
+	const host = new inode(f.f_mapping!);
+	host.i_flags |= S_DAX;
+	const it = pfn_to_page(PMEM);
+	mirror(p, 0, WRITE);
+	const counted = it._refcount - idle;
+	for (const call of [pin_user_pages, pin_user_pages_fast]) {
+		const pin = (flags: int, pages: page[]): number =>
+			run(
+				function* (): Sim<number> {
+					const locks = call === pin_user_pages;
+					if (locks) yield* mmap_read_lock(p.mm!);
+					const got = yield* call(ARENA, 1n, flags, pages);
+					if (locks) yield* mmap_read_unlock(p.mm!);
+					return got;
+				},
+				{ task: p },
+			);
+		const pages: page[] = [];
+		EXPECT_EQ(-EOPNOTSUPP, pin(FOLL_WRITE | FOLL_LONGTERM, pages));
+		EXPECT_EQ(0, pages.length);
+		EXPECT_EQ(idle + counted, it._refcount);
+		EXPECT_EQ(1, pin(FOLL_WRITE, pages));
+		EXPECT_TRUE(pages[0] === it);
+		run(unpin_user_pages(pages, 1n));
+		EXPECT_EQ(idle + counted, it._refcount);
+	}
 });
