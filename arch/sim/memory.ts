@@ -98,7 +98,7 @@ class Slab {
 }
 
 /** Slabs that a memory had for a while and gave back, and how many are kept; no state of any world. */
-const spare: Slab[] = [];
+const spare: Readonly<{ slabs: Slab[] }> = { slabs: [] };
 const MOST_SPARE = 512;
 
 type FrameTable = (Frame | null)[];
@@ -182,7 +182,7 @@ export class FrameStore {
 
 	private nextSlab(): Slab {
 		if (this.lent === null) return new Slab();
-		const slab = spare.pop() ?? new Slab();
+		const slab = spare.slabs.pop() ?? new Slab();
 		this.lent.push(slab);
 		return slab;
 	}
@@ -197,9 +197,9 @@ export class FrameStore {
 	giveBack(): void {
 		if (this.lent === null) return;
 		for (const slab of this.lent)
-			if (spare.length < MOST_SPARE) {
+			if (spare.slabs.length < MOST_SPARE) {
 				slab.renew();
-				spare.push(slab);
+				spare.slabs.push(slab);
 			}
 		this.lent.length = 0;
 	}

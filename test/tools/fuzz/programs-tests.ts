@@ -16,9 +16,9 @@ import { Kernels } from '../../../tools/fuzz/programs/kernels.ts';
 import { type Program, parseProgram } from '../../../tools/fuzz/programs/program.ts';
 import { type RunOptions, runProgram } from '../../../tools/fuzz/programs/run.ts';
 import { Statistics } from '../../../tools/fuzz/programs/statistics.ts';
-import { pfnAt } from '../../../tools/replay/hmm/words.ts';
 import type { Scenario, Step } from '../../../tools/replay/hmm/record.ts';
 import { replayScenario } from '../../../tools/replay/hmm/scenario.ts';
+import { pfnAt } from '../../../tools/replay/hmm/words.ts';
 import {
 	ASSERT_NE,
 	EXPECT_EQ,
