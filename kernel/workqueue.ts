@@ -54,7 +54,7 @@ export function system_wq(): workqueue_struct {
  * @param _flags - WQ_*
  * @param max_active - work items that may run at the same time; 0: the default
  * @returns NULL when there is no memory
- * @kernel kernel/workqueue.c
+ * @kernel include/linux/workqueue.h
  */
 export function alloc_workqueue(
 	fmt: string,
@@ -226,7 +226,7 @@ export function* flush_work(work: work_struct): Sim<boolean> {
  *
  * @param wq - the queue
  * @context Process context. Sleeps.
- * @kernel kernel/workqueue.c
+ * @kernel include/linux/workqueue.h
  */
 export function* flush_workqueue(wq: workqueue_struct): Sim<void> {
 	might_sleep();

@@ -70,7 +70,7 @@ export function find_vma_prev(
  * @param end - exclusive
  * @returns null when there is none
  * @context The mmap lock is held.
- * @kernel include/linux/mm.h
+ * @kernel mm/mmap.c
  */
 export function find_vma_intersection(
 	mm: mm_struct,

@@ -290,7 +290,7 @@ export function hmm_pfns_fill(
  * @retval -EBUSY all faulted: walk again from `addr`
  * @retval -EPERM write wanted in a VMA without VM_WRITE
  * @retval -EFAULT a fault failed
- * @kernel mm/hmm.c
+ * @kernel mm/hmm.c (gone in 7.x)
  */
 export function* hmm_vma_fault(
 	addr: unsigned_long,

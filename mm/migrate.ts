@@ -298,7 +298,7 @@ export function folio_migrate_flags(newfolio: folio, f: folio): void {
  *
  * @param newfolio - the new one, in RAM
  * @param f - the old one, in RAM
- * @kernel mm/migrate.c
+ * @kernel mm/migrate.c (as __migrate_folio)
  */
 export function folio_migrate_copy(newfolio: folio, f: folio): void {
 	for (let i = 0; i < folio_nr_pages(f); i++)

@@ -188,7 +188,7 @@ function anonFlags(flags: unsigned_int, vm_flags: vm_flags_t): vm_flags_t | errn
  * @retval -ENODEV the file cannot be mapped
  * @returns else what the file's mmap() says
  * @context Sleeps. The mmap lock is held for writing.
- * @kernel mm/mmap.c
+ * @kernel mm/mmap.c (as do_mmap)
  */
 export function* doMmap(
 	mm: mm_struct,

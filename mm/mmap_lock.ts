@@ -87,7 +87,7 @@ export function* mmap_write_lock_killable(mm: mm_struct): Sim<int> {
  *
  * @param mm - address space
  * @returns whether it was taken
- * @kernel include/linux/mmap_lock.h
+ * @kernel kernel/locking/rwsem.c (as down_write_trylock)
  */
 export function mmap_write_trylock(mm: mm_struct): bool {
 	return down_write_trylock(mm.mmap_lock) !== 0;

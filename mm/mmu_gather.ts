@@ -111,7 +111,7 @@ export function tlb_remove_tlb_entry(
  * @param tlb - the gather
  * @param p - the page
  * @returns whether the gather is full: then tlb_flush_mmu() as soon as no lock is held
- * @kernel include/asm-generic/tlb.h
+ * @kernel include/asm-generic/tlb.h (gone in 7.x)
  */
 export function __tlb_remove_page(tlb: mmu_gather, p: page): bool {
 	tlb.pages.push(p);
@@ -146,7 +146,7 @@ export function tlb_remove_table(tlb: mmu_gather, pfn: number, address: unsigned
  * Flush the TLBs for what was changed so far.
  *
  * @param tlb - the gather
- * @kernel mm/mmu_gather.c
+ * @kernel include/asm-generic/tlb.h
  */
 export function* tlb_flush_mmu_tlbonly(tlb: mmu_gather): Sim<void> {
 	if (tlb.start >= tlb.end) return;

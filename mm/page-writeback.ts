@@ -55,7 +55,7 @@ export function* folio_clear_dirty_for_io(f: folio): Sim<boolean> {
  *
  * @param f - the folio, locked
  * @throws KernelOops if it is being written already
- * @kernel mm/page-writeback.c
+ * @kernel include/linux/page-flags.h
  */
 export function* folio_start_writeback(f: folio): Sim<void> {
 	if (preemptible()) yield schedulePoint('atomic', f, 'flags');

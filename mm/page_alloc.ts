@@ -206,7 +206,7 @@ function prepareNew(p: page, order: int, gfp: gfp_t): void {
  * @param order - size
  * @returns the first page, or null: out of memory, or made to fail at site `alloc_pages`
  * @context Sleeps if `gfp` allows it.
- * @kernel mm/page_alloc.c
+ * @kernel include/linux/gfp.h
  */
 export function* alloc_pages(gfp: gfp_t, order: unsigned_int): Sim<page | null> {
 	if (gfp & __GFP_DIRECT_RECLAIM) might_sleep();

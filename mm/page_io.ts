@@ -26,7 +26,7 @@ export { swap_read_folio, swap_write_unplug } from './page_io/bio.ts';
  * @retval 0 it is being written, or need not be
  * @context Process context.
  * @deviates takes the folio, and no writeback_control; the write is submitted here
- * @kernel mm/page_io.c
+ * @kernel mm/page_io.c (gone in 7.x)
  */
 export function* swap_writepage(f: folio): Sim<int> {
 	if (yield* folio_free_swap(f)) {

@@ -371,7 +371,7 @@ export function* walk_page_range_vma(
  * @returns else what a callback returned to end the walk
  * @context The mmap lock is held for writing.
  * @deviates the kernel's last two parameters but one is the pgd to start from
- * @kernel mm/pagewalk.c
+ * @kernel mm/pagewalk.c (as walk_page_range_debug)
  */
 export function* walk_page_range_novma(
 	mm: mm_struct,

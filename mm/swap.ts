@@ -209,7 +209,7 @@ export function* put_page(p: page): Sim<void> {
  *
  * @param f - the folio, in use, not on the LRU
  * @deviates there are no batches: the folio is on the LRU at once
- * @kernel mm/swap.c
+ * @kernel mm/folio.c
  */
 export function folio_add_lru(f: folio): void {
 	touch('atomic', f, 'flags');
@@ -226,7 +226,7 @@ export function folio_add_lru(f: folio): void {
  *
  * @param f - the folio
  * @param vma - the VMA that it is mapped in: if that is locked, reclaim leaves the folio alone
- * @kernel mm/swap.c
+ * @kernel mm/folio.c
  */
 export function folio_add_lru_vma(f: folio, vma: vm_area_struct): void {
 	mlockNewVmaFolio(f, vma);
@@ -237,7 +237,7 @@ export function folio_add_lru_vma(f: folio, vma: vm_area_struct): void {
  * Say that the bytes of an anonymous folio are not needed: reclaim drops it unless it is dirty again.
  *
  * @param f - the folio; a locked one, or one with a place in swap, stays what it is
- * @kernel mm/swap.c
+ * @kernel mm/folio.c
  */
 export function folio_mark_lazyfree(f: folio): void {
 	const wanted = PG_lru | PG_swapbacked;
@@ -277,7 +277,7 @@ export function* folio_putback_lru(f: folio): Sim<void> {
  * Move this CPU's batches to the LRU.
  *
  * @deviates there are no batches: nothing to do
- * @kernel mm/swap.c
+ * @kernel mm/folio.c
  */
 export function lru_add_drain(): void {}
 
@@ -286,7 +286,7 @@ export function lru_add_drain(): void {}
  *
  * @deviates there are no batches: only the schedule point of waiting for the other CPUs
  * @context Process context. Sleeps.
- * @kernel mm/swap.c
+ * @kernel mm/folio.c
  */
 export function* lru_add_drain_all(): Sim<void> {
 	might_sleep();

@@ -195,7 +195,7 @@ function* waitForPlace(entry: swp_entry_t): Sim<void> {
  * @returns the folio with a reference; null: the slot is free, or there is no memory
  * @context Sleeps.
  * @deviates no memory policy, and no skip_if_exists
- * @kernel mm/swap_state.c
+ * @kernel mm/swap_state.c (gone in 7.x)
  */
 function* __read_swap_cache_async(
 	entry: swp_entry_t,

@@ -74,7 +74,7 @@ function* __try_to_reclaim_swap(entry: swp_entry_t): Sim<void> {
  * @param entry - the entry
  * @context Atomic: the page-table lock may be held.
  * @deviates one slot; 7.3 takes a number of them (swap_put_entries_direct())
- * @kernel mm/swapfile.c (gone in 7.x)
+ * @kernel include/linux/swap.h (gone in 7.x)
  */
 export function* free_swap_and_cache(entry: swp_entry_t): Sim<void> {
 	yield* swap_free(entry);

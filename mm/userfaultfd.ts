@@ -13,7 +13,7 @@
  *
  * Not here: minor faults, moves of pages, events of fork, mremap and munmap, hugetlb.
  *
- * @kernel fs/userfaultfd.c
+ * @kernel fs/userfaultfd.c (v6.12)
  * @kernel mm/userfaultfd.c
  */
 import { EINVAL } from '../include/linux/errno.ts';
@@ -70,7 +70,7 @@ export function uffdFeatures(): u64 {
  * @retval -EINVAL a feature that this kernel does not have
  * @context Process context.
  * @deviates UFFDIO_API is a part of it, and there is no file
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function new_userfaultfd(features: u64): userfaultfd_ctx | int {
 	if ((features & ~uffdFeatures()) !== 0n) return -EINVAL;
@@ -86,7 +86,7 @@ export function new_userfaultfd(features: u64): userfaultfd_ctx | int {
  * @returns the fault; null: the userfaultfd was closed, or the reader killed
  * @context Process context. Sleeps.
  * @deviates a fault, not bytes
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_ctx_read(ctx: userfaultfd_ctx): Sim<uffd_msg | null> {
 	const unread = () => ctx.faults.find(({ read }) => !read);
@@ -104,7 +104,7 @@ export function* userfaultfd_ctx_read(ctx: userfaultfd_ctx): Sim<uffd_msg | null
  *
  * @param ctx - the userfaultfd
  * @context Process context. Sleeps. The mmap lock is not held.
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_release(ctx: userfaultfd_ctx): Sim<void> {
 	const { mm } = ctx;

@@ -24,7 +24,7 @@ export type DevresAction<T> = (data: T) => Sim<void> | undefined;
  * @param data - its argument
  * @retval 0 remembered
  * @retval -ENOMEM no memory to remember it; it was not run
- * @kernel drivers/base/devres.c
+ * @kernel include/linux/device/devres.h
  */
 export function devm_add_action<T>(dev: device, action: DevresAction<T>, data: T): int {
 	if (shouldFail('devm_add_action')) return -ENOMEM;

@@ -84,7 +84,7 @@ export function linear_page_index(vma: vm_area_struct, address: unsigned_long): 
 export function is_vm_hugetlb_page(vma: vm_area_struct): boolean {
 	return (vma.vm_flags & VM_HUGETLB) !== 0n;
 }
-/** @kernel include/linux/mm.h */
+/** @kernel include/linux/mm.h (gone in 7.x) */
 export function is_cow_mapping(flags: vm_flags_t): boolean {
 	return (flags & (VM_SHARED | VM_MAYWRITE)) === VM_MAYWRITE;
 }

@@ -110,7 +110,7 @@ export class page {
 /**
  * Who maps a large folio: two address spaces by name, and whether it may be mapped by more than one.
  *
- * @kernel include/linux/mm_types.h
+ * @kernel include/linux/mm_types.h (as folio)
  */
 export class folio_mm_ids {
 	/** The address spaces; null: the slot is free. */

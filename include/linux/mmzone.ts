@@ -231,7 +231,7 @@ export function page_to_pfn(p: page): pfn_t {
  *
  * @param p - the page
  * @param n - distance in pages, may be negative
- * @kernel include/linux/mm.h
+ * @kernel include/linux/mm.h (gone in 7.x)
  */
 export function nth_page(p: page, n: number): page {
 	const at = p.idx + n;

@@ -149,7 +149,7 @@ export class pci_bus {
 /**
  * An entry of a driver's table of the functions that it drives.
  *
- * @kernel include/linux/mod_devicetable.h
+ * @kernel include/linux/device-id/pci.h
  */
 export interface pci_device_id {
 	readonly vendor: int;

@@ -135,19 +135,19 @@ export function pte_young(pte: pte_t): boolean {
 export function pte_special(pte: pte_t): boolean {
 	return (pte & x86._PAGE_SPECIAL) !== 0n;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_devmap(pte: pte_t): boolean {
 	return (pte & x86._PAGE_DEVMAP) !== 0n;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_uffd_wp(pte: pte_t): boolean {
 	return (pte & x86._PAGE_UFFD_WP) !== 0n;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_mkuffd_wp(pte: pte_t): pte_t {
 	return pte_wrprotect(pte) | x86._PAGE_UFFD_WP;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_clear_uffd_wp(pte: pte_t): pte_t {
 	return pte & NO_UFFD_WP;
 }
@@ -187,7 +187,7 @@ export function pte_mkold(pte: pte_t): pte_t {
 export function pte_mkspecial(pte: pte_t): pte_t {
 	return pte | x86._PAGE_SPECIAL;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pte_mkdevmap(pte: pte_t): pte_t {
 	return pte | x86._PAGE_SPECIAL | x86._PAGE_DEVMAP;
 }
@@ -220,7 +220,7 @@ export function pmd_leaf(pmd: pmd_t): boolean {
 export function pmd_trans_huge(pmd: pmd_t): boolean {
 	return (pmd & HUGE_OR_DEVMAP) === x86._PAGE_PSE;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pmd_devmap(pmd: pmd_t): boolean {
 	return (pmd & x86._PAGE_DEVMAP) !== 0n;
 }
@@ -330,7 +330,7 @@ export function pud_leaf(pud: pud_t): boolean {
 export function pud_trans_huge(pud: pud_t): boolean {
 	return (pud & HUGE_OR_DEVMAP) === x86._PAGE_PSE;
 }
-/** @kernel arch/x86/include/asm/pgtable.h */
+/** @kernel arch/x86/include/asm/pgtable.h (gone in 7.x) */
 export function pud_devmap(pud: pud_t): boolean {
 	return (pud & x86._PAGE_DEVMAP) !== 0n;
 }

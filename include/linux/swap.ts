@@ -102,7 +102,7 @@ export function total_swap_pages(): int {
  *
  * @param entry - swap entry
  * @returns null when there is none of that number
- * @kernel mm/swap.h (gone in 7.x)
+ * @kernel mm/swapfile.c (gone in 7.x)
  */
 export function swp_swap_info(entry: swp_entry_t): swap_info_struct | null {
 	return swap_info()[swp_type(entry)] ?? null;

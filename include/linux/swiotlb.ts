@@ -23,7 +23,7 @@ export const IO_TLB_DEFAULT_NSLABS = 32768;
 /**
  * What is known of each slot.
  *
- * @kernel include/linux/swiotlb.h
+ * @kernel kernel/dma/swiotlb.c (as io_tlb_slot)
  * @deviates one array for each field of struct io_tlb_slot
  */
 export class ioTlbSlots {

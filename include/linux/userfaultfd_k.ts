@@ -44,7 +44,7 @@ export const __VM_UFFD_FLAGS: vm_flags_t = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFF
 /**
  * A thread that waits for its fault to be resolved.
  *
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export class userfaultfd_wait_queue {
 	readonly msg: uffd_msg;
@@ -150,7 +150,7 @@ export function vma_has_uffd_without_event_remap(vma: vm_area_struct): bool {
 	const ctx = vma.vm_userfaultfd_ctx;
 	return ctx !== null && (ctx.features & UFFD_FEATURE_EVENT_REMAP) === 0n;
 }
-/** @kernel include/linux/userfaultfd_k.h */
+/** @kernel include/linux/leafops.h */
 export function pte_is_uffd_wp_marker(pte: pte_t): bool {
 	if (pte_none(pte) || pte_present(pte)) return false;
 	return softleaf_is_uffd_wp_marker(softleaf_from_pte(pte));

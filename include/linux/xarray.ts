@@ -201,7 +201,7 @@ export function xa_erase<T>(xa: xarray<T>, index: unsigned_long): T | null {
  * @param entry - the value; NULL erases
  * @param gfp - allocation flags
  * @returns the entry that was there: the store was done if it is `old`; or a negative errno
- * @kernel lib/xarray.c
+ * @kernel include/linux/xarray.h
  */
 export function xa_cmpxchg<T>(
 	xa: xarray<T>,

@@ -162,7 +162,7 @@ function isP2p(phys: phys_addr_t): boolean {
  * @param attrs - DMA_ATTR_*
  * @returns the device's address, or DMA_MAPPING_ERROR
  * @context Atomic.
- * @kernel kernel/dma/direct.h
+ * @kernel kernel/dma/direct.c
  */
 export function dma_direct_map_phys(
 	dev: device,

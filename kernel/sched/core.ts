@@ -279,7 +279,7 @@ export function* cond_resched(): Sim<void> {
  * Let other CPUs go on while this one spins.
  *
  * @context Any.
- * @kernel include/asm-generic/processor.h
+ * @kernel arch/x86/include/asm/vdso/processor.h
  */
 export function* cpu_relax(): Sim<void> {
 	yield schedulePoint('yield', world().current);

@@ -129,7 +129,7 @@ export function* gup_put_folio(f: folio, refs: int, flags: unsigned_int): Sim<vo
  * @param vma - VMA of the page; null: not known
  * @param flags - FOLL_* bits
  * @param p - the page
- * @kernel include/linux/mm.h
+ * @kernel mm/internal.h
  */
 export function gup_must_unshare(vma: vm_area_struct | null, flags: unsigned_int, p: page): bool {
 	if ((flags & (FOLL_WRITE | FOLL_PIN)) !== FOLL_PIN) return false;

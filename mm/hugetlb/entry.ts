@@ -92,7 +92,7 @@ export function make_huge_pte(vma: vm_area_struct, p: page, try_mkwrite: boolean
  * @param addr - its address
  * @param ptep - the entry, locked
  * @returns what it was
- * @kernel arch/x86/include/asm/hugetlb.h
+ * @kernel include/asm-generic/hugetlb.h
  */
 export function* huge_ptep_clear_flush(
 	vma: vm_area_struct,

@@ -97,7 +97,7 @@ export function vmf_pte_changed(vmf: vm_fault): bool {
  * @param vmf - the fault
  * @retval 0 it has one
  * @retval VM_FAULT_OOM no memory
- * @kernel mm/memory.c
+ * @kernel mm/internal.h
  */
 export function* vmf_anon_prepare(vmf: vm_fault): Sim<vm_fault_t> {
 	if (vmf.vma.anon_vma !== null) return 0;

@@ -37,7 +37,7 @@ export function my_zero_pfn(_addr: unsigned_long): pfn_t {
  * The zero page itself.
  *
  * @param vaddr - as for my_zero_pfn()
- * @kernel arch/x86/include/asm/pgtable.h
+ * @kernel include/linux/pgtable.h
  */
 export function ZERO_PAGE(vaddr: unsigned_long): page {
 	const p = pfn_to_page(my_zero_pfn(vaddr));

@@ -118,7 +118,7 @@ export function* free_zone_device_folio(f: folio): Sim<void> {
  * @param f - a device folio
  * @param refs - how many
  * @returns false when it is not FS_DAX, and an ordinary put is due
- * @kernel mm/memremap.c
+ * @kernel include/linux/mm.h (gone in 7.x)
  */
 export function put_devmap_managed_folio_refs(f: folio, refs: int): boolean {
 	if (feature('zone_device_zero_refcount')) return false;

@@ -163,7 +163,7 @@ function* allocTable(mm: mm_struct): Sim<number> {
  *
  * @param mm - address space that it is counted in
  * @param pfn - PFN of the table
- * @kernel include/asm-generic/pgalloc.h
+ * @kernel include/linux/mm.h (as pagetable_free)
  */
 export function* freeTable(mm: mm_struct, pfn: number): Sim<void> {
 	mm.ptl.delete(pfn);

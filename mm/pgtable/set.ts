@@ -81,7 +81,7 @@ export function* set_pmd_at(
  * @param mm - address space
  * @param addr - its address
  * @param ptep - the entry
- * @kernel include/linux/pgtable.h
+ * @kernel arch/x86/include/asm/pgtable.h
  */
 export function* pte_clear(mm: mm_struct, addr: unsigned_long, ptep: TableEntry): Sim<void> {
 	yield* set_pte_at(mm, addr, ptep, 0n);

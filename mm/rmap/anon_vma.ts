@@ -49,7 +49,7 @@ function anon_vma_chain_link(vma: vm_area_struct, av: anon_vma): void {
  * Take a reference on an anon_vma.
  *
  * @param av - the anon_vma
- * @kernel include/linux/rmap.h
+ * @kernel mm/internal.h
  */
 export function get_anon_vma(av: anon_vma): void {
 	touch('atomic', av, 'refcount');
@@ -60,7 +60,7 @@ export function get_anon_vma(av: anon_vma): void {
  * Put a reference on an anon_vma.
  *
  * @param av - the anon_vma
- * @kernel include/linux/rmap.h
+ * @kernel mm/internal.h
  */
 export function put_anon_vma(av: anon_vma): void {
 	touch('atomic', av, 'refcount');
@@ -73,7 +73,7 @@ export function put_anon_vma(av: anon_vma): void {
  *
  * @param av - one of them
  * @context Sleeps.
- * @kernel include/linux/rmap.h
+ * @kernel mm/internal.h
  */
 export function* anon_vma_lock_write(av: anon_vma): Sim<void> {
 	yield* down_write(av.root.rwsem);
@@ -83,7 +83,7 @@ export function* anon_vma_lock_write(av: anon_vma): Sim<void> {
  * Undo anon_vma_lock_write().
  *
  * @param av - one of the family
- * @kernel include/linux/rmap.h
+ * @kernel mm/internal.h
  */
 export function* anon_vma_unlock_write(av: anon_vma): Sim<void> {
 	yield* up_write(av.root.rwsem);
@@ -94,7 +94,7 @@ export function* anon_vma_unlock_write(av: anon_vma): Sim<void> {
  *
  * @param av - one of them
  * @context Sleeps.
- * @kernel include/linux/rmap.h
+ * @kernel mm/internal.h
  */
 export function* anon_vma_lock_read(av: anon_vma): Sim<void> {
 	yield* down_read(av.root.rwsem);
@@ -104,7 +104,7 @@ export function* anon_vma_lock_read(av: anon_vma): Sim<void> {
  * Undo anon_vma_lock_read().
  *
  * @param av - one of the family
- * @kernel include/linux/rmap.h
+ * @kernel mm/internal.h
  */
 export function* anon_vma_unlock_read(av: anon_vma): Sim<void> {
 	yield* up_read(av.root.rwsem);

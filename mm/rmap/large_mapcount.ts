@@ -111,7 +111,7 @@ export function folio_entire_mapcount(f: folio): int {
  * folio_likely_mapped_shared(), which judges a large folio by its first page.
  *
  * @param f - the folio
- * @kernel include/linux/mm.h
+ * @kernel include/linux/mm.h (as folio_maybe_mapped_shared)
  */
 export function folioMappedShared(f: folio): boolean {
 	if (!folio_test_large(f)) return f.page._mapcount > 0;

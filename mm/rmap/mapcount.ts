@@ -190,7 +190,7 @@ export function* folio_add_new_anon_rmap(
  * @param address - its address
  * @param flags - RMAP_EXCLUSIVE: it belongs to this process alone
  * @context The page-table lock is held.
- * @kernel mm/rmap.c
+ * @kernel include/linux/rmap.h
  */
 export function* folio_add_anon_rmap_pte(
 	f: folio,
@@ -281,7 +281,7 @@ export function* folio_add_anon_rmap_pmd(
  * @param p - the page
  * @param vma - where it is mapped
  * @context The page-table lock is held.
- * @kernel mm/rmap.c
+ * @kernel include/linux/rmap.h
  */
 export function* folio_add_file_rmap_pte(f: folio, p: page, vma: vm_area_struct): Sim<void> {
 	yield* countPoint(p);
@@ -404,7 +404,7 @@ export function folio_try_share_anon_rmap_pmd(f: folio): int {
  * @param p - the page
  * @param vma - where it was mapped
  * @context The page-table lock is held.
- * @kernel mm/rmap.c
+ * @kernel include/linux/rmap.h
  */
 export function* folio_remove_rmap_pte(f: folio, p: page, vma: vm_area_struct): Sim<void> {
 	yield* countPoint(p);

@@ -72,7 +72,7 @@ export const PVMW_MIGRATION = 1 << 1;
 /**
  * A walk over the entries that map a folio in one VMA.
  *
- * @kernel include/linux/rmap.h
+ * @kernel include/linux/rmap.h (as page_vma_mapped_walk)
  */
 export class folio_vma_mapped_walk {
 	folio: folio;
@@ -264,7 +264,7 @@ export interface rmap_walk_control<T> {
  * @param pgoff - first page, as the VMA's file or anon_vma counts
  * @param nr_pages - how many
  * @returns null when none of them lies in the VMA
- * @kernel mm/internal.h
+ * @kernel mm/internal.h (gone in 7.x)
  */
 export function vma_address(
 	vma: vm_area_struct,

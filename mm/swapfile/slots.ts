@@ -128,7 +128,7 @@ function* changeSlot(
  * @retval -ENOENT the slot is free
  * @retval -EINVAL no device has it
  * @deviates counts need no continuation: they are wide enough
- * @kernel mm/swapfile.c
+ * @kernel mm/swapfile.c (gone in 7.x)
  */
 export function* swap_duplicate(entry: swp_entry_t): Sim<int> {
 	return yield* changeSlot(entry, (si, slot) => {
@@ -170,7 +170,7 @@ export function* swapcache_prepare(entry: swp_entry_t): Sim<int> {
  * Drop a page-table entry's count.
  *
  * @param entry - the entry
- * @kernel mm/swapfile.c (gone in 7.x)
+ * @kernel include/linux/swap.h (gone in 7.x)
  */
 export function* swap_free(entry: swp_entry_t): Sim<void> {
 	yield* changeSlot(entry, (si, slot) => {

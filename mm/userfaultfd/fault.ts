@@ -107,7 +107,7 @@ function* userfaultfd_must_wait(vmf: vm_fault, reason: vm_flags_t): Sim<bool> {
  * @retval VM_FAULT_RETRY try again; the mmap lock was dropped unless FAULT_FLAG_RETRY_NOWAIT
  * @retval VM_FAULT_SIGBUS nobody resolves faults, or the caller cannot wait
  * @context Process context. Sleeps. The mmap lock is held for reading.
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* handle_userfault(vmf: vm_fault, reason: vm_flags_t): Sim<vm_fault_t> {
 	const { vma, flags } = vmf;
@@ -142,7 +142,7 @@ export function* handle_userfault(vmf: vm_fault, reason: vm_flags_t): Sim<vm_fau
  * @param ctx - the userfaultfd
  * @param start - first address
  * @param len - length; 0: all of them
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function wake_userfault(ctx: userfaultfd_ctx, start: bigint, len: bigint): void {
 	touch('read', ctx, 'faults');

@@ -282,7 +282,7 @@ function* fill(ctx: userfaultfd_ctx, start: bigint, len: bigint, filling: Fillin
  * @retval -ESRCH the address space is gone
  * @context Process context. Sleeps. The mmap lock is not held.
  * @deviates the bytes instead of their address, always without DONTWAKE
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_copy(
 	ctx: userfaultfd_ctx,
@@ -302,7 +302,7 @@ export function* userfaultfd_copy(
  * @returns as userfaultfd_copy()
  * @context Process context. Sleeps. The mmap lock is not held.
  * @deviates the members of struct uffdio_zeropage one by one, always without DONTWAKE
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_zeropage(
 	ctx: userfaultfd_ctx,
@@ -321,7 +321,7 @@ export function* userfaultfd_zeropage(
  * @returns as userfaultfd_copy(); also what is only marked counts as mapped
  * @context Process context. Sleeps. The mmap lock is not held.
  * @deviates the members of struct uffdio_poison one by one, always without DONTWAKE
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_poison(
 	ctx: userfaultfd_ctx,

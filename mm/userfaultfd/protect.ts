@@ -118,7 +118,7 @@ function* protect(
  * @retval -ESRCH the address space is gone
  * @context Process context. Sleeps. The mmap lock is not held.
  * @deviates the members of struct uffdio_writeprotect one by one, always without DONTWAKE
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_writeprotect(
 	ctx: userfaultfd_ctx,

@@ -66,7 +66,7 @@ import { wake_userfault } from './fault.ts';
  * @param len - length
  * @retval 0 it does
  * @retval -EINVAL not aligned, empty, or not user addresses
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function validate_range(start: u64, len: u64): int {
 	if (((start | len) & ~PAGE_MASK) !== 0n || len === 0n) return -EINVAL;
@@ -188,7 +188,7 @@ function* registerLocked(
  * @retval -ENOMEM no memory, too many VMAs, or the address space is gone
  * @context Process context. Sleeps. The mmap lock is not held.
  * @deviates the members of struct uffdio_register one by one
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_register(
 	ctx: userfaultfd_ctx,
@@ -264,7 +264,7 @@ function* unregisterLocked(ctx: userfaultfd_ctx, start: bigint, end: bigint): Si
  * @retval -ENOMEM no memory, too many VMAs, or the address space is gone
  * @context Process context. Sleeps. The mmap lock is not held.
  * @deviates the members of struct uffdio_range one by one
- * @kernel fs/userfaultfd.c
+ * @kernel mm/userfaultfd.c
  */
 export function* userfaultfd_unregister(
 	ctx: userfaultfd_ctx,

@@ -68,7 +68,7 @@ export function* vma_link_file(vma: vm_area_struct): Sim<void> {
  *
  * @param vma - VMA of a file, else nothing happens
  * @context Sleeps.
- * @kernel mm/vma.c
+ * @kernel mm/vma.c (gone in 7.x)
  */
 export function* unlink_file_vma(vma: vm_area_struct): Sim<void> {
 	const mapping = vma.vm_file?.f_mapping;
@@ -146,7 +146,7 @@ export function userfaultfd_set_ctx(
  * Whether changing the protection of a VMA must look at each pte to make it writable.
  *
  * @param vma - the VMA, with its new flags
- * @kernel mm/internal.h
+ * @kernel mm/vma.h
  */
 export function vma_wants_manual_pte_write_upgrade(vma: vm_area_struct): bool {
 	if ((vma.vm_flags & VM_SHARED) !== 0n) return vma_wants_writenotify(vma, vma.vm_page_prot);
@@ -158,7 +158,7 @@ export function vma_wants_manual_pte_write_upgrade(vma: vm_area_struct): bool {
  *
  * @param vm_flags - flags of the mapping
  * @param noreserve - VM_NORESERVE
- * @kernel mm/vma.h
+ * @kernel mm/vma.c
  */
 export function accountable_mapping(vm_flags: vm_flags_t, noreserve: vm_flags_t): bool {
 	return (vm_flags & (noreserve | VM_SHARED | VM_WRITE)) === VM_WRITE;

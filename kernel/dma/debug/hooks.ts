@@ -230,7 +230,7 @@ export function debug_dma_free_coherent(
  * A range is about to be synced.
  *
  * @param toCpu - for the CPU, else for the device
- * @kernel kernel/dma/debug.c
+ * @kernel kernel/dma/debug.c (as debug_dma_sync_single_for_cpu)
  */
 export function debug_dma_sync_single(
 	dev: device,
@@ -247,7 +247,7 @@ export function debug_dma_sync_single(
  * A scatterlist is about to be synced.
  *
  * @param toCpu - for the CPU, else for the device
- * @kernel kernel/dma/debug.c
+ * @kernel kernel/dma/debug.c (as debug_dma_sync_sg_for_cpu)
  */
 export function debug_dma_sync_sg(
 	dev: device,

@@ -6,10 +6,12 @@
  */
 import { fileURLToPath } from 'node:url';
 import { Project, ts } from 'ts-morph';
+import { parseNameIndex } from '../../../tools/lint/kernel/name_index.ts';
 import type { Rule } from '../../../tools/lint/rule.ts';
 import { deterministic } from '../../../tools/lint/rules/deterministic.ts';
 import { flavour } from '../../../tools/lint/rules/flavour.ts';
 import { rules } from '../../../tools/lint/rules/index.ts';
+import { kernelFile } from '../../../tools/lint/rules/kernel_file.ts';
 import { noModuleState } from '../../../tools/lint/rules/no_module_state.ts';
 import { register } from '../../../tools/lint/rules/register.ts';
 import { spdx } from '../../../tools/lint/rules/spdx.ts';
@@ -92,6 +94,85 @@ export function over_loaded(a: unknown): void { static_helper(); }
 `;
 	expectFindings(register, 'mm/hmm.ts', source);
 	expectFindings(register, 'include/sim/world.ts', source.replaceAll('// error', ''));
+});
+
+/** What is where, for the sample below. */
+const index = parseNameIndex(`name	v6.12	v7.3
+hmm_range_fault	mm/hmm.c
+hmm_vma_fault	mm/hmm.c	-
+handle_userfault	fs/userfaultfd.c	include/linux/userfaultfd_k.h mm/userfaultfd.c
+page_vma_mapped_walk	include/linux/rmap.h
+nowhere	-
+mm/hmm.c	mm/hmm.c
+fs/userfaultfd.c	fs/userfaultfd.c	-
+`);
+
+TEST('a_kernel_name_is_in_the_file_that_its_comment_tells', () => {
+	const source = `
+/**
+ * A file. @kernel mm/hmm.c
+ * @kernel fs/userfaultfd.c // error
+ * @kernel mm/absent.c // error
+ */
+
+/** Right. @kernel mm/hmm.c */
+export function hmm_range_fault(): void {}
+/** Of old. @kernel mm/hmm.c (gone in 7.x) */
+export function hmm_vma_fault(): void {}
+/**
+ * Moved.
+ * @kernel mm/userfaultfd.c
+ * @kernel include/linux/userfaultfd_k.h
+ * @kernel fs/userfaultfd.c (v6.12)
+ * @kernel fs/userfaultfd.c // error
+ * @kernel mm/hmm.c (v6.12) // error
+ * @kernel mm/userfaultfd.c (gone in 7.x) // error
+ * @kernel // error
+ */
+export function handle_userfault(): void {}
+/**
+ * Spelled otherwise there.
+ * @kernel include/linux/rmap.h (as page_vma_mapped_walk)
+ * @kernel mm/rmap.c (as page_vma_mapped_walk) // error
+ * @kernel include/linux/rmap.h // error
+ */
+export class folio_vma_mapped_walk {
+	/** @kernel mm/hmm.c */
+	hmm_vma_fault = 0;
+}
+/**
+ * Not there.
+ * @kernel mm/hmm.c // error
+ */
+export const nowhere = 1;
+`;
+	expectFindings(kernelFile(index), 'mm/hmm.ts', source);
+	expectFindings(kernelFile(index), 'tools/x.ts', source.replaceAll('// error', ''));
+});
+
+TEST('a_wrong_kernel_file_is_told_with_the_right_one', () => {
+	const project = new Project({ useInMemoryFileSystem: true });
+	const sample = [
+		['handle_userfault', 'fs/userfaultfd.c'],
+		['hmm_vma_fault', 'mm/hmm.c'],
+		['nowhere', 'mm/hmm.c'],
+		['unheard_of', 'mm/hmm.c'],
+	].map(([name, file]) => `/** @kernel ${file} */\nexport function ${name}(): void {}\n`);
+	project.createSourceFile('/mm/x.ts', `import './y.ts';\n${sample.join('')}`);
+	const { findings } = tidy(project, '/', [kernelFile(index)]);
+	const told = findings.map(({ text }) => text);
+	EXPECT_STREQ(
+		'handle_userfault is not in fs/userfaultfd.c, but in include/linux/userfaultfd_k.h (v7.3), ' +
+			'mm/userfaultfd.c (v7.3), fs/userfaultfd.c (v6.12)',
+		told[0] ?? null,
+	);
+	EXPECT_STREQ(
+		'hmm_vma_fault is gone in v7.3: "@kernel mm/hmm.c (gone in …)"',
+		told[1] ?? null,
+	);
+	EXPECT_STREQ('nowhere is in neither of v6.12, v7.3', told[2] ?? null);
+	EXPECT_TRUE(told[3]?.includes('kproto lint --kernel DIR') ?? false);
+	EXPECT_EQ(4, told.length);
 });
 
 TEST('the_model_knows_no_event_loop_clock_or_chance', () => {
