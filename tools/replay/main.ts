@@ -6,8 +6,8 @@
  * the command line (options.ts), how records are found, read and given a profile (sources.ts), what
  * a record must look like (shape.ts), and how results are told (report.ts).
  */
-import { ReplayUsageError, replayUsage } from './options.ts';
-import { RecordError } from './sources.ts';
+import { tellMistake, UserError } from '../kproto/user_error.ts';
+import { replayUsage } from './options.ts';
 
 /** What a family's main.ts exports. */
 interface Family {
@@ -29,28 +29,22 @@ const families: Readonly<Record<string, () => Promise<Family>>> = {
  */
 export async function main(argv: string[]): Promise<number> {
 	const [name, ...rest] = argv;
-	const usage = replayUsage(Object.keys(families));
-	if (name === 'help' || name === '--help' || name === '-h') {
-		process.stdout.write(usage);
+	const names = Object.keys(families);
+	const help = ['--help', '-h'];
+	if (name === 'help' || argv.some((one) => help.includes(one))) {
+		process.stdout.write(replayUsage(names));
 		return 0;
 	}
-	const load =
-		name !== undefined && Object.hasOwn(families, name) ? families[name] : undefined;
-	if (load === undefined) {
-		const what =
-			name === undefined ? 'which records?' : `there are no records "${name}"`;
-		process.stderr.write(`replay: ${what}\n\n${usage}`);
-		return 2;
-	}
 	try {
+		if (name === undefined) throw new UserError(`which records? ${names.join(', ')}`);
+		const load = Object.hasOwn(families, name) ? families[name] : undefined;
+		if (load === undefined)
+			throw new UserError(
+				`there are no records "${name}"; there are ${names.join(', ')}`,
+			);
 		const family = await load();
 		return await family.main(rest);
 	} catch (error) {
-		if (error instanceof RecordError)
-			process.stderr.write(`replay: ${error.message}\n`);
-		else if (error instanceof ReplayUsageError)
-			process.stderr.write(`replay: ${error.message}\n\n${usage}`);
-		else throw error;
-		return 2;
+		return tellMistake('replay', error);
 	}
 }

@@ -9,6 +9,7 @@ import {
 	type ProfileName,
 	profiles,
 } from '../../include/sim/feature.ts';
+import { UserError } from '../kproto/user_error.ts';
 
 /** What to replay, and how to tell. */
 export interface ReplayOptions {
@@ -30,9 +31,6 @@ export interface ReplayOptions {
 	/** Execute steps as well that would oops the kernel. */
 	readonly unguarded: boolean;
 }
-
-/** A command line that makes no sense. */
-export class ReplayUsageError extends Error {}
 
 /**
  * What --help prints.
@@ -64,17 +62,17 @@ export function replayUsage(families: readonly string[]): string {
  * Read the command line of a family.
  *
  * @param args - what follows the family's name
- * @throws ReplayUsageError
+ * @throws UserError, and what parseArgs() throws
  */
 export function parseReplayOptions(args: string[]): ReplayOptions {
 	const { values, positionals } = parse(args);
 	const { profile = null, filter, json = false, strict = false } = values;
 	const { trace = null, unguarded = false, findings = false } = values;
 	if (profile !== null && !Object.hasOwn(profiles, profile))
-		throw new ReplayUsageError(
+		throw new UserError(
 			`--profile: there is no "${profile}"; there are ${Object.keys(profiles).join(', ')}`,
 		);
-	if (positionals.length === 0) throw new ReplayUsageError('which files or folders?');
+	if (positionals.length === 0) throw new UserError('which files or folders?');
 	return {
 		paths: positionals,
 		profile: profile as ProfileName | null,
@@ -94,13 +92,11 @@ function switches(given: readonly string[]): Partial<FeatureSet> {
 	for (const text of given) {
 		const [name = '', state = 'on', ...more] = text.split('=');
 		if (!Object.hasOwn(features, name))
-			throw new ReplayUsageError(
+			throw new UserError(
 				`--feature: there is no switch "${name}"; kproto profiles tells them`,
 			);
 		if (more.length > 0 || (state !== 'on' && state !== 'off'))
-			throw new ReplayUsageError(
-				`--feature: ${name} is on or off, not "${text}"`,
-			);
+			throw new UserError(`--feature: ${name} is on or off, not "${text}"`);
 		set[name as FeatureName] = state === 'on';
 	}
 	return set;
@@ -111,12 +107,12 @@ function switches(given: readonly string[]): Partial<FeatureSet> {
  *
  * @param profile - the kernel
  * @param changes - against it
- * @throws ReplayUsageError one is written against something that it has not
+ * @throws UserError one is written against something that it has not
  */
 export function checkSwitches(profile: ProfileName, changes: Partial<FeatureSet>): void {
 	const lack = missingNeed({ ...profiles[profile], ...changes });
 	if (lack !== null)
-		throw new ReplayUsageError(
+		throw new UserError(
 			`--feature: "${lack.name}" needs "${lack.need}", which ${profile} has not`,
 		);
 }
@@ -127,7 +123,7 @@ export function checkSwitches(profile: ProfileName, changes: Partial<FeatureSet>
  * @param options - the command line
  * @param family - its name
  * @param names - options that it does not know
- * @throws ReplayUsageError one of them was given
+ * @throws UserError one of them was given
  */
 export function refuseOptions(
 	options: ReplayOptions,
@@ -141,36 +137,31 @@ export function refuseOptions(
 				? Object.keys(value).length > 0
 				: value !== null && value !== false;
 		const option = name === 'features' ? 'feature' : name;
-		if (isGiven)
-			throw new ReplayUsageError(`--${option}: not with records of ${family}`);
+		if (isGiven) throw new UserError(`--${option}: not with records of ${family}`);
 	}
 }
 
 function parse(args: string[]) {
-	try {
-		return parseArgs({
-			args,
-			allowPositionals: true,
-			options: {
-				profile: { type: 'string' },
-				filter: { type: 'string' },
-				json: { type: 'boolean' },
-				strict: { type: 'boolean' },
-				feature: { type: 'string', multiple: true },
-				trace: { type: 'string' },
-				findings: { type: 'boolean' },
-				unguarded: { type: 'boolean' },
-			},
-		});
-	} catch (error) {
-		throw new ReplayUsageError((error as Error).message);
-	}
+	return parseArgs({
+		args,
+		allowPositionals: true,
+		options: {
+			profile: { type: 'string' },
+			filter: { type: 'string' },
+			json: { type: 'boolean' },
+			strict: { type: 'boolean' },
+			feature: { type: 'string', multiple: true },
+			trace: { type: 'string' },
+			findings: { type: 'boolean' },
+			unguarded: { type: 'boolean' },
+		},
+	});
 }
 
 function regexp(text: string): RegExp {
 	try {
 		return new RegExp(text, 'u');
 	} catch (error) {
-		throw new ReplayUsageError(`--filter: ${(error as Error).message}`);
+		throw new UserError(`--filter: ${(error as Error).message}`);
 	}
 }

@@ -8,7 +8,9 @@
  *   11034 passed, 1 failed
  * ```
  */
+
 import { format } from 'node:util';
+import { tellMistake, UserError } from '../kproto/user_error.ts';
 
 /** One answer that is not the recorded one. */
 export interface Mismatch {
@@ -151,10 +153,8 @@ export class ReplayResults {
 				if (line !== '') process.stdout.write(`${line}\n`);
 			process.stdout.write(`${passed} passed, ${failed.length} failed\n`);
 		}
-		if (passed + failed.length === 0) {
-			process.stderr.write('replay: no record matches\n');
-			return 2;
-		}
+		if (passed + failed.length === 0)
+			return tellMistake('replay', new UserError('no record matches'));
 		return failed.length === 0 ? 0 : 1;
 	}
 }

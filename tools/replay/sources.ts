@@ -9,10 +9,11 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { defaultProfile, type ProfileName, profiles } from '../../include/sim/feature.ts';
+import { UserError } from '../kproto/user_error.ts';
 import type { Shape } from './shape.ts';
 
 /** A file or a record that cannot be used. */
-export class RecordError extends Error {
+export class RecordError extends UserError {
 	/**
 	 * @param file - its path
 	 * @param line - from 1; 0: the file as a whole

@@ -122,18 +122,18 @@ TEST('unknown_scenario_is_one_line_and_2', async () => {
 	const { code, out, err } = await called('hmm', '--trace', 'K-999', records);
 	EXPECT_EQ(2, code);
 	EXPECT_STREQ('', out);
-	EXPECT_STREQ(`replay: ${records}: no scenario "K-999"\n`, err);
+	EXPECT_STREQ(`kproto replay: ${records}: no scenario "K-999"\n`, err);
 	EXPECT_EQ(2, (await called('hmm', '--trace', 'K-052', '--filter', 'K-053', records)).code);
 	const p2p = await called('p2p', '--trace', 'K-052', records);
 	EXPECT_EQ(2, p2p.code);
-	EXPECT_TRUE(p2p.err.startsWith('replay: --trace: not with records of p2p\n'));
+	EXPECT_TRUE(p2p.err.startsWith('kproto replay: --trace: not with records of p2p\n'));
 });
 
 TEST('filter_that_matches_nothing_is_a_mistake', async () => {
 	const { code, out, err } = await called('hmm', '--filter', 'K-999', records);
 	EXPECT_EQ(2, code);
 	EXPECT_TRUE(out.endsWith('0 passed, 0 failed\n'));
-	EXPECT_STREQ('replay: no record matches\n', err);
+	EXPECT_STREQ('kproto replay: no record matches\n', err);
 });
 
 TEST('switches_are_checked', async () => {
@@ -143,15 +143,15 @@ TEST('switches_are_checked', async () => {
 		return err.split('\n')[0]!;
 	};
 	EXPECT_STREQ(
-		'replay: --feature: there is no switch "fix_s99"; kproto profiles tells them',
+		'kproto replay: --feature: there is no switch "fix_s99"; kproto profiles tells them',
 		await told('--feature', 'fix_s99'),
 	);
 	EXPECT_STREQ(
-		'replay: --feature: fix_s17 is on or off, not "fix_s17=maybe"',
+		'kproto replay: --feature: fix_s17 is on or off, not "fix_s17=maybe"',
 		await told('--feature', 'fix_s17=maybe'),
 	);
 	EXPECT_STREQ(
-		'replay: --feature: "fix_s17" needs "hmm_pmd_private", which v6.12 has not',
+		'kproto replay: --feature: "fix_s17" needs "hmm_pmd_private", which v6.12 has not',
 		await told('--feature', 'fix_s17', '--profile', 'v6.12'),
 	);
 	// a switch that is taken away shows in the answers

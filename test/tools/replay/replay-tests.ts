@@ -10,7 +10,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
+import { HarnessError } from '../../../include/sim/report.ts';
 import { installWorld } from '../../../include/sim/world.ts';
+import { recordFamilies } from '../../../tools/replay/p2p/families.ts';
+import { RecordCache, replayFile } from '../../../tools/replay/p2p/folder.ts';
 import { profileOf } from '../../../tools/replay/sources.ts';
 import {
 	EXPECT_EQ,
@@ -46,6 +49,7 @@ function lines(file: string): string[] {
 }
 
 type Fields = Record<string, unknown>;
+type RecordOutcomes = { mismatches: readonly { step: string }[] }[];
 
 /** A folder with one topology of a kernel, its first case, and what the test wants beside them. */
 function folder(self: Self, profile: string, files: Record<string, string[]>): string {
@@ -160,12 +164,20 @@ TEST_F(replay, 'bad_records_are_exit_code_2_with_their_line', async (self) => {
 			}),
 			'acs: expected a list of ',
 		],
+		[
+			pairs('v7.3', (v) => {
+				v.cpu_vendor = 1;
+			}),
+			'cpu_vendor: expected one of 0, 2, 5, 9, 10',
+		],
 	];
 	for (const [line, what] of bad) {
 		const dir = folder(self, 'v7.3', { pairs: [good, '', line] });
 		const { code, err } = await called('p2p', join(dir, 'pairs.jsonl'));
 		EXPECT_EQ(2, code);
-		EXPECT_TRUE(err.startsWith(`replay: ${join(dir, 'pairs.jsonl')}:3: ${what}`));
+		EXPECT_TRUE(
+			err.startsWith(`kproto replay: ${join(dir, 'pairs.jsonl')}:3: ${what}`),
+		);
 		EXPECT_EQ(1, err.trimEnd().split('\n').length);
 	}
 });
@@ -183,10 +195,81 @@ TEST_F(replay, 'bad_files_are_one_line', async (self) => {
 		writeFileSync(file, content);
 		const { code, err } = await called('p2p', file);
 		EXPECT_EQ(2, code);
-		EXPECT_TRUE(err.startsWith(`replay: ${file}: ${what}`));
+		EXPECT_TRUE(err.startsWith(`kproto replay: ${file}: ${what}`));
 	}
 	EXPECT_EQ(2, (await called('p2p', join(self.dir, 'nothing'))).code);
 	EXPECT_EQ(2, (await called('p2p')).code);
 	EXPECT_EQ(2, (await called('songs')).code);
-	EXPECT_EQ(0, (await called('--help')).code);
+});
+
+TEST_F(replay, 'help_is_for_every_family_and_what_a_family_cannot_is_one_line', async (self) => {
+	for (const args of [['--help'], ['p2p', '--help'], ['p2p', '-h'], ['hmm', '--help']]) {
+		const { code, out, err } = await called(...args);
+		EXPECT_EQ(0, code);
+		EXPECT_TRUE(out.startsWith('usage: kproto replay FAMILY'));
+		EXPECT_STREQ('', err);
+	}
+	const dir = folder(self, 'v7.3', {});
+	const refused: [args: string[], says: string][] = [
+		[['p2p', '--strict', dir], '--strict: not with records of p2p'],
+		[['p2p', '--loud', dir], "Unknown option '--loud'"],
+		[['p2p'], 'which files or folders?'],
+		[['songs'], 'there are no records "songs"; there are hmm, proposal, p2p'],
+		[[], 'which records? hmm, proposal, p2p'],
+	];
+	for (const [args, says] of refused) {
+		const { code, out, err } = await called(...args);
+		EXPECT_EQ(2, code);
+		EXPECT_STREQ('', out);
+		EXPECT_TRUE(err.startsWith(`kproto replay: ${says}`));
+		EXPECT_EQ(1, err.trimEnd().split('\n').length);
+	}
+});
+
+TEST_F(replay, 'a_machine_is_added_to_a_running_kernel_where_the_record_says_so', async (self) => {
+	const acs = lines('v7.3/acs_params.jsonl.gz').find((l) => l.includes('"machine":"s'))!;
+	const { machine } = JSON.parse(acs) as { machine: string };
+	const tree = lines('v7.3/topologies.jsonl.gz').find((l) =>
+		l.includes(`"topology":"${machine}"`),
+	)!;
+	const named = (line: string): string =>
+		line.replaceAll(`"${machine}"`, `"q${machine.slice(1)}"`);
+	for (const name of [(line: string) => line, named]) {
+		const dir = folder(self, 'v7.3', {
+			topologies: [name(tree)],
+			acs_params: [name(acs)],
+		});
+		const { out } = await called('p2p', join(dir, 'acs_params.jsonl'));
+		EXPECT_STREQ('1 passed, 0 failed\n', out);
+	}
+});
+
+TEST_F(replay, 'a_fault_of_the_replayer_is_no_answer_of_the_kernel', async (self) => {
+	const file = join(folder(self, 'v7.3', {}), 'pairs.jsonl');
+	const { shape, replay: plain } = recordFamilies['pairs']!;
+	const families = recordFamilies as Record<string, unknown>;
+	const outcomes = (thrown: Error): RecordOutcomes => {
+		families['pairs'] = {
+			shape,
+			replay: (): never => {
+				throw thrown;
+			},
+		};
+		try {
+			return [...replayFile(file, 'v7.3', new RecordCache())];
+		} finally {
+			families['pairs'] = { shape, replay: plain };
+		}
+	};
+	const [refused] = outcomes(new HarnessError('boot', 'there is no such machine'));
+	EXPECT_STREQ('replay', refused?.mismatches[0]?.step ?? null);
+	const fault = new TypeError('x is undefined');
+	let seen: unknown = null;
+	try {
+		outcomes(fault);
+	} catch (error) {
+		seen = error;
+	}
+	EXPECT_TRUE(seen instanceof Error && seen.cause === fault);
+	EXPECT_TRUE((seen as Error).message.includes(`${file}:1 pairs s002/`));
 });

@@ -2,12 +2,8 @@
 /** `kproto replay hmm PATH...`: scenarios of hmm_range_fault() and the HMM test driver. */
 import type { ProfileName } from '../../../include/sim/feature.ts';
 import { progressBar } from '../../kproto/progress.ts';
-import {
-	checkSwitches,
-	parseReplayOptions,
-	type ReplayOptions,
-	ReplayUsageError,
-} from '../options.ts';
+import { UserError } from '../../kproto/user_error.ts';
+import { checkSwitches, parseReplayOptions, type ReplayOptions } from '../options.ts';
 import { ReplayResults } from '../report.ts';
 import { profileOf, readRecordFile, recordFiles } from '../sources.ts';
 import { FindingList } from './findings.ts';
@@ -23,7 +19,7 @@ import { UnguardedSteps } from './unguarded.ts';
  *
  * @param argv - options and paths
  * @returns the exit code
- * @throws RecordError, ReplayUsageError
+ * @throws UserError
  */
 export async function main(argv: string[]): Promise<number> {
 	return replayFiles(argv, plainReplayer);
@@ -57,7 +53,7 @@ function chosenRecords({ paths, profile, filter, features }: ReplayOptions): Cho
  * @param argv - options and paths
  * @param base - how it is set up and what steps do
  * @returns the exit code
- * @throws RecordError, ReplayUsageError
+ * @throws UserError
  */
 export async function replayFiles<O extends Oracle>(
 	argv: string[],
@@ -66,7 +62,7 @@ export async function replayFiles<O extends Oracle>(
 	const options = parseReplayOptions(argv);
 	const { features, json, trace } = options;
 	if (trace !== null && options.unguarded)
-		throw new ReplayUsageError('--trace and --unguarded: one of them');
+		throw new UserError('--trace and --unguarded: one of them');
 	const records = chosenRecords(options);
 	if (trace !== null)
 		return traceScenarios(

@@ -2,8 +2,9 @@
 /**
  * Replay of booting with ACS on the command line.
  *
- * Machines `q###` are there at boot; `s###` were added to a running kernel, whose log has the lines
- * of machines with the same addresses that were added before and after.
+ * A machine is there at boot, or its hierarchies were added to a running kernel: then the record has
+ * the words after enumeration (`ctrl_scan`), and the log has also the lines of machines with the same
+ * addresses that were added before and after.
  */
 
 import type { MachineDescription } from '../../../arch/sim/description.ts';
@@ -79,7 +80,7 @@ function addToRunning(description: MachineDescription, rig: Rig, cmdline: string
 
 /** Replay booting with a command line. */
 export function replayAcsParams(rig: Rig, r: AcsParams, found: Comparison): void {
-	const added = r.machine.startsWith('s');
+	const added = r.devs.some(({ ctrl_scan }) => ctrl_scan !== undefined);
 	rig.end();
 	installWorld(null);
 	if (added) {

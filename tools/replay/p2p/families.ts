@@ -31,7 +31,7 @@ import {
 } from './verdicts.ts';
 
 /** A kind of records. */
-export interface RecordFamily {
+interface RecordFamily {
 	readonly shape: Shape<unknown>;
 	replay(rig: Rig, value: unknown, found: Comparison): void;
 }

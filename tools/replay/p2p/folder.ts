@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ProfileName } from '../../../include/sim/feature.ts';
-import { KernelOops } from '../../../include/sim/report.ts';
+import { HarnessError, KernelOops } from '../../../include/sim/report.ts';
 import { Comparison, type Mismatch } from '../report.ts';
 import type { Shape } from '../shape.ts';
 import { familyOf, RecordError, type RecordLine, readRecordFile } from '../sources.ts';
@@ -12,11 +12,14 @@ import { type CaseRecord, pairsShape, type TopologyRecord, topologyShape } from 
 import { type Joins, Rig } from './rig.ts';
 
 /** How a record did. */
-export interface RecordOutcome {
+interface RecordOutcome {
 	/** `FILE:LINE FAMILY NAME` */
 	readonly title: string;
 	readonly mismatches: readonly Mismatch[];
 }
+
+/** The kinds of records that the others of their folder refer to. */
+const referredTo: readonly string[] = ['topologies', 'pairs'];
 
 /** Files that are read once for all that refer to them. */
 export class RecordCache {
@@ -31,8 +34,7 @@ export class RecordCache {
 	 */
 	lines<T>(file: string, shape: Shape<T>): RecordLine<T>[] {
 		const known = this.read.get(file) ?? readRecordFile(file, shape);
-		if (file.includes('topologies') || file.includes('pairs'))
-			this.read.set(file, known);
+		if (referredTo.includes(familyOf(file))) this.read.set(file, known);
 		return known as RecordLine<T>[];
 	}
 
@@ -71,6 +73,19 @@ function nameOf(value: unknown): string {
 }
 
 /**
+ * How a record ended that has no answer: by an oops, or by a call that the harness refuses. It fails,
+ * and others go on.
+ *
+ * @param error - what was thrown; a fault of the program's own is thrown on, with the record's title
+ */
+function endOf(error: unknown, title: string): string {
+	if (error instanceof KernelOops) return error.report.title;
+	if (error instanceof HarnessError) return String(error);
+	if (error instanceof RecordError) throw error;
+	throw new Error(`the replayer fails at ${title}`, { cause: error });
+}
+
+/**
  * Replay a file.
  *
  * @param file - its path
@@ -105,13 +120,7 @@ export function* replayFile(
 			try {
 				family.replay(rig, line.value, found);
 			} catch (error) {
-				if (error instanceof RecordError) throw error;
-				// An oops, or a call that no model can make: this record fails, others go on.
-				const text =
-					error instanceof KernelOops
-						? error.report.title
-						: String(error);
-				found.equal('replay', 'an answer', text);
+				found.equal('replay', 'an answer', endOf(error, title));
 				rig.end();
 			}
 			yield { title, mismatches: found.mismatches };

@@ -7,11 +7,11 @@
  * does not take is in no record.
  */
 import type { CpuModel, MachineDescription, PcieType } from '../../../arch/sim/description.ts';
-import type { DeviceRecord, TopologyRecord } from './records.ts';
+import type { CpuVendor, DeviceRecord, DomainType, TopologyRecord } from './records.ts';
 
 /** What a machine depends on beside its device tree. */
 export interface MachineSetting {
-	readonly cpu_vendor: number;
+	readonly cpu_vendor: CpuVendor;
 	readonly cpu_family: number;
 	/** ACS control words by device; null: no capability. */
 	readonly acs: readonly (number | null)[];
@@ -24,7 +24,7 @@ export interface MachineSetting {
 	readonly strictAcs?: boolean;
 }
 
-const cpuVendors: Readonly<Record<number, CpuModel['vendor']>> = {
+const cpuVendors: Readonly<Record<CpuVendor, CpuModel['vendor']>> = {
 	0: 'intel',
 	2: 'amd',
 	5: 'centaur',
@@ -38,7 +38,7 @@ const MIB = 0x10_0000n;
 const ACS_BITS = 0x7f;
 
 /** How an IOMMU's domains are flushed, by the type that the record's devices have. */
-const domainTypes: Readonly<Record<number, 'dma' | 'dma-fq' | 'identity'>> = {
+const domainTypes: Readonly<Record<DomainType, 'dma' | 'dma-fq' | 'identity'>> = {
 	3: 'dma',
 	11: 'dma-fq',
 	4: 'identity',
@@ -57,11 +57,11 @@ function ramOf(t: TopologyRecord, memory: number): MachineDescription['ram'] {
 }
 
 /** The IOMMU that the recorded kernel used. */
-export function iommuOf(t: TopologyRecord): MachineDescription['iommu'] {
+function iommuOf(t: TopologyRecord): MachineDescription['iommu'] {
 	const kind = t.iommu ?? null;
 	if (kind === null) return null;
 	const type = t.devs.map((d) => d.iommu_domain_type ?? null).find((d) => d !== null) ?? 3;
-	return { kind, domains: domainTypes[type] ?? 'dma' };
+	return { kind, domains: domainTypes[type] };
 }
 
 /**
@@ -79,7 +79,7 @@ export function describeMachine(t: TopologyRecord, s: MachineSetting): MachineDe
 	return {
 		name: t.topology,
 		cpu: {
-			vendor: cpuVendors[s.cpu_vendor] ?? 'intel',
+			vendor: cpuVendors[s.cpu_vendor],
 			family: s.cpu_family,
 			model: 0,
 		},

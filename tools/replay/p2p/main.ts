@@ -11,7 +11,7 @@ import { RecordCache, replayFile } from './folder.ts';
  *
  * @param argv - options and paths
  * @returns 0 every record passes, 1 one does not
- * @throws RecordError, ReplayUsageError
+ * @throws UserError
  */
 export async function main(argv: string[]): Promise<number> {
 	const options = parseReplayOptions(argv);

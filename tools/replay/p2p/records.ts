@@ -21,6 +21,12 @@ import {
 	text,
 } from '../shape.ts';
 
+/** X86_VENDOR_*: Intel, AMD, Centaur, Hygon, Zhaoxin. */
+const cpuVendorShape = oneOf(0, 2, 5, 9, 10);
+
+/** IOMMU_DOMAIN_*: DMA, identity, DMA with a flush queue. */
+const domainTypeShape = oneOf(3, 4, 11);
+
 const barShape = record({
 	bar: int,
 	phys: hex,
@@ -58,7 +64,7 @@ const deviceShape = record(
 		dma_mask: hex,
 		max_seg: int,
 		seg_boundary: hex,
-		iommu_domain_type: nullOr(int),
+		iommu_domain_type: nullOr(domainTypeShape),
 		dma_iommu: bool,
 		dma_pci_p2pdma_supported: bool,
 	},
@@ -68,7 +74,7 @@ const deviceShape = record(
 export const topologyShape = record(
 	{ topology: text, devs: listOf(deviceShape) },
 	{
-		cpu: record({ vendor: int, family: int }),
+		cpu: record({ vendor: cpuVendorShape, family: int }),
 		cmdline: nullOr(text),
 		iommu: nullOr(oneOf('intel', 'amd')),
 		host_bus_offset: nullOr(mapOf(signedHex)),
@@ -77,7 +83,7 @@ export const topologyShape = record(
 
 /** The setting that questions are asked under. */
 const settingFields = {
-	cpu_vendor: int,
+	cpu_vendor: cpuVendorShape,
 	cpu_family: int,
 	acs: listOf(nullOr(int)),
 	ids: listOf(listOf(int, 2)),
@@ -162,7 +168,7 @@ const mappingFields = {
 const mappingOptional = { cached_after: nullOr(listOf(int)) } as const;
 
 /** A scatterlist that was mapped. */
-export const mappingShape = record(mappingFields, mappingOptional);
+const mappingShape = record(mappingFields, mappingOptional);
 /** dma: a scatterlist that was mapped, in a case. */
 export const dmaShape = record({ case: text, ...mappingFields }, mappingOptional);
 
@@ -212,7 +218,7 @@ const mapPageOptional = {
 } as const;
 
 /** A P2P page that was mapped by itself. */
-export const pageMappingShape = record(mapPageFields, mapPageOptional);
+const pageMappingShape = record(mapPageFields, mapPageOptional);
 /** map_page: a P2P page that was mapped by itself, in a case. */
 export const mapPageShape = record({ case: text, ...mapPageFields }, mapPageOptional);
 /** map_page_swiotlb: as map_page, where a bounce buffer is active. */
@@ -282,7 +288,7 @@ export const providersShape = record(
 /** whitelist: host bridges with other identities. */
 export const whitelistShape = record({
 	topology: text,
-	cpu_vendor: int,
+	cpu_vendor: cpuVendorShape,
 	cpu_family: int,
 	hosts: listOf(record({ host: text, first: int, vendor: int, device: int })),
 	pairs: listOf(record({ p: int, c: int, type: int, raw: int, dist: int })),
@@ -332,6 +338,10 @@ export const hazardsShape = record({
 	regs: listOf(record({ dev: bdf, bar: int, size: hex, off: hex, ret: int })),
 });
 
+/** The maker of a CPU. */
+export type CpuVendor = Shaped<typeof cpuVendorShape>;
+/** How an IOMMU translates for a device. */
+export type DomainType = Shaped<typeof domainTypeShape>;
 /** A device tree. */
 export type TopologyRecord = Shaped<typeof topologyShape>;
 /** A function of it. */

@@ -25,7 +25,7 @@ import { describeMachine, type MachineSetting } from './machine.ts';
 import type { CaseRecord, ClientRecord, StateRecord, TopologyRecord } from './records.ts';
 
 /** How a machine is booted for a record. */
-export interface BootSetting {
+interface BootSetting {
 	readonly topology: string;
 	readonly state: StateRecord;
 	/** Absent: capabilities have all bits. */
@@ -267,13 +267,13 @@ export class Rig {
 }
 
 /** The map type that a kernel shows by a number. */
-export function mapTypeOf(recorded: number): pci_p2pdma_map_type {
+function mapTypeOf(recorded: number): pci_p2pdma_map_type {
 	const shift = feature('p2pdma_map_none') || recorded === 0 ? 0 : 1;
 	return (recorded + shift) as pci_p2pdma_map_type;
 }
 
 /** The functions of a booted machine, in the records' order. */
-export function functionsOf(topology: TopologyRecord): pci_dev[] {
+function functionsOf(topology: TopologyRecord): pci_dev[] {
 	const { byName } = pciBus();
 	return topology.devs.map(({ bdf }) => byName.get(bdf)!);
 }

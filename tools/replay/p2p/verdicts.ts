@@ -178,7 +178,7 @@ export function replayOverflow(rig: Rig, r: Shaped<typeof overflowShape>, found:
 		const on = new Set(r.functions[i]);
 		const acs = devs.map(({ bdf }) => (on.has(bdf) ? 0x0c : null));
 		// A CPU that passes peer traffic on: the host bridges were not the question.
-		const state = { cpu_vendor: 2, cpu_family: 0x17, ids, acs };
+		const state = { cpu_vendor: 2, cpu_family: 0x17, ids, acs } as const;
 		rig.boot(`overflow ${r.topology} ${r.redirecting} ${i}`, {
 			topology: r.topology,
 			state,

@@ -8,7 +8,7 @@ import { proposalReplayer } from './replayer.ts';
  *
  * @param argv - options and paths
  * @returns the exit code
- * @throws RecordError, ReplayUsageError
+ * @throws UserError
  */
 export async function main(argv: string[]): Promise<number> {
 	return replayFiles(argv, proposalReplayer);
