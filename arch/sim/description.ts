@@ -187,7 +187,17 @@ export function hex(n: number, width: number): string {
 
 /** Write `dddd:bb:dd.f`. */
 export function formatBdf({ domain, bus, devfn }: Bdf): string {
-	return `${hex(domain, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
+	return `${formatBus(domain, bus)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
+}
+
+/**
+ * Write `dddd:bb`, which a host bridge is known by.
+ *
+ * @param domain - its domain
+ * @param bus - its root bus
+ */
+export function formatBus(domain: number, bus: number): string {
+	return `${hex(domain, 4)}:${hex(bus, 2)}`;
 }
 
 /** Read a hexadecimal string, `-0x…` for a negative one. */

@@ -9,7 +9,11 @@
  * ```
  */
 import { cpuUsage } from 'node:process';
-import type { DeviceDescription, MachineDescription } from '../../arch/sim/description.ts';
+import {
+	type DeviceDescription,
+	hex,
+	type MachineDescription,
+} from '../../arch/sim/description.ts';
 import { calc_map_type_and_dist } from '../../drivers/pci/p2pdma/distance.ts';
 import { pciBus } from '../../drivers/pci/search.ts';
 import type { pci_dev } from '../../include/linux/pci.ts';
@@ -26,10 +30,6 @@ const BUSES = 256;
 const LIMIT = 0.5;
 const SIZES = [250, 500, 1000, 2000] as const;
 const ROUNDS = 3;
-
-function hex(n: number, width: number): string {
-	return n.toString(16).padStart(width, '0');
-}
 
 /** One domain under construction. */
 class Domain {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The demonstration's output: a table of pairs, a matrix where there are many, a line a machine. */
 
+import { type Column, table, wrap } from '../kproto/table.ts';
 import { isGood, type MachineResult, type PairResult, type Path, paths } from './result.ts';
 import type { Player } from './roles.ts';
-import { type Column, table, wrap } from './table.ts';
 
 /** More pairs than this are shown as a matrix. */
 const MOST_ROWS = 24;

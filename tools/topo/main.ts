@@ -20,7 +20,8 @@ import { type Named, nameAll, select, selectOne, selectUsual } from './select.ts
 import { drawSvg } from './svg.ts';
 import { unknownsOf, type Verdict, verdicts } from './unknown.ts';
 import { changed, changedPairs, whatIfLines } from './what_if.ts';
-import { whyLines } from './why.ts';
+import { explain } from './why.ts';
+import { whyLines } from './why_text.ts';
 
 const usage = `usage: kproto topo [OPTION...] [SOURCE...]
 
@@ -248,15 +249,14 @@ function runWhy(
 	let scenario: Scenario = { machine: source.description, kernel, pci: [] };
 	const changes = values['what-if'] ?? [];
 	for (const change of changes) scenario = changed(scenario, all, change);
-	const lines = whyLines(scenario, selectOne(all, a), selectOne(all, b), all);
+	const why = explain(scenario, selectOne(all, a), selectOne(all, b), all);
 	if (values.json === true)
 		print([
 			JSON.stringify(
 				{
 					machine: source.description.name,
-					kernel,
 					whatIf: changes,
-					why: lines,
+					...why,
 				},
 				null,
 				2,
@@ -264,7 +264,7 @@ function runWhy(
 		]);
 	else {
 		const told = changes.length === 0 ? [] : [`With ${changes.join(' and ')}:`, ''];
-		print([...headLines(source), '', ...told, ...lines]);
+		print([...headLines(source), '', ...told, ...whyLines(why)]);
 	}
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** The two matrices as text. */
 import type { ProfileName } from '../../include/sim/feature.ts';
+import { table } from '../kproto/table.ts';
 import { type ClassicMap, classicLegend } from './classic.ts';
 import type { Reach } from './kernel.ts';
 import type { Named } from './select.ts';
@@ -41,22 +42,9 @@ function grid(
 	columns: readonly Named[],
 	cell: (row: number, column: number) => string,
 ): string[] {
-	const head = Math.max(0, ...rows.map(({ name }) => name.length));
-	const cells = rows.map((_, r) => columns.map((__, c) => cell(r, c)));
-	const widths = columns.map(({ name }, c) =>
-		Math.max(name.length, ...cells.map((row) => row[c]?.length ?? 0)),
-	);
-	const line = (name: string, texts: readonly string[]): string =>
-		[name.padEnd(head), ...texts.map((text, c) => text.padEnd(widths[c] ?? 0))]
-			.join('  ')
-			.trimEnd();
-	return [
-		line(
-			'',
-			columns.map(({ name }) => name),
-		),
-		...rows.map(({ name }, r) => line(name, cells[r] ?? [])),
-	];
+	const heads = ['', ...columns.map(({ name }) => name)].map((title) => ({ title }));
+	const lines = rows.map(({ name }, r) => [name, ...columns.map((_, c) => cell(r, c))]);
+	return table(heads, lines, 0);
 }
 
 /**

@@ -2,6 +2,7 @@
 /** What functions of a machine are called, and which of them are asked about. */
 import {
 	type DeviceDescription,
+	hex,
 	type MachineDescription,
 	parseBdf,
 } from '../../arch/sim/description.ts';
@@ -60,8 +61,6 @@ export function kindOf(device: DeviceDescription): Kind {
 	return base === 0x01 ? 'STOR' : 'DEV';
 }
 
-const hex4 = (n: number): string => n.toString(16).padStart(4, '0');
-
 /** `GPU0` and the like: labels of our own machines, which may stand in place of numbers. */
 const ownLabel = /^[A-Z]+\d+$/;
 
@@ -83,9 +82,9 @@ export function nameAll(d: MachineDescription): Named[] {
 			const ids =
 				device.vendor === 0 && device.device === 0
 					? 'ids not told'
-					: `${hex4(device.vendor)}:${hex4(device.device)}`;
+					: `${hex(device.vendor, 4)}:${hex(device.device, 4)}`;
 			const called = label === undefined || isOwn(label) ? '' : ` ${label}`;
-			const what = `${ids} class ${hex4(device.class >> 8)}${called}`;
+			const what = `${ids} class ${hex(device.class >> 8, 4)}${called}`;
 			named.push({ name, bdf, what, kind, device });
 		}
 	}

@@ -18,6 +18,7 @@ import {
 	type DeviceDescription,
 	formatBdf,
 	type HostBridgeDescription,
+	hex,
 	type MachineDescription,
 } from '../../arch/sim/description.ts';
 import { rootBusOf } from '../../arch/sim/windows.ts';
@@ -57,8 +58,6 @@ interface Node {
 	/** Middle of the box. */
 	y: number;
 }
-
-const hex = (n: number, width: number): string => n.toString(16).padStart(width, '0');
 
 const typeNames: Readonly<Record<number, string>> = {
 	4: 'root port',

@@ -13,7 +13,7 @@
  */
 import {
 	type DeviceDescription,
-	formatBdf,
+	formatBus,
 	type HostBridgeDescription,
 	type MachineDescription,
 	parseBdf,
@@ -41,8 +41,8 @@ export interface Unknowns {
 	readonly cpu: boolean;
 }
 
-function hostName(host: HostBridgeDescription): string {
-	return formatBdf({ domain: host.domain, bus: host.bus, devfn: 0 }).slice(0, -5);
+function hostName({ domain, bus }: HostBridgeDescription): string {
+	return formatBus(domain, bus);
 }
 
 function firstOn(d: MachineDescription, host: HostBridgeDescription): DeviceDescription | null {

@@ -19,6 +19,7 @@ import {
 	PCI_ACS_TB,
 	PCI_ACS_UF,
 } from '../../include/uapi/linux/pci_regs.ts';
+import { table } from '../kproto/table.ts';
 import { parseCpu } from '../topology/platform.ts';
 import { checkParameters, type Scenario } from './kernel.ts';
 import { reachCode, verdictCell } from './matrix.ts';
@@ -178,12 +179,7 @@ export function whatIfLines(
 			verdictCell(after),
 		]);
 	}
-	const titles = ['memory', '', 'client', 'was', 'is'];
-	const widths = titles.map((title, i) =>
-		Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)),
-	);
-	const line = (cells: readonly string[]) =>
-		`  ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ')}`.trimEnd();
+	const titles = ['memory', '', 'client', 'was', 'is'].map((title) => ({ title }));
 	const codes = `(${Object.values(reachCode).join(', ')}: see the legend of the matrix)`;
-	return [head, '', line(titles), ...rows.map(line), '', `  ${codes}`];
+	return [head, '', ...table(titles, rows), '', `  ${codes}`];
 }

@@ -2,9 +2,11 @@
 /**
  * One pair, hop by hop: what is on the way, the ACS bits read there, and the rule that decided.
  *
- * The verdict is the kernel's; what is said about it is asked of the same kernel's functions.
+ * The verdict is the kernel's; what is said about it is asked of the same kernel's functions. This is
+ * what `--why --json` prints; why_text.ts puts it into sentences.
  */
 
+import { formatBus, hex } from '../../arch/sim/description.ts';
 import { pci_read_config_word } from '../../drivers/pci/access.ts';
 import { pci_find_host_bridge } from '../../drivers/pci/host-bridge.ts';
 import { pci_bridge_has_acs_redir } from '../../drivers/pci/p2pdma/acs.ts';
@@ -27,7 +29,6 @@ import {
 import { outParam } from '../../include/linux/types.ts';
 import { world } from '../../include/sim/world.ts';
 import { PCI_ACS_CTRL } from '../../include/uapi/linux/pci_regs.ts';
-import { wrap } from '../demo/table.ts';
 import {
 	type Answer,
 	askPair,
@@ -63,10 +64,78 @@ const acsNames: readonly (readonly [number, string])[] = [
 
 const MAX_CHAIN = 256;
 
-/** One function on the way. */
-interface Hop {
+/** What an ACS control word says. */
+export interface AcsWord {
+	readonly control: number;
+	/** Names of the bits that are set, as lspci has them. */
+	readonly on: readonly string[];
+}
+
+/** One function on the way from the client to the provider. */
+export interface Hop {
+	readonly bdf: string;
+	readonly name: string | null;
+	readonly type: string;
+	/** null: the function has none. */
+	readonly acs: AcsWord | 'unknown' | null;
+	readonly redirects: boolean;
+	/** Its redirect bits count for this pair: one function is above both. */
+	readonly counts: boolean;
+	/** That function. */
+	readonly meeting: boolean;
+	readonly direction: 'from' | 'up' | 'down';
+	/** Host bridges that are passed before it: none, the one of both sides, or the two. */
+	readonly over: readonly string[];
+}
+
+/** Who speaks for a host bridge, and what the list says of it. */
+export interface Speaker {
+	readonly host: string;
+	/** The first function on it; null: nothing is. */
+	readonly first: string | null;
+	/** null: that one is neither device 00.0 nor a root port. */
+	readonly speaker: { readonly bdf: string; readonly ids: string } | null;
+	/** Its row of the list, also one of a later release; null: there is none. */
+	readonly entry: string | null;
+	/** The list has it for this pair, for two functions below one host bridge only, or not. */
+	readonly listed: 'yes' | 'same-host-bridge' | 'no';
+}
+
+/** The kernel's answer, and what it rests on. */
+export interface Reason extends Answer {
+	/** What was taken for granted of the parts that are unknown. */
+	readonly assuming: readonly string[];
+	/** PCI_P2PDMA_MAP_*. */
+	readonly mapType: string;
+	/** The function above both; null: the way goes over the root complex. */
+	readonly meeting: string | null;
+	/** Functions that send the request up to the root complex. */
+	readonly redirecting: readonly string[];
+	/** Any host bridge of this CPU will do; null: it was not asked. */
+	readonly cpuWillDo: boolean | null;
+	/** The host bridges that were asked about, the provider's first. */
+	readonly hostBridges: readonly Speaker[];
+	/** What the kernel itself writes when it is asked to be verbose. */
+	readonly log: readonly string[];
+	/** What goes wrong in the kernel while it does. */
+	readonly reports: readonly string[];
+}
+
+/** Why one pair may, or may not. */
+export interface Why {
+	readonly kernel: string;
+	readonly provider: { readonly name: string; readonly bdf: string };
+	readonly client: { readonly name: string; readonly bdf: string };
+	readonly way: readonly Hop[];
+	/** Something is unknown that could count. */
+	readonly open: boolean;
+	/** One for each different answer; one alone holds whatever is unknown. */
+	readonly reasons: readonly Reason[];
+}
+
+/** One function on the way, in the booted world. */
+interface Step {
 	readonly pdev: pci_dev;
-	/** Its redirect bits count for this pair. */
 	readonly counts: boolean;
 	readonly meeting: boolean;
 }
@@ -81,24 +150,23 @@ function chainOf(pdev: pci_dev): pci_dev[] {
 }
 
 /** The way from the client up, and down to the provider; `meeting` is null where it goes over the root. */
-function wayOf(provider: pci_dev, client: pci_dev): { way: Hop[]; meeting: pci_dev | null } {
+function wayOf(provider: pci_dev, client: pci_dev): { way: Step[]; meeting: pci_dev | null } {
 	const [up, down] = [chainOf(client), chainOf(provider)];
 	const meeting = down.find((pdev) => up.includes(pdev)) ?? null;
 	const cut = (chain: pci_dev[]) =>
 		meeting === null ? chain : chain.slice(0, chain.indexOf(meeting));
 	const counts = meeting !== null;
-	const hop = (pdev: pci_dev): Hop => ({ pdev, counts, meeting: pdev === meeting });
+	const hop = (pdev: pci_dev): Step => ({ pdev, counts, meeting: pdev === meeting });
 	const middle = meeting === null ? [] : [hop(meeting)];
 	return { way: [...cut(up).map(hop), ...middle, ...cut(down).reverse().map(hop)], meeting };
 }
 
-function acsWords(pdev: pci_dev): string {
-	if (pdev.acs_cap === 0) return 'no ACS';
+function acsWord(pdev: pci_dev): AcsWord | null {
+	if (pdev.acs_cap === 0) return null;
 	const word = outParam(0);
 	pci_read_config_word(pdev, pdev.acs_cap + PCI_ACS_CTRL, word);
 	const on = acsNames.filter(([bit]) => (word.value & bit) !== 0).map(([, name]) => name);
-	const hex = word.value.toString(16).padStart(2, '0');
-	return `ACS 0x${hex}: ${on.length === 0 ? 'all off' : on.join(' ')}`;
+	return { control: word.value, on };
 }
 
 function typeName(pdev: pci_dev): string {
@@ -106,153 +174,110 @@ function typeName(pdev: pci_dev): string {
 	return typeNames[pci_pcie_type(pdev)] ?? 'function';
 }
 
-const hex4 = (n: number): string => n.toString(16).padStart(4, '0');
+function hostName({ domain_nr, busnr }: pci_host_bridge): string {
+	return formatBus(domain_nr, busnr);
+}
 
-/** The rows of the way, in columns. */
-function wayLines(
-	way: readonly Hop[],
+/** Host bridges between two functions of which neither is above the other. */
+function hostsBetween(last: pci_dev, next: pci_dev): string[] {
+	const hosts = [pci_find_host_bridge(last.bus), pci_find_host_bridge(next.bus)];
+	return [...new Set(hosts.map(hostName))];
+}
+
+/** The way as it is told. */
+function hopsOf(
+	way: readonly Step[],
 	names: ReadonlyMap<string, string>,
 	unknown: ReadonlySet<string>,
-): string[] {
-	const rows = way.map(({ pdev, counts, meeting }) => {
+): Hop[] {
+	return way.map(({ pdev, counts, meeting }, i) => {
 		const bdf = pci_name(pdev);
-		const redirects = pci_bridge_has_acs_redir(pdev) !== 0;
-		return {
-			name: `${bdf} ${names.get(bdf) ?? ''}`.trim(),
-			type: typeName(pdev),
-			acs: unknown.has(bdf) ? 'ACS unknown' : acsWords(pdev),
-			note: [
-				...(meeting && way.length > 1 ? ['both sides meet here'] : []),
-				...(redirects
-					? [
-							counts
-								? 'redirects'
-								: 'redirects, which does not matter here',
-						]
-					: []),
-			].join('; '),
-		};
-	});
-	const width = (key: 'name' | 'type' | 'acs') =>
-		Math.max(...rows.map((row) => row[key].length));
-	const [nameWidth, typeWidth, acsWidth] = [width('name'), width('type'), width('acs')];
-	return rows.flatMap((row, i) => {
-		const pdev = (way[i] as Hop).pdev;
 		const before = way[i - 1]?.pdev ?? null;
 		const up = before !== null && pci_upstream_bridge(before) === pdev;
 		// Neither is above the other: between them is the root complex.
-		const over = before !== null && !up && pci_upstream_bridge(pdev) !== before;
-		const word = before === null ? 'from' : up ? 'up' : 'down';
-		const line = `  ${word.padEnd(4)}  ${row.name.padEnd(nameWidth)}  ${row.type.padEnd(typeWidth)}  ${row.acs.padEnd(acsWidth)}  ${row.note}`;
-		return [...(over ? [rootLine(before, pdev)] : []), line.trimEnd()];
+		const isOver = before !== null && !up && pci_upstream_bridge(pdev) !== before;
+		return {
+			bdf,
+			name: names.get(bdf) ?? null,
+			type: typeName(pdev),
+			acs: unknown.has(bdf) ? 'unknown' : acsWord(pdev),
+			redirects: pci_bridge_has_acs_redir(pdev) !== 0,
+			counts,
+			meeting,
+			direction: before === null ? 'from' : up ? 'up' : 'down',
+			over: isOver ? hostsBetween(before, pdev) : [],
+		};
 	});
 }
 
-function hostName(host: pci_host_bridge): string {
-	return `${hex4(host.domain_nr)}:${host.busnr.toString(16).padStart(2, '0')}`;
-}
-
-function rootLine(last: pci_dev, next: pci_dev): string {
-	const [a, b] = [pci_find_host_bridge(last.bus), pci_find_host_bridge(next.bus)];
-	return a === b
-		? `  over  host bridge ${hostName(a)}`
-		: `  over  host bridge ${hostName(a)} to host bridge ${hostName(b)}`;
-}
-
-/** Who speaks for a host bridge, and what the list says of it. */
-function speakerLines(host: pci_host_bridge, same: boolean): string[] {
-	const speaker = pci_host_bridge_dev(host);
-	const name = `Host bridge ${hostName(host)}`;
+function speakerOf(host: pci_host_bridge, same: boolean): Speaker {
+	const pdev = pci_host_bridge_dev(host);
 	const first = host.bus?.devices[0];
-	if (speaker === null) {
-		const who =
-			first === undefined
-				? 'nothing is on it'
-				: `the first function on it is ${pci_name(first)}`;
-		return [`${name} is known by nobody: ${who}, neither device 00.0 nor a root port.`];
-	}
-	const { vendor, device } = speaker;
-	const ids = `${hex4(vendor)}:${hex4(device)}`;
-	const known = `${name} is known by ${pci_name(speaker)} [${ids}]`;
+	const known = { host: hostName(host), first: first === undefined ? null : pci_name(first) };
+	if (pdev === null) return { ...known, speaker: null, entry: null, listed: 'no' };
+	const { vendor, device } = pdev;
 	const row = pci_p2pdma_whitelist.find(
 		(entry) =>
 			entry.vendor === vendor &&
 			(entry.device === PCI_ANY_ID || entry.device === device),
 	);
-	if (__host_bridge_whitelist(host, same, false))
-		return [`${known}, which is on the list (${row?.name}).`];
-	if (__host_bridge_whitelist(host, true, false))
-		return [
-			`${known}, which is on the list (${row?.name}) with REQ_SAME_HOST_BRIDGE: only for two functions below one host bridge.`,
-		];
-	return [
-		`${known}, which is not on this release's list${row === undefined ? '' : ` (a later one has it: ${row.name})`}.`,
-	];
+	const isListed = (below: boolean): boolean => __host_bridge_whitelist(host, below, false);
+	return {
+		...known,
+		speaker: { bdf: pci_name(pdev), ids: `${hex(vendor, 4)}:${hex(device, 4)}` },
+		entry: row?.name ?? null,
+		listed: isListed(same) ? 'yes' : isListed(true) ? 'same-host-bridge' : 'no',
+	};
 }
 
-function hostRule(provider: pci_dev, client: pci_dev): string[] {
-	if (cpu_supports_p2pdma())
-		return ['The CPU is AMD of family 0x17 or later: any host bridge of it will do.'];
+function speakersOf(provider: pci_dev, client: pci_dev): Speaker[] {
 	const [a, b] = [pci_find_host_bridge(provider.bus), pci_find_host_bridge(client.bus)];
-	const cpu =
-		'The CPU is not AMD of family 0x17 or later, so the list of host bridges decides.';
-	if (a === b) return [cpu, ...speakerLines(a, true)];
-	return [cpu, ...speakerLines(a, false), ...speakerLines(b, false)];
+	return a === b ? [speakerOf(a, true)] : [speakerOf(a, false), speakerOf(b, false)];
 }
 
-const results: Readonly<Record<Reach, string>> = {
-	self: 'Allowed: the function reaches its own memory (PCI_P2PDMA_MAP_BUS_ADDR).',
-	switch: 'Allowed, by bus address, below the root (PCI_P2PDMA_MAP_BUS_ADDR).',
-	redirected: 'Allowed, through the host bridge (PCI_P2PDMA_MAP_THRU_HOST_BRIDGE).',
-	host: 'Allowed, through the host bridge (PCI_P2PDMA_MAP_THRU_HOST_BRIDGE).',
-	across: 'Allowed, from host bridge to host bridge (PCI_P2PDMA_MAP_THRU_HOST_BRIDGE).',
-	refused: 'Refused (PCI_P2PDMA_MAP_NOT_SUPPORTED).',
+/** What the kernel itself writes when it is asked to be verbose, and what goes wrong with that. */
+function verboseQuery(provider: pci_dev, client: pci_dev): { log: string[]; reports: string[] } {
+	const { log, reports } = world();
+	const [before, reported] = [log.length, reports.length];
+	calc_map_type_and_dist(provider, client, outParam(0), true);
+	return {
+		log: log.slice(before),
+		reports: reports.slice(reported).map(({ title }) => title),
+	};
+}
+
+const mapTypes: Readonly<Record<Reach, string>> = {
+	self: 'PCI_P2PDMA_MAP_BUS_ADDR',
+	switch: 'PCI_P2PDMA_MAP_BUS_ADDR',
+	redirected: 'PCI_P2PDMA_MAP_THRU_HOST_BRIDGE',
+	host: 'PCI_P2PDMA_MAP_THRU_HOST_BRIDGE',
+	across: 'PCI_P2PDMA_MAP_THRU_HOST_BRIDGE',
+	refused: 'PCI_P2PDMA_MAP_NOT_SUPPORTED',
 };
 
-/** Why, in sentences; called in a booted world. */
-function ruleLines(provider: pci_dev, client: pci_dev, answer: Answer): string[] {
+/** Called in a booted world. */
+function reasonOf(
+	provider: pci_dev,
+	client: pci_dev,
+	answer: Answer,
+	assuming: readonly string[],
+): Reason {
 	const { way, meeting } = wayOf(provider, client);
 	const redirecting = way.filter(
 		({ pdev, counts }) => counts && pci_bridge_has_acs_redir(pdev) !== 0,
 	);
-	const lines: string[] = [];
-	if (meeting === null)
-		lines.push('No function is above both: the request goes over the root complex.');
-	else if (redirecting.length === 0)
-		lines.push(
-			way.length === 1
-				? 'It is one function, and its ACS does not redirect.'
-				: `${pci_name(meeting)} is above both, and no function up to it redirects: the request turns there.`,
-		);
-	else
-		lines.push(
-			`${redirecting.map(({ pdev }) => pci_name(pdev)).join(', ')} ${redirecting.length === 1 ? 'redirects' : 'redirect'} (ReqRedir, CmpltRedir or EgressCtrl): the request goes up to the root complex.`,
-		);
-	if (meeting === null || redirecting.length > 0) lines.push(...hostRule(provider, client));
-	lines.push(`${results[answer.reach]} Distance ${answer.hops}.`);
-	return lines;
-}
-
-/** What the kernel itself writes when it is asked to be verbose. */
-function logLines(provider: pci_dev, client: pci_dev): string[] {
-	const { log, reports } = world();
-	const [before, reported] = [log.length, reports.length];
-	calc_map_type_and_dist(provider, client, outParam(0), true);
-	const said = log.slice(before).map((line) => `  ${line}`);
-	const wrong = reports.slice(reported).map(({ title }) => `  ${title}`);
-	return [
-		...(said.length === 0
-			? []
-			: ['', "The kernel's log, when it is asked to be verbose:", ...said]),
-		...(wrong.length === 0
-			? []
-			: [
-					'',
-					'The verbose query itself goes wrong in this kernel: its list is cut off, and what it',
-					"answers is not to be trusted (the answer above is the quiet query's):",
-					...wrong,
-				]),
-	];
+	const isOverRoot = meeting === null || redirecting.length > 0;
+	const cpuWillDo = isOverRoot ? cpu_supports_p2pdma() : null;
+	return {
+		assuming,
+		...answer,
+		mapType: mapTypes[answer.reach],
+		meeting: meeting === null ? null : pci_name(meeting),
+		redirecting: redirecting.map(({ pdev }) => pci_name(pdev)),
+		cpuWillDo,
+		hostBridges: cpuWillDo === false ? speakersOf(provider, client) : [],
+		...verboseQuery(provider, client),
+	};
 }
 
 /**
@@ -263,37 +288,32 @@ function logLines(provider: pci_dev, client: pci_dev): string[] {
  * @param client - who accesses it
  * @param all - names of all functions
  */
-export function whyLines(
+export function explain(
 	scenario: Scenario,
 	provider: Named,
 	client: Named,
 	all: readonly Named[],
-): string[] {
+): Why {
 	const names = new Map(all.map(({ bdf, name }) => [bdf, name]));
 	const unknown = new Set(unknownsOf(scenario.machine).acs);
-	const lines = [
-		`May ${client.name} (${client.bdf}) access the memory of ${provider.name} (${provider.bdf})? Linux ${scenario.kernel}:`,
-		'',
-	];
-	const said = new Set<Reach>();
+	const reasons: Reason[] = [];
+	let way: readonly Hop[] = [];
 	const possible = candidates(forPair(scenario.machine, [provider.bdf, client.bdf]));
 	for (const { machine, assuming } of possible) {
 		withKernel({ ...scenario, machine }, () => {
 			const [p, c] = [bootedFunction(provider.bdf), bootedFunction(client.bdf)];
-			if (said.size === 0)
-				lines.push(...wayLines(wayOf(p, c).way, names, unknown));
+			if (reasons.length === 0) way = hopsOf(wayOf(p, c).way, names, unknown);
 			const answer = askPair(p, c);
-			if (said.has(answer.reach)) return;
-			said.add(answer.reach);
-			lines.push('');
-			if (possible.length > 1) lines.push(`If ${assuming.join(', and ')}:`);
-			lines.push(
-				...ruleLines(p, c, answer).flatMap((line) => wrap(line)),
-				...logLines(p, c),
-			);
+			if (reasons.some(({ reach }) => reach === answer.reach)) return;
+			reasons.push(reasonOf(p, c, answer, assuming));
 		});
 	}
-	if (possible.length > 1 && said.size === 1)
-		lines.push('', 'So it is whatever the unknown parts are.');
-	return lines;
+	return {
+		kernel: scenario.kernel,
+		provider: { name: provider.name, bdf: provider.bdf },
+		client: { name: client.name, bdf: client.bdf },
+		way,
+		open: possible.length > 1,
+		reasons,
+	};
 }

@@ -25,6 +25,7 @@ import {
 	type DeviceDescription,
 	formatHex,
 	type HostBridgeDescription,
+	hex,
 	type MachineDescription,
 	type PcieType,
 	parseBdf,
@@ -184,7 +185,7 @@ class BusTree {
 				throw new TopologyError(
 					file,
 					own.line,
-					`a subordinate bus up to ${hex2(over.subordinate)}, where ${above?.bdf} above ends`,
+					`a subordinate bus up to ${hex(over.subordinate, 2)}, where ${above?.bdf} above ends`,
 				);
 			}
 		}
@@ -200,14 +201,14 @@ class BusTree {
 			throw new TopologyError(
 				file,
 				line,
-				`a secondary bus above ${hex2(at.bus)}, the bridge's own bus: bus numbers go in a circle`,
+				`a secondary bus above ${hex(at.bus, 2)}, the bridge's own bus: bus numbers go in a circle`,
 			);
 		}
 		if (subordinate < secondary) {
 			throw new TopologyError(
 				file,
 				line,
-				`a subordinate bus of at least ${hex2(secondary)}, the secondary bus`,
+				`a subordinate bus of at least ${hex(secondary, 2)}, the secondary bus`,
 			);
 		}
 		const key = at.domain * 256 + secondary;
@@ -216,7 +217,7 @@ class BusTree {
 			throw new TopologyError(
 				file,
 				line,
-				`a secondary bus of its own: bus ${hex2(secondary)} is behind ${other.bdf} already`,
+				`a secondary bus of its own: bus ${hex(secondary, 2)} is behind ${other.bdf} already`,
 			);
 		}
 		this.bridges.set(key, fn);
@@ -245,10 +246,6 @@ class BusTree {
 		}
 		return nearest;
 	}
-}
-
-function hex2(n: number): string {
-	return n.toString(16).padStart(2, '0');
 }
 
 function makeDevice(

@@ -9,13 +9,15 @@
  * Guarantee: any bytes give an answer. A list of capabilities that leads astray, or in a circle, ends
  * there, and what was not found on it counts as unknown.
  */
+import {
+	PCI_CAP_ID_EXP,
+	PCI_EXT_CAP_ID_ACS,
+	PCI_EXT_CAP_ID_ATS,
+} from '../../include/uapi/linux/pci_regs.ts';
 import type { FoundFunction, PcieTypeNumber } from './functions.ts';
 
 const HEADER_BYTES = 64;
 const CONVENTIONAL_BYTES = 256;
-const CAP_ID_EXP = 0x10;
-const EXT_CAP_ID_ATS = 0x0f;
-const EXT_CAP_ID_ACS = 0x0d;
 /** No list is longer: a capability takes four bytes at the least. */
 const MAX_CAPABILITIES = 48;
 const MAX_EXTENDED = 1024;
@@ -49,7 +51,7 @@ function findExpress(view: DataView): number {
 	for (let i = 0; i < MAX_CAPABILITIES; i++) {
 		if (at === 0) return 0;
 		if (at < HEADER_BYTES || at + 4 > view.byteLength) return -1;
-		if (view.getUint8(at) === CAP_ID_EXP) return at;
+		if (view.getUint8(at) === PCI_CAP_ID_EXP) return at;
 		at = view.getUint8(at + 1) & 0xfc;
 	}
 	return -1;
@@ -82,8 +84,8 @@ function decodeExtended(view: DataView, out: DecodedConfig): void {
 		out.unknown = true;
 		return;
 	}
-	out.ats = found.has(EXT_CAP_ID_ATS);
-	const acs = found.get(EXT_CAP_ID_ACS);
+	out.ats = found.has(PCI_EXT_CAP_ID_ATS);
+	const acs = found.get(PCI_EXT_CAP_ID_ACS);
 	if (acs === undefined) return;
 	if (acs + 8 > view.byteLength) out.unknown = true;
 	else

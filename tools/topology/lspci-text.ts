@@ -9,7 +9,7 @@
  * Mechanism: lines that a mail program wrapped are joined first: lspci indents everything but the line that
  * begins a function, so an unindented line that begins none belongs to the one before.
  */
-import { formatBdf, parseBdf } from '../../arch/sim/description.ts';
+import { formatBdf, hex, parseBdf } from '../../arch/sim/description.ts';
 import { applyConfig } from './config-space.ts';
 import { TopologyError } from './error.ts';
 import { emptyFunction, type FoundFunction, type PcieTypeNumber } from './functions.ts';
@@ -316,15 +316,15 @@ class FunctionReader {
 		const numeric = /^(?:Class )?([0-9a-f]{4}): ([0-9a-f]{4}):([0-9a-f]{4})/i.exec(
 			title,
 		);
-		const hex = (digits: string | undefined) => Number.parseInt(digits ?? '0', 16);
+		const parsed = (digits: string | undefined) => Number.parseInt(digits ?? '0', 16);
 		if (named !== null) {
-			fn.class = hex(named[2]) << 8;
-			fn.vendor = hex(named[3]);
-			fn.device = hex(named[4]);
+			fn.class = parsed(named[2]) << 8;
+			fn.vendor = parsed(named[3]);
+			fn.device = parsed(named[4]);
 		} else if (numeric !== null) {
-			fn.class = hex(numeric[1]) << 8;
-			fn.vendor = hex(numeric[2]);
-			fn.device = hex(numeric[3]);
+			fn.class = parsed(numeric[1]) << 8;
+			fn.vendor = parsed(numeric[2]);
+			fn.device = parsed(numeric[3]);
 		} else {
 			const words = /^([^:]+): (.+)$/.exec(title);
 			if (words === null) {
@@ -340,8 +340,8 @@ class FunctionReader {
 				vendorNames.find(([prefix]) => name.startsWith(prefix))?.[1] ?? 0;
 			fn.unknownIds = true;
 		}
-		fn.class |= hex(/\(prog-if ([0-9a-f]{2})\b/i.exec(title)?.[1]);
-		fn.revision = hex(/\(rev ([0-9a-f]{2})\)/i.exec(title)?.[1]);
+		fn.class |= parsed(/\(prog-if ([0-9a-f]{2})\b/i.exec(title)?.[1]);
+		fn.revision = parsed(/\(rev ([0-9a-f]{2})\)/i.exec(title)?.[1]);
 	}
 
 	/** One attribute line, without its indentation. */
@@ -483,7 +483,7 @@ class FunctionReader {
 }
 
 function hexOffset(offset: number): string {
-	return `${offset.toString(16).padStart(2, '0')}:`;
+	return `${hex(offset, 2)}:`;
 }
 
 /** `[size=32M]` */

@@ -9,7 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import type { CpuModel, MachineDescription } from '../../arch/sim/description.ts';
+import { type CpuModel, hex, type MachineDescription } from '../../arch/sim/description.ts';
 import { type AssembleOptions, assemble } from './assemble.ts';
 import { TopologyError } from './error.ts';
 import type { FoundFunction } from './functions.ts';
@@ -70,7 +70,7 @@ function missingBridges({ devices }: MachineDescription): string[] {
 		const above = parent === null ? undefined : byBdf.get(parent);
 		if (above?.secondary === undefined || physfn !== undefined) continue;
 		const bus = bdf.slice(0, -5);
-		const first = `${bus.slice(0, -2)}${above.secondary.toString(16).padStart(2, '0')}`;
+		const first = `${bus.slice(0, -2)}${hex(above.secondary, 2)}`;
 		if (bus === first || (header === 0 && buses.has(first))) continue;
 		notes.set(
 			bus,

@@ -20,6 +20,12 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { type CpuModel, formatBdf, parseBdf } from '../../arch/sim/description.ts';
+import {
+	IORESOURCE_IO,
+	IORESOURCE_MEM,
+	IORESOURCE_MEM_64,
+	IORESOURCE_PREFETCH,
+} from '../../include/linux/ioport.ts';
 import { applyConfig } from './config-space.ts';
 import { TopologyError } from './error.ts';
 import { emptyFunction, type FoundFunction, type FoundRegion } from './functions.ts';
@@ -29,10 +35,6 @@ export const OWN_FUNCTIONS = '/sys/bus/pci/devices';
 const ROOT = '/';
 const CPUINFO = 'proc/cpuinfo';
 
-const IORESOURCE_IO = 0x100n;
-const IORESOURCE_MEM = 0x200n;
-const IORESOURCE_PREFETCH = 0x2000n;
-const IORESOURCE_MEM_64 = 0x10_0000n;
 const IORESOURCE_UNSET = 0x2000_0000n;
 const BARS = 6;
 const FOUR_GIB = 0x1_0000_0000n;

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import type { MachineDescription } from '../../../arch/sim/description.ts';
 import { main as demo } from '../../../tools/demo/main.ts';
 import { releaseNames } from '../../../tools/topo/release.ts';
+import type { Why } from '../../../tools/topo/why.ts';
 import { readTopology } from '../../../tools/topology/index.ts';
 import {
 	EXPECT_EQ,
@@ -165,6 +166,60 @@ TEST_F(command, 'why_names_the_deciding_rule', async () => {
 	EXPECT_TRUE(amd.includes('The CPU is AMD of family 0x17 or later'));
 	const nobody = await told('--why', '0000:00:01.0', '0000:00:1f.2');
 	EXPECT_TRUE(nobody.includes("[8086:29c0], which is not on this release's list."));
+});
+
+TEST_F(command, 'why_as_json_has_what_the_text_says', async ({ dir }) => {
+	const asked = async (source: string, ...args: string[]): Promise<Why> =>
+		JSON.parse((await topo(source, '--why', ...args, '--json')).out) as Why;
+	const below = await asked(capture, 'ACC1', 'NIC2');
+	EXPECT_STREQ('ACC1 NIC2', `${below.provider.name} ${below.client.name}`);
+	EXPECT_STREQ(
+		'0100:07:00.2 0100:06:01.0 0100:05:00.0 0100:02:03.0 0100:01:00.0 0100:02:01.0 0100:04:00.0',
+		below.way.map(({ bdf }) => bdf).join(' '),
+	);
+	EXPECT_STREQ('from up up up up down down', below.way.map((hop) => hop.direction).join(' '));
+	EXPECT_EQ(
+		4,
+		below.way.findIndex(({ meeting }) => meeting),
+	);
+	EXPECT_STREQ('{"control":0,"on":[]}', JSON.stringify(below.way[1]?.acs));
+	EXPECT_EQ(1, below.reasons.length);
+	EXPECT_STREQ('switch', below.reasons[0]!.reach);
+	EXPECT_EQ(6, below.reasons[0]!.hops);
+	EXPECT_EQ(null, below.reasons[0]!.cpuWillDo);
+	const across = await asked(capture, 'ACC11', 'NIC2', '--what-if', 'kernel v6.12');
+	EXPECT_STREQ('v6.12', across.kernel);
+	EXPECT_STREQ(
+		'0100:00 0100:40',
+		[...new Set(across.way.flatMap(({ over }) => over))].join(' '),
+	);
+	const [refused] = across.reasons;
+	EXPECT_STREQ(
+		'refused PCI_P2PDMA_MAP_NOT_SUPPORTED',
+		`${refused?.reach} ${refused?.mapType}`,
+	);
+	EXPECT_STREQ(
+		'same-host-bridge yes',
+		refused!.hostBridges.map(({ listed }) => listed).join(' '),
+	);
+	const turned = await asked(capture, 'ACC1', 'NIC2', '--what-if', 'acs on 0100:01:00.0');
+	EXPECT_STREQ('0100:01:00.0', turned.reasons[0]!.redirecting.join(' '));
+	EXPECT_STREQ(
+		'yes Skylake-E',
+		[turned.reasons[0]!.hostBridges[0]!]
+			.map((one) => `${one.listed} ${one.entry}`)
+			.join(),
+	);
+	EXPECT_TRUE(turned.reasons[0]!.log.some((line) => line.includes('pci=disable_acs_redir=')));
+	const file = join(dir, 'denied.txt');
+	writeFileSync(file, denied(readFileSync(capture, 'utf8')));
+	const open = await asked(file, 'ACC1', 'NIC2');
+	EXPECT_TRUE(open.open);
+	EXPECT_STREQ(
+		'unknown ACS is off,unknown ACS redirects',
+		open.reasons.flatMap(({ assuming }) => assuming.slice(0, 1)).join(),
+	);
+	EXPECT_TRUE(open.way.some(({ acs }) => acs === 'unknown'));
 });
 
 TEST_F(command, 'what_if_shows_only_what_changes', async () => {

@@ -9,6 +9,7 @@
 
 import { performance } from 'node:perf_hooks';
 import { deflateSync } from 'node:zlib';
+import { hex } from '../../../arch/sim/description.ts';
 import { verdicts } from '../../topo/unknown.ts';
 import { TopologyError } from '../../topology/error.ts';
 import { parseSource } from '../../topology/source.ts';
@@ -98,10 +99,8 @@ function functionBytes(bridge: boolean, classCode: number, buses: [number, numbe
 function rows(bytes: Uint8Array): string {
 	const lines: string[] = [];
 	for (let at = 0; at < bytes.length; at += 16) {
-		const row = [...bytes.subarray(at, at + 16)].map((b) =>
-			b.toString(16).padStart(2, '0'),
-		);
-		lines.push(`${at.toString(16).padStart(2, '0')}: ${row.join(' ')}`);
+		const row = [...bytes.subarray(at, at + 16)].map((b) => hex(b, 2));
+		lines.push(`${hex(at, 2)}: ${row.join(' ')}`);
 	}
 	return lines.join('\n');
 }

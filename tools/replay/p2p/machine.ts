@@ -6,7 +6,12 @@
  * Their control words take every bit: the recorder's own config spaces do, and what a real port
  * does not take is in no record.
  */
-import type { CpuModel, MachineDescription, PcieType } from '../../../arch/sim/description.ts';
+import {
+	type CpuModel,
+	formatHex,
+	type MachineDescription,
+	type PcieType,
+} from '../../../arch/sim/description.ts';
 import type { CpuVendor, DeviceRecord, DomainType, TopologyRecord } from './records.ts';
 
 /** What a machine depends on beside its device tree. */
@@ -50,9 +55,9 @@ function ramOf(t: TopologyRecord, memory: number): MachineDescription['ram'] {
 	for (const { bars } of t.devs)
 		for (const { mem, phys } of bars)
 			if (mem && BigInt(phys) < end) end = BigInt(phys) & ~(MIB - 1n);
-	const ram = [{ start: '0x0', size: `0x${end.toString(16)}` }];
+	const ram = [{ start: '0x0', size: formatHex(end) }];
 	const above = BigInt(memory) * MIB - LOW_END;
-	if (above > 0n) ram.push({ start: '0x100000000', size: `0x${above.toString(16)}` });
+	if (above > 0n) ram.push({ start: '0x100000000', size: formatHex(above) });
 	return ram;
 }
 

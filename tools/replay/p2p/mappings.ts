@@ -5,6 +5,7 @@
  * Addresses that a kernel chose are compared by what they mean: an IOVA by its offset in its range
  * and by what it translates to, one in the bounce buffer by lying there. All others are exact.
  */
+import { formatHex } from '../../../arch/sim/description.ts';
 import { iommu_iova_to_phys } from '../../../drivers/iommu/iommu.ts';
 import { cachedMapType } from '../../../drivers/pci/p2pdma/cache.ts';
 import { pci_p2pdma_distance } from '../../../drivers/pci/p2pdma/distance.ts';
@@ -64,10 +65,6 @@ const MASK_64 = '0xffffffffffffffff';
 /** ACS words of the steps of a stale_cache record. */
 const ACS_REDIRECT = 0x0c;
 
-function hex(value: bigint): string {
-	return `0x${value.toString(16)}`;
-}
-
 /** The device that maps, with the limits that the record gives it. */
 function mapper(rig: Rig, r: MappingRecord): device {
 	const { client, client_kind } = r;
@@ -86,7 +83,7 @@ function mapper(rig: Rig, r: MappingRecord): device {
 
 function pageAt(rig: Rig, phys: bigint, what: string): page {
 	const pfn = phys / PAGE;
-	if (!pfn_valid(pfn)) rig.bad(`${what}: there is no memory at ${hex(phys)}`);
+	if (!pfn_valid(pfn)) rig.bad(`${what}: there is no memory at ${formatHex(phys)}`);
 	return pfn_to_page(pfn);
 }
 
@@ -103,7 +100,7 @@ function makeList(rig: Rig, r: MappingRecord, found: Comparison): sg_table {
 			found.equal(
 				`in[${i}].virt_to_bus`,
 				virt_to_bus,
-				hex(
+				formatHex(
 					pci_p2pmem_virt_to_bus(
 						rig.dev(p),
 						page_to_virt(first),
@@ -127,7 +124,7 @@ function translated(domain: iommu_domain, iova: bigint, len: number): [string, n
 		else runs.push({ start: phys, length: end - at });
 		at = end;
 	}
-	return runs.map(({ start, length }) => [hex(start), Number(length)]);
+	return runs.map(({ start, length }) => [formatHex(start), Number(length)]);
 }
 
 /** The device's view of a mapped list, in the record's terms. */
@@ -138,18 +135,18 @@ function viewOf(dev: device, list: readonly scatterlist[]): unknown[] {
 	return list.map((sg) => {
 		const dma = sg_dma_address(sg) as bigint;
 		const len = sg_dma_len(sg);
-		if (sg_dma_is_bus_address(sg)) return { len, bus: true, dma: hex(dma) };
+		if (sg_dma_is_bus_address(sg)) return { len, bus: true, dma: formatHex(dma) };
 		if (translates) {
 			const domain = dev.iommu_domain as iommu_domain;
 			return {
 				len,
 				bus: false,
-				iova: hex(dma - start),
+				iova: formatHex(dma - start),
 				xlat: translated(domain, dma, len),
 			};
 		}
 		const bounced = swiotlb_find_pool(dev, dma_to_phys(dev, dma)) !== null;
-		return { len, bus: false, dma: bounced ? 'swiotlb' : hex(dma) };
+		return { len, bus: false, dma: bounced ? 'swiotlb' : formatHex(dma) };
 	});
 }
 
@@ -323,12 +320,12 @@ function placeOf(dev: device, dma: bigint): unknown {
 	if (dev.dma_iommu)
 		return {
 			err: false,
-			xlat: hex(
+			xlat: formatHex(
 				iommu_iova_to_phys(dev.iommu_domain as iommu_domain, dma) as bigint,
 			),
 		};
 	const bounced = swiotlb_find_pool(dev, dma_to_phys(dev, dma)) !== null;
-	return { err: false, dma: bounced ? 'swiotlb' : hex(dma) };
+	return { err: false, dma: bounced ? 'swiotlb' : formatHex(dma) };
 }
 
 function recordedPlace(v: Pick<VariantRecord, 'err' | 'dma' | 'xlat' | 'swiotlb'>): unknown {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Replays of offering memory: registered BARs, providers without struct pages, fatal calls. */
+import { formatHex } from '../../../arch/sim/description.ts';
 import { devres_release_all } from '../../../drivers/base/devres.ts';
 import { cachedMapType } from '../../../drivers/pci/p2pdma/cache.ts';
 import { pci_has_p2pmem, pci_p2pmem_publish } from '../../../drivers/pci/p2pdma/find.ts';
@@ -35,10 +36,6 @@ import type { Rig } from './rig.ts';
 const BARS = 6;
 /** ZONE_DEVICE memory comes in pieces of 2 MiB. */
 const LEAST_BAR = 0x20_0000n;
-
-function hex(value: bigint): string {
-	return `0x${value.toString(16)}`;
-}
 
 /** A setting for questions that depend on the device tree alone. */
 function plainState(rig: Rig, topology: string): StateRecord {
@@ -127,9 +124,13 @@ function compareBars(
 			Boolean(b.owner_is_dev),
 			provider.owner === pdev.dev,
 		);
-		found.equal(`bars[${i}].bus_offset`, b.bus_offset, hex(provider.bus_offset));
+		found.equal(`bars[${i}].bus_offset`, b.bus_offset, formatHex(provider.bus_offset));
 		const start = pci_p2pdma_bus_addr_map(provider, BigInt(b.phys)) as bigint;
-		found.equal(`bars[${i}].bus_addr_map_start`, b.bus_addr_map_start, hex(start));
+		found.equal(
+			`bars[${i}].bus_addr_map_start`,
+			b.bus_addr_map_start,
+			formatHex(start),
+		);
 	}
 }
 

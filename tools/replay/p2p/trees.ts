@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** Replay of enumeration: what the kernel made of a device tree, read off its own structures. */
 
+import { formatBus, formatHex } from '../../../arch/sim/description.ts';
 import { pci_find_host_bridge } from '../../../drivers/pci/host-bridge.ts';
 import { cpu_data } from '../../../include/asm/processor.ts';
 import type { iommu_domain } from '../../../include/linux/iommu.ts';
@@ -27,18 +28,14 @@ import type { Comparison } from '../report.ts';
 import type { DeviceRecord, TopologyRecord } from './records.ts';
 import type { Rig } from './rig.ts';
 
-function hex(value: bigint): string {
-	return `0x${value.toString(16)}`;
-}
-
 function barsOf(pdev: pci_dev, d: DeviceRecord): unknown[] {
 	return d.bars.map(({ bar }) => {
 		const flags = pci_resource_flags(pdev, bar);
 		return {
 			bar,
-			phys: hex(pci_resource_start(pdev, bar) as bigint),
-			bus: hex(pci_bus_address(pdev, bar) as bigint),
-			len: hex(pci_resource_len(pdev, bar) as bigint),
+			phys: formatHex(pci_resource_start(pdev, bar) as bigint),
+			bus: formatHex(pci_bus_address(pdev, bar) as bigint),
+			len: formatHex(pci_resource_len(pdev, bar) as bigint),
 			mem: (flags & IORESOURCE_MEM) !== 0n,
 			pref: (flags & IORESOURCE_PREFETCH) !== 0n,
 			m64: (flags & IORESOURCE_MEM_64) !== 0n,
@@ -46,16 +43,11 @@ function barsOf(pdev: pci_dev, d: DeviceRecord): unknown[] {
 	});
 }
 
-function hostName(pdev: pci_dev): string {
-	const { domain_nr, busnr } = pci_find_host_bridge(pdev.bus);
-	const digits = (n: number, width: number): string => n.toString(16).padStart(width, '0');
-	return `${digits(domain_nr, 4)}:${digits(busnr, 2)}`;
-}
-
 /** A function as the model's kernel has it, in the record's terms. */
 function enumerated(pdev: pci_dev, devs: readonly pci_dev[], d: DeviceRecord): unknown {
 	const bridge = pci_upstream_bridge(pdev);
 	const { dev, bus } = pdev;
+	const { domain_nr, busnr } = pci_find_host_bridge(bus);
 	return {
 		bdf: pci_name(pdev),
 		ids: [pdev.vendor, pdev.device, pdev.class],
@@ -64,7 +56,7 @@ function enumerated(pdev: pci_dev, devs: readonly pci_dev[], d: DeviceRecord): u
 		pcie_type: pci_is_pcie(pdev) ? pci_pcie_type(pdev) : -1,
 		parent: bridge === null ? null : pci_name(bridge),
 		parent_i: bridge === null ? -1 : devs.indexOf(bridge),
-		host: hostName(pdev),
+		host: formatBus(domain_nr, busnr),
 		root_bus_pos: pci_is_root_bus(bus) ? bus.devices.indexOf(pdev) : -1,
 		bus: bus.number,
 		devfn: pdev.devfn,

@@ -8,33 +8,47 @@ export interface Column {
 }
 
 /**
+ * Lay out rows without a heading, two spaces between columns.
+ *
+ * @param rows - cells
+ * @param isRight - by column: its cells stand at the right
+ * @param indent - spaces before each line
+ */
+export function columns(
+	rows: readonly (readonly string[])[],
+	isRight: readonly boolean[] = [],
+	indent = 2,
+): string[] {
+	const widths: number[] = [];
+	for (const row of rows)
+		for (const [i, { length }] of row.entries())
+			widths[i] = Math.max(widths[i] ?? 0, length);
+	const line = (row: readonly string[]): string => {
+		const cells = row.map((cell, i) =>
+			isRight[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0),
+		);
+		return `${' '.repeat(indent)}${cells.join('  ')}`.trimEnd();
+	};
+	return rows.map(line);
+}
+
+/**
  * Lay out a table, two spaces between columns.
  *
- * @param columns - headings
+ * @param heads - headings
  * @param rows - cells
  * @param indent - spaces before each line
  */
 export function table(
-	columns: readonly Column[],
+	heads: readonly Column[],
 	rows: readonly (readonly string[])[],
 	indent = 2,
 ): string[] {
-	const widths = columns.map(({ title }, i) =>
-		Math.max(title.length, ...rows.map((row) => (row[i] ?? '').length)),
+	return columns(
+		[heads.map(({ title }) => title), ...rows],
+		heads.map(({ right }) => right === true),
+		indent,
 	);
-	const line = (cells: readonly string[]): string =>
-		(
-			' '.repeat(indent) +
-			columns
-				.map(({ right }, i) => {
-					const cell = cells[i] ?? '';
-					return right === true
-						? cell.padStart(widths[i]!)
-						: cell.padEnd(widths[i]!);
-				})
-				.join('  ')
-		).trimEnd();
-	return [line(columns.map(({ title }) => title)), ...rows.map(line)];
 }
 
 /**
