@@ -8,7 +8,6 @@
  *   11034 passed, 1 failed
  * ```
  */
-
 import { format } from 'node:util';
 import { tellMistake, UserError } from '../kproto/user_error.ts';
 

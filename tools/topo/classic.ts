@@ -19,6 +19,10 @@
  */
 import type { DeviceDescription, MachineDescription } from '../../arch/sim/description.ts';
 import { rootBusOf } from '../../arch/sim/windows.ts';
+import {
+	PCI_EXP_TYPE_DOWNSTREAM,
+	PCI_EXP_TYPE_ROOT_PORT,
+} from '../../include/uapi/linux/pci_regs.ts';
 
 /** Names of nearness. `NODE|SYS`: the source does not tell the NUMA node of one of the two. */
 export type Classic = 'X' | 'PIX' | 'PXB' | 'PHB' | 'NODE' | 'SYS' | 'NODE|SYS';
@@ -32,9 +36,6 @@ export const classicLegend: readonly (readonly [string, string])[] = [
 	['NODE', 'from one host bridge to another of the same NUMA node'],
 	['SYS', 'from one NUMA node to another'],
 ];
-
-const ROOT_PORT = 4;
-const DOWNSTREAM = 6;
 
 /** Answers for one machine. */
 export class ClassicMap {
@@ -121,5 +122,9 @@ export class ClassicMap {
 
 /** A switch is counted at its upstream port; bridges to or from conventional PCI by themselves. */
 function countsAsBridge({ header, pcieType }: DeviceDescription): boolean {
-	return header === 1 && pcieType !== ROOT_PORT && pcieType !== DOWNSTREAM;
+	return (
+		header === 1 &&
+		pcieType !== PCI_EXP_TYPE_ROOT_PORT &&
+		pcieType !== PCI_EXP_TYPE_DOWNSTREAM
+	);
 }

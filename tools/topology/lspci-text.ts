@@ -10,6 +10,7 @@
  * begins a function, so an unindented line that begins none belongs to the one before.
  */
 import { formatBdf, hex, parseBdf } from '../../arch/sim/description.ts';
+import { PCI_EXP_TYPE_UPSTREAM } from '../../include/uapi/linux/pci_regs.ts';
 import { applyConfig } from './config-space.ts';
 import { TopologyError } from './error.ts';
 import { emptyFunction, type FoundFunction, type PcieTypeNumber } from './functions.ts';
@@ -32,8 +33,6 @@ const pcieTypes: readonly (readonly [string, PcieTypeNumber])[] = [
 	['Root Complex Integrated Endpoint', 9],
 	['Root Complex Event Collector', 10],
 ];
-
-const UPSTREAM_PORT = 5;
 
 const acsBits: readonly (readonly [string, number])[] = [
 	['SrcValid', 0x01],
@@ -254,7 +253,7 @@ function checkEnd(functions: readonly FoundFunction[], text: string, file: strin
 	const port = functions.find(
 		(fn) =>
 			fn.buses !== null &&
-			(fn.linkUp || fn.pcieType === UPSTREAM_PORT) &&
+			(fn.linkUp || fn.pcieType === PCI_EXP_TYPE_UPSTREAM) &&
 			busKey(fn, fn.buses.secondary) > last,
 	);
 	if (port !== undefined)

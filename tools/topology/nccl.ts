@@ -13,14 +13,16 @@
  *     cpu 0 = 0000:00 ── root port 00:01.0 ── upstream 01:00.0 ── downstream 02:00.0 ── 03:00.0
  */
 import { type CpuModel, formatBdf, parseBdf } from '../../arch/sim/description.ts';
+import {
+	PCI_EXP_TYPE_DOWNSTREAM,
+	PCI_EXP_TYPE_ROOT_PORT,
+	PCI_EXP_TYPE_UPSTREAM,
+} from '../../include/uapi/linux/pci_regs.ts';
 import { TopologyError } from './error.ts';
 import { emptyFunction, type FoundFunction, type PcieTypeNumber } from './functions.ts';
 import type { XmlElement } from './xml.ts';
 
 const CLASS_BRIDGE = 0x0604;
-const ROOT_PORT = 4;
-const UPSTREAM = 5;
-const DOWNSTREAM = 6;
 const MAX_BUS = 255;
 /** Device 0 of a root bus is left free: there a host bridge would speak. */
 const MAX_CHILDREN = 31;
@@ -45,7 +47,7 @@ class NcclTree {
 
 	/** A root port for each element of a CPU. */
 	cpu(element: XmlElement): void {
-		this.ports(element, null, 0, ROOT_PORT);
+		this.ports(element, null, 0, PCI_EXP_TYPE_ROOT_PORT);
 	}
 
 	private newBus(line: number): number {
@@ -90,7 +92,7 @@ class NcclTree {
 			);
 		}
 		for (const [i, child] of inner.entries()) {
-			const devfn = (type === ROOT_PORT ? i + 1 : i) << 3;
+			const devfn = (type === PCI_EXP_TYPE_ROOT_PORT ? i + 1 : i) << 3;
 			const port = this.add(child, bus, devfn, parent, type);
 			const secondary = this.newBus(child.line);
 			this.element(child, port.bdf, secondary);
@@ -119,7 +121,7 @@ class NcclTree {
 				'a class such as class="0x030200"',
 			);
 		const bridge = code >> 8 === CLASS_BRIDGE;
-		const fn = this.add(element, bus, 0, parent, bridge ? UPSTREAM : 0);
+		const fn = this.add(element, bus, 0, parent, bridge ? PCI_EXP_TYPE_UPSTREAM : 0);
 		fn.class = code & 0xff_ffff;
 		fn.vendor = number('vendor') & 0xffff;
 		fn.device = number('device') & 0xffff;
@@ -127,7 +129,7 @@ class NcclTree {
 		if (!bridge) return;
 		if (element.children.some(isPci)) {
 			const secondary = this.newBus(line);
-			this.ports(element, fn.bdf, secondary, DOWNSTREAM);
+			this.ports(element, fn.bdf, secondary, PCI_EXP_TYPE_DOWNSTREAM);
 			fn.buses = { secondary, subordinate: this.lastBus, line };
 		} else fn.buses = { secondary: 0, subordinate: 0, line };
 	}

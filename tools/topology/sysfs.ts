@@ -26,6 +26,7 @@ import {
 	IORESOURCE_MEM_64,
 	IORESOURCE_PREFETCH,
 } from '../../include/linux/ioport.ts';
+import { PCI_STD_NUM_BARS } from '../../include/uapi/linux/pci_regs.ts';
 import { applyConfig } from './config-space.ts';
 import { TopologyError } from './error.ts';
 import { emptyFunction, type FoundFunction, type FoundRegion } from './functions.ts';
@@ -36,7 +37,6 @@ const ROOT = '/';
 const CPUINFO = 'proc/cpuinfo';
 
 const IORESOURCE_UNSET = 0x2000_0000n;
-const BARS = 6;
 const FOUR_GIB = 0x1_0000_0000n;
 
 /** What a folder shows. */
@@ -84,7 +84,7 @@ function safeList(folder: string): Dirent[] {
 /** `start end flags`, a line for each resource; the first six are the BARs. */
 function regions(resource: string): FoundRegion[] {
 	const found: FoundRegion[] = [];
-	for (const [bar, line] of resource.split('\n').slice(0, BARS).entries()) {
+	for (const [bar, line] of resource.split('\n').slice(0, PCI_STD_NUM_BARS).entries()) {
 		const match = /^0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16})$/i.exec(
 			line.trim(),
 		);

@@ -18,6 +18,7 @@ import {
 } from '../../../include/linux/pci-p2pdma.ts';
 import { KernelOops } from '../../../include/sim/report.ts';
 import { world } from '../../../include/sim/world.ts';
+import { PCI_STD_NUM_BARS } from '../../../include/uapi/linux/pci_regs.ts';
 import { gen_pool_avail, gen_pool_size } from '../../../kernel/genalloc.ts';
 import { run } from '../../../kernel/sched/core.ts';
 import type { Comparison } from '../report.ts';
@@ -33,7 +34,6 @@ import type {
 } from './records.ts';
 import type { Rig } from './rig.ts';
 
-const BARS = 6;
 /** ZONE_DEVICE memory comes in pieces of 2 MiB. */
 const LEAST_BAR = 0x20_0000n;
 
@@ -102,7 +102,7 @@ export function replayRegisterEdge(
 
 /** Register the first BAR that can be, as the machine's driver did before it was asked. */
 function registerAny(rig: Rig, pdev: pci_dev): void {
-	for (let bar = 0; bar < BARS; bar++) {
+	for (let bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
 		if ((pci_resource_flags(pdev, bar) & IORESOURCE_MEM) === 0n) continue;
 		if ((pci_resource_len(pdev, bar) as bigint) < LEAST_BAR) continue;
 		if (run(() => pci_p2pdma_add_resource(pdev, bar, 0n, 0n)) === 0) return;
