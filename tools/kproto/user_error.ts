@@ -5,6 +5,19 @@
 export class UserError extends Error {}
 
 /**
+ * The user's mistake.
+ *
+ * @param error - what was thrown; what is no mistake of the user's is thrown again
+ * @returns one line
+ */
+export function mistakeOf(error: unknown): string {
+	const parse = (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') === true;
+	if (!parse && !(error instanceof UserError)) throw error;
+	// parseArgs() has messages of several lines; the first says what is wrong.
+	return (error as Error).message.split('\n')[0]!;
+}
+
+/**
  * Tell the user's mistake on standard error.
  *
  * @param command - name of the subcommand
@@ -12,10 +25,6 @@ export class UserError extends Error {}
  * @returns the exit code
  */
 export function tellMistake(command: string, error: unknown): number {
-	const parse = (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') === true;
-	if (!parse && !(error instanceof UserError)) throw error;
-	// parseArgs() has messages of several lines; the first says what is wrong.
-	const [what] = (error as Error).message.split('\n');
-	process.stderr.write(`kproto ${command}: ${what}\n`);
+	process.stderr.write(`kproto ${command}: ${mistakeOf(error)}\n`);
 	return 2;
 }

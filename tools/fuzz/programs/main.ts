@@ -9,9 +9,10 @@ import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { defaultProfile } from '../../../include/sim/feature.ts';
 import { progressBar } from '../../kproto/progress.ts';
+import { UserError } from '../../kproto/user_error.ts';
 import { describeFailure, type Failure, runBatch } from './batch.ts';
 import { Kernels } from './kernels.ts';
-import { type FuzzOptions, FuzzUsageError, parseFuzzOptions, usage } from './options.ts';
+import { type FuzzOptions, parseFuzzOptions, tellFuzzMistake, usage } from './options.ts';
 import { runPool } from './pool.ts';
 import { parseProgram } from './program.ts';
 import { runProgram } from './run.ts';
@@ -25,7 +26,7 @@ function failureText({
 	program,
 	text,
 	what,
-}: Omit<Failure, 'seed' | 'path' | 'written'>): string {
+}: Pick<Failure, 'at' | 'program' | 'text' | 'what'>): string {
 	const { steps } = program;
 	const where =
 		at < steps.length
@@ -51,10 +52,18 @@ function runPath(options: FuzzOptions): number {
 	return 1;
 }
 
+function readPrograms(file: string): string {
+	try {
+		return readFileSync(file === '-' ? 0 : file, 'utf8');
+	} catch (error) {
+		throw new UserError(`--replay: ${(error as Error).message}`);
+	}
+}
+
 /** The programs of a file. */
 function replay(file: string): number {
 	const kernels = new Kernels();
-	const lines = readFileSync(file === '-' ? 0 : file, 'utf8').split('\n');
+	const lines = readPrograms(file).split('\n');
 	let [passed, failed] = [0, 0];
 	for (const [i, line] of lines.entries()) {
 		if (line.trim() === '') continue;
@@ -62,7 +71,7 @@ function replay(file: string): number {
 		try {
 			program = parseProgram(line, defaultProfile);
 		} catch (error) {
-			throw new FuzzUsageError(`${file}:${i + 1}: ${(error as Error).message}`);
+			throw new UserError(`${file}:${i + 1}: ${(error as Error).message}`);
 		}
 		const found = runProgram(program, kernels);
 		if (found === null) {
@@ -124,9 +133,7 @@ async function main(argv: string[]): Promise<number> {
 		if (options.path !== null) return runPath(options);
 		return await fuzz(options);
 	} catch (error) {
-		if (!(error instanceof FuzzUsageError)) throw error;
-		process.stderr.write(`fuzz: ${error.message}\n\n${usage}`);
-		return 2;
+		return tellFuzzMistake('fuzz', error);
 	}
 }
 

@@ -3,6 +3,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type ProfileName, profiles } from '../../../include/sim/feature.ts';
+import { mistakeOf, UserError } from '../../kproto/user_error.ts';
 import { defaultWishes, type Wishes } from './generate.ts';
 
 /** Programs, unless told otherwise. */
@@ -26,9 +27,6 @@ export interface FuzzOptions {
 	readonly help: boolean;
 }
 
-/** A command line that makes no sense. */
-export class FuzzUsageError extends Error {}
-
 /** What --help prints. */
 export const usage = `usage: npm run fuzz -- [OPTION...]
 
@@ -43,49 +41,69 @@ export const usage = `usage: npm run fuzz -- [OPTION...]
 	--help           print this
 `;
 
-function whole(name: string, text: string | undefined, otherwise: number): number {
+/**
+ * A number of the command line.
+ *
+ * @param name - of the option
+ * @param text - what it was given
+ * @param otherwise - the number where it was not given
+ * @throws UserError
+ */
+export function whole(name: string, text: string | undefined, otherwise: number): number {
 	if (text === undefined) return otherwise;
 	const value = Number(text);
 	if (/^\d+$/.test(text) && value >= 1 && value <= MOST) return value;
-	throw new FuzzUsageError(`--${name}: a whole number from 1 to ${MOST}, not "${text}"`);
+	throw new UserError(`--${name}: a whole number from 1 to ${MOST}, not "${text}"`);
+}
+
+/**
+ * Tell the user's mistake on standard error, and where the options are told.
+ *
+ * @param command - name of the script in package.json
+ * @param error - what was thrown; what is no mistake of the user's is thrown again
+ * @returns the exit code
+ */
+export function tellFuzzMistake(command: string, error: unknown): number {
+	// the advice of parseArgs() on positional arguments is of no use here
+	const what = mistakeOf(error).replace(/\. To specify a positional.*$/, '');
+	process.stderr.write(
+		`${command}: ${what} (npm run ${command} -- --help tells the options)\n`,
+	);
+	return 2;
 }
 
 function parse(args: string[]) {
-	try {
-		return parseArgs({
-			args,
-			options: {
-				runs: { type: 'string' },
-				seed: { type: 'string' },
-				path: { type: 'string' },
-				replay: { type: 'string' },
-				steps: { type: 'string' },
-				profile: { type: 'string' },
-				jobs: { type: 'string' },
-				stats: { type: 'boolean' },
-				help: { type: 'boolean', short: 'h' },
-			},
-		}).values;
-	} catch (error) {
-		throw new FuzzUsageError((error as Error).message);
-	}
+	return parseArgs({
+		args,
+		options: {
+			runs: { type: 'string' },
+			seed: { type: 'string' },
+			path: { type: 'string' },
+			replay: { type: 'string' },
+			steps: { type: 'string' },
+			profile: { type: 'string' },
+			jobs: { type: 'string' },
+			stats: { type: 'boolean' },
+			help: { type: 'boolean', short: 'h' },
+		},
+	}).values;
 }
 
 /**
  * Read the command line.
  *
  * @param args - options
- * @throws FuzzUsageError
+ * @throws UserError, or what parseArgs() throws
  */
 export function parseFuzzOptions(args: string[]): FuzzOptions {
 	const values = parse(args);
 	const { profile, path = null, replay = null, stats = false, help = false } = values;
 	if (profile !== undefined && !Object.hasOwn(profiles, profile))
-		throw new FuzzUsageError(
+		throw new UserError(
 			`--profile: there is no "${profile}"; there are ${Object.keys(profiles).join(', ')}`,
 		);
 	if (path !== null && values.seed === undefined)
-		throw new FuzzUsageError('--path: of which seed?');
+		throw new UserError('--path: of which seed?');
 	return {
 		runs: whole('runs', values.runs, RUNS),
 		seed: whole('seed', values.seed, 1),
