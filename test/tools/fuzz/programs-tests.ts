@@ -159,6 +159,24 @@ TEST('a_lock_that_is_kept_is_found', () => {
 	EXPECT_TRUE(/mmap lock is held/.test(found.what));
 });
 
+TEST('a_failure_without_reason_is_found', () => {
+	const found = find((_kernel, _at, step, answer) =>
+		step[0] === 'dread' && answer['rc'] === 0 ? { rc: -14 } : answer,
+	);
+	EXPECT_STREQ('answers', found.invariant);
+	EXPECT_TRUE(/-14, though each may be accessed/.test(found.what));
+});
+
+TEST('a_request_that_is_not_granted_is_found', () => {
+	const found = find((_kernel, _at, step, answer) =>
+		step[0] === 'hmm' && answer['ret'] === 0
+			? { ...answer, f: String(answer['f']).replaceAll(/\b[c-f]/g, '8') }
+			: answer,
+	);
+	EXPECT_STREQ('answers', found.invariant);
+	EXPECT_TRUE(/was asked for writable/.test(found.what));
+});
+
 TEST('a_wrong_value_is_found_again_by_seed_and_path', () => {
 	const tamper: RunOptions['tamper'] = (_kernel, _at, step, answer) =>
 		step[0] === 'read' && typeof answer['v'] === 'number'

@@ -8,7 +8,7 @@ import { ProgramArbitrary } from './arbitrary.ts';
 import type { Wishes } from './generate.ts';
 import type { Kernels } from './kernels.ts';
 import { type Program, programText } from './program.ts';
-import { type RunOptions, runProgram, type Violation } from './run.ts';
+import { type Invariant, type RunOptions, runProgram, type Violation } from './run.ts';
 
 /** What to run. */
 export interface Batch {
@@ -25,17 +25,27 @@ export interface Failure {
 	readonly seed: number;
 	/** fast-check's way to it. */
 	readonly path: string;
+	/** Programs of the batch up to this one. */
+	readonly nth: number;
 	/** Steps of the program as it was written. */
 	readonly written: number;
 	readonly program: Program;
 	readonly text: string;
-	/** What is wrong, and after which step. */
+	/** Which invariant does not hold, what is wrong, and after which step. */
+	readonly invariant: Invariant;
 	readonly what: string;
 	readonly at: number;
 }
 
 /** Ends a property with what is wrong. */
-class Violated extends Error {}
+class Violated extends Error {
+	readonly found: Violation;
+
+	constructor(found: Violation) {
+		super(found.what);
+		this.found = found;
+	}
+}
 
 /**
  * The whole story of a program that fails, looked at after each step.
@@ -50,10 +60,11 @@ export function describeFailure(
 	kernels: Kernels,
 	options: RunOptions,
 	seen: Violation,
-): Pick<Failure, 'program' | 'text' | 'what' | 'at'> {
+): Pick<Failure, 'program' | 'text' | 'invariant' | 'what' | 'at'> {
 	const close = runProgram(program, kernels, { ...options, closely: true });
-	const { at, what } = close ?? seen;
-	return { program, text: programText(program, close?.answers ?? [], what), what, at };
+	const { at, what, invariant } = close ?? seen;
+	const text = programText(program, close?.answers ?? [], what);
+	return { program, text, invariant, what, at };
 }
 
 /**
@@ -67,10 +78,12 @@ export function describeFailure(
 export function runBatch(batch: Batch, kernels: Kernels, options: RunOptions = {}): Failure | null {
 	let written = 0;
 	const property = fc.property(new ProgramArbitrary(batch.wishes), (program) => {
-		const found = runProgram(program, kernels, options);
+		// what is made small is looked at after each step, or what counts tell would need ten of them
+		const closely = written > 0 || batch.path !== null;
+		const found = runProgram(program, kernels, { ...options, closely });
 		if (found === null) return;
 		written ||= program.steps.length;
-		throw new Violated(found.what);
+		throw new Violated(found);
 	});
 	const { seed, runs } = batch;
 	const path = batch.path === null ? {} : { path: batch.path, endOnFailure: true };
@@ -78,8 +91,8 @@ export function runBatch(batch: Batch, kernels: Kernels, options: RunOptions = {
 	if (!details.failed) return null;
 	if (!(details.errorInstance instanceof Violated)) throw details.errorInstance;
 	const [program] = details.counterexample as [Program];
-	const what = details.errorInstance.message;
-	const seen: Violation = { at: program.steps.length, what, answers: [] };
+	const { found: seen } = details.errorInstance;
 	const found = describeFailure(program, kernels, options, seen);
-	return { seed, path: details.counterexamplePath ?? '', written, ...found };
+	const nth = details.numRuns;
+	return { seed, path: details.counterexamplePath ?? '', nth, written, ...found };
 }

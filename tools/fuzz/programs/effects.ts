@@ -124,10 +124,20 @@ function checkData(call: Call, number: number, page: number, data: unknown): str
 	return null;
 }
 
-/** Number of the process that a device mirrors. */
-function ownerOf({ oracle, task, args }: Call): number {
-	const owner = deviceOf(oracle, task, args[0]!)?.task;
+/**
+ * Number of the process that a device mirrors.
+ *
+ * @param oracle - the kernel
+ * @param task - who makes the call
+ * @param dev - the device
+ */
+export function mirroredBy(oracle: Oracle, task: task_struct, dev: number): number {
+	const owner = deviceOf(oracle, task, dev)?.task;
 	return processes(oracle).find(([, one]) => one === owner)?.[0] ?? 0;
+}
+
+function ownerOf({ oracle, task, args }: Call): number {
+	return mirroredBy(oracle, task, args[0]!);
 }
 
 const deviceRead: Effect = (call) => {

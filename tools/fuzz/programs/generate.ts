@@ -12,9 +12,11 @@ import type { Program, Setup } from './program.ts';
 import { type OpName, opWeights } from './weights.ts';
 
 /** Pages of a window with small pages only, and of one with two huge ones. */
-const SMALL = 16;
+export const SMALL = 16;
 const LARGE = 1024;
 const HUGE = 512;
+/** One program in so many has huge pages, which take twenty times as long. */
+const LARGE_ONE_IN = 125;
 /** Processes beside the first. */
 const PROCESSES = 4;
 /** Steps beyond the least. */
@@ -80,9 +82,9 @@ const advices: Weighted<number> = [
 
 function setupOf(chance: Chance, { profiles }: Wishes): Setup {
 	const profile = chance.of(profiles);
-	const np = chance.percent(1) ? LARGE : SMALL;
+	const np = chance.below(LARGE_ONE_IN) === 0 ? LARGE : SMALL;
 	const small = np === SMALL;
-	const isProposal = profile === 'v7.3' && chance.percent(10);
+	const isProposal = profile === 'v7.3' && chance.percent(small ? 10 : 25);
 	return {
 		profile,
 		np,
@@ -103,6 +105,8 @@ class Writer {
 	private readonly kinds: (string | null)[];
 	/** Processes by number, with the devices that each has opened. */
 	private readonly alive = new Map<number, Set<number>>([[0, new Set()]]);
+	/** Requesters that have a map for DMA. */
+	private readonly maps = new Set<number>();
 	private value = FIRST_VALUE;
 	private watched = false;
 
@@ -246,14 +250,18 @@ class Writer {
 		return chance.of(all);
 	}
 
-	/** A device step, by the first process or one that has opened the device. */
-	private onDevice(step: (dev: number) => Step): void {
+	/** Device steps, by the first process or one that has opened the device. */
+	private onDevice(...steps: ((dev: number) => Step)[]): void {
 		const { chance } = this;
 		const owners = [...this.alive].filter(([, opened]) => opened.size > 0);
 		if (owners.length > 0 && chance.percent(40)) {
 			const [number, opened] = chance.of(owners);
-			this.inProcess(number, step(chance.of([...opened])));
-		} else this.emit(step(this.device()));
+			const dev = chance.of([...opened]);
+			for (const step of steps) this.inProcess(number, step(dev));
+		} else {
+			const dev = this.device();
+			this.emit(...steps.map((step) => step(dev)));
+		}
 	}
 
 	private fork(): void {
@@ -328,37 +336,121 @@ class Writer {
 
 	/** Take a range to a device, often a whole huge page. */
 	private migrate(): void {
-		const large = this.setup.np === LARGE && this.chance.percent(50);
-		const [page, pages] = large ? [this.chance.of([0, HUGE]), HUGE] : this.range(LARGE);
-		this.onDevice((dev) => ['mig', dev, page, pages]);
+		const { chance, setup } = this;
+		if (setup.np !== LARGE || chance.percent(40)) {
+			const [page, pages] = this.range(LARGE);
+			this.onDevice((dev) => ['mig', dev, page, pages]);
+			return;
+		}
+		const page = chance.of([0, HUGE]);
+		const part = page + chance.of([1, 100, 256, 508]);
+		const toDevice = (dev: number): Step => ['mig', dev, page, HUGE];
+		// and what its owner, or somebody else, finds in the middle of it
+		const look = (dev: number): Step => [
+			'hmm',
+			part,
+			3,
+			chance.below(2),
+			0,
+			chance.of([dev, dev, -1]),
+			1,
+			0,
+		];
+		if (!chance.percent(setup.machine === null ? 30 : 60)) this.onDevice(toDevice);
+		else if (setup.machine === null) this.onDevice(toDevice, look);
+		else {
+			const dev = this.device();
+			const asks = [
+				'hmmd',
+				chance.below(3),
+				part,
+				3,
+				chance.below(2),
+				0,
+				-1,
+				1,
+				0,
+			];
+			// mostly so that the pages of the window are not in the order of the device's
+			const window: Step = ['win', dev, chance.of([1, 2, 2, 2])];
+			// an empty place goes to the device as a whole
+			const empty: Step = ['madvise', page, HUGE, 4];
+			this.emit(empty, toDevice(dev), window, asks as unknown as Step);
+		}
+	}
+
+	/** The device's next allocation fails, mostly that of a huge page. */
+	private failAllocation(): void {
+		const { chance, setup } = this;
+		const flags = (dev: number): Step => ['flags', dev, 1];
+		if (setup.np !== LARGE) {
+			this.onDevice(flags);
+			return;
+		}
+		// a huge page that falls apart, of two processes mostly
+		const [page, dev] = [chance.of([0, HUGE]), this.device()];
+		const isBack = chance.percent(50);
+		this.emit(['write', page, this.nextValue()]);
+		if (isBack) this.emit(['mig', dev, page, HUGE]);
+		if (this.alive.size === 1 && chance.percent(60)) this.fork();
+		this.emit(flags(dev), [isBack ? 'sys' : 'mig', dev, page, HUGE]);
 	}
 
 	private dma(): void {
-		const { chance } = this;
-		const requester = chance.below(3);
+		const { chance, maps } = this;
 		const [page, pages] = this.range(SMALL);
-		const request = this.request(pages);
-		this.emit(
-			chance.weighted<Step>([
-				[
-					30,
-					[
-						'hmmd',
-						requester,
-						page,
-						pages,
-						...request,
-					] as unknown as Step,
-				],
-				[10, ['dalloc', requester]],
-				[20, ['hmmm', requester, page, pages, chance.of([1, 3]), 0, -1, 3]],
-				[20, ['dmap', requester, page, pages]],
-				[10, ['dunmap', requester, page, pages]],
-				[2, ['dfree', requester]],
-				[5, ['noal', page, pages, chance.below(2)]],
-				[3, ['win', chance.below(2), chance.of([0, 1, 1, 2, 3])]],
-			]),
-		);
+		const any = chance.below(3);
+		const fault = ['hmmd', any, page, pages, ...this.request(pages)] as unknown as Step;
+		const noAlias: Step = ['noal', page, pages, chance.below(2)];
+		const window: Step = ['win', chance.below(2), chance.of([0, 1, 1, 2, 3])];
+		const step = chance.weighted<Step | null>([
+			[30, fault],
+			[62, null],
+			[5, noAlias],
+			[3, window],
+		]);
+		if (step !== null) this.emit(step);
+		else if (maps.size === 0 || chance.percent(10)) {
+			maps.add(any);
+			this.emit(['dalloc', any]);
+		} else this.onMap(chance.of([...maps]), page, pages);
+	}
+
+	/** A step of a requester with its map: mostly it maps what it has just faulted in, some of it again. */
+	private onMap(requester: number, page: number, pages: number): void {
+		const { chance } = this;
+		const map: Step = ['dmap', requester, page, pages];
+		const inPlace = (deflt: number): Step => [
+			'hmmm',
+			requester,
+			page,
+			pages,
+			deflt,
+			0,
+			-1,
+			3,
+		];
+		switch (
+			chance.weighted<'map' | 'more' | 'unmap' | 'free'>([
+				[60, 'map'],
+				[20, 'more'],
+				[15, 'unmap'],
+				[5, 'free'],
+			])
+		) {
+			case 'map':
+				this.emit(inPlace(chance.of([1, 3])), map);
+				break;
+			case 'more':
+				this.emit(inPlace(1), map, inPlace(3), map);
+				break;
+			case 'unmap':
+				this.emit(['dunmap', requester, page, pages]);
+				break;
+			default:
+				this.maps.delete(requester);
+				this.emit(['dfree', requester]);
+		}
 	}
 
 	private lock(): void {
@@ -403,7 +495,7 @@ class Writer {
 		dma: () => this.dma(),
 		mig: () => this.migrate(),
 		rel: () => this.onDevice((dev) => ['rel', dev]),
-		flags: () => this.onDevice((dev) => ['flags', dev, 1]),
+		flags: () => this.failAllocation(),
 		hmm: () => this.fault(),
 		hmmu: () => this.unlockedFault(),
 		dwrite: () => this.deviceWrite(),
@@ -417,12 +509,12 @@ class Writer {
 }
 
 const hugeKinds: Weighted<string> = [
-	[80, 'ap'],
+	[70, 'ap'],
 	[5, 'as'],
 	[4, 'fp'],
 	[4, 'fs'],
-	[4, 'ht'],
-	[3, 'hs'],
+	[12, 'ht'],
+	[5, 'hs'],
 ];
 
 /**

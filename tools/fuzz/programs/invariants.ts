@@ -19,6 +19,7 @@ import {
 	folio_test_anon,
 	folio_test_hugetlb,
 	folio_test_swapcache,
+	is_device_private_page,
 	is_zone_device_page,
 	PG_hwpoison,
 	PG_locked,
@@ -38,7 +39,7 @@ import { ULONG_MAX } from '../../../include/linux/types.ts';
 import { xa_for_each_range } from '../../../include/linux/xarray.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { BACKING_PAGE } from '../../../lib/test_hmm/device.ts';
-import { DPT_XA_TAG_ATOMIC, DPT_XA_TAG_WRITE, type dmirror } from '../../../lib/test_hmm/mirror.ts';
+import { DPT_XA_TAG_ATOMIC, DPT_XA_TAG_WRITE, dmirror } from '../../../lib/test_hmm/mirror.ts';
 import { dmirrorDevice } from '../../../lib/test_hmm.ts';
 import { folio_mapcount } from '../../../mm/rmap/mapcount.ts';
 import type { Oracle } from '../../replay/hmm/oracle.ts';
@@ -84,6 +85,15 @@ function checkFolio(uses: Uses, specials: ReadonlySet<page>): Complaint {
 	if (special ? f._refcount > refs : f._refcount !== refs)
 		return `${describe(head)} of order ${folio_order(f)} has ${f._refcount} references, ${refs} are known`;
 	return null;
+}
+
+/** The mirror that a private page was migrated by, whom a CPU's touch asks, is open. */
+function checkKeeper({ head }: Uses, open: ReadonlySet<unknown>): Complaint {
+	if (!is_device_private_page(head)) return null;
+	const keeper = BACKING_PAGE(head).zone_device_data;
+	return keeper instanceof dmirror && open.has(keeper)
+		? null
+		: `${describe(head)} is private memory of a device file that was closed`;
 }
 
 const counterNames = ['file', 'anon', 'swap', 'shmem'];
@@ -155,7 +165,9 @@ export function checkCounts(
 		complaint ??= checkRss(task.mm!, census.rss, number);
 	}
 	if (census.migrating > 0) complaint ??= `${census.migrating} migration entries are left`;
-	for (const uses of census.folios.values()) complaint ??= checkFolio(uses, specials);
+	const open = new Set([...openMirrors(oracle)].map(([, { private_data }]) => private_data));
+	for (const uses of census.folios.values())
+		complaint ??= checkFolio(uses, specials) ?? checkKeeper(uses, open);
 	complaint ??= checkDevices(census) ?? checkSwap(census, caches(oracle));
 	return { census, complaint };
 }

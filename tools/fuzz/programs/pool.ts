@@ -5,7 +5,7 @@
  * Guarantee: which programs run does not depend on how many processes there are; where several fail, the
  * one of the lowest seed is told.
  */
-import { fork } from 'node:child_process';
+import { type ForkOptions, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Batch, Failure } from './batch.ts';
 import type { FuzzOptions } from './options.ts';
@@ -15,7 +15,7 @@ import type { BatchResult } from './worker.ts';
 const workerPath = fileURLToPath(new URL('worker.ts', import.meta.url));
 
 /** Programs of one batch. */
-const BATCH = 250;
+export const BATCH = 250;
 
 /** What all batches came to. */
 export interface PoolResult {
@@ -35,11 +35,18 @@ class Pool {
 	private readonly figures = noFigures();
 	private failure: Failure | null = null;
 	private readonly stop: AbortSignal;
+	private readonly how: ForkOptions;
 	private readonly progress: (programs: number) => void;
 
-	constructor(options: FuzzOptions, stop: AbortSignal, progress: (programs: number) => void) {
+	constructor(
+		options: FuzzOptions,
+		stop: AbortSignal,
+		progress: (programs: number) => void,
+		how: ForkOptions,
+	) {
 		this.left = batches(options);
 		this.stop = stop;
+		this.how = how;
 		this.progress = progress;
 	}
 
@@ -50,7 +57,7 @@ class Pool {
 
 	/** One process until there is nothing left, something failed, or the user has seen enough. */
 	private worker(): Promise<void> {
-		const worker = fork(workerPath);
+		const worker = fork(workerPath, this.how);
 		return new Promise((resolve, reject) => {
 			const next = (): void => {
 				const { value } = this.isOver()
@@ -98,11 +105,13 @@ class Pool {
  * @param options - which, and how many processes
  * @param stop - ends it at once
  * @param progress - is told how many programs have run
+ * @param how - how the processes are started; by default as this one was
  */
 export async function runPool(
 	options: FuzzOptions,
 	stop: AbortSignal,
 	progress: (programs: number) => void,
+	how: ForkOptions = {},
 ): Promise<PoolResult> {
-	return await new Pool(options, stop, progress).run(options.jobs);
+	return await new Pool(options, stop, progress, how).run(options.jobs);
 }

@@ -16,11 +16,12 @@ import { dumpPageTable, dumpVmas } from '../../replay/hmm/dump.ts';
 import type { Oracle } from '../../replay/hmm/oracle.ts';
 import { innerStep, processes, processOf } from '../../replay/hmm/processes.ts';
 import type { Answer, Step } from '../../replay/hmm/record.ts';
-import { checkMappings, takeEffect } from './effects.ts';
+import { checkMappings, mirroredBy, takeEffect } from './effects.ts';
 import { guardOf, type ProgramTraits } from './guards.ts';
 import { checkCounts, checkIdle, checkMirrors } from './invariants.ts';
 import type { Kernel, Kernels } from './kernels.ts';
 import type { Program } from './program.ts';
+import { checkRequest } from './requests.ts';
 import { Shadow } from './shadow.ts';
 import type { Statistics } from './statistics.ts';
 
@@ -31,10 +32,22 @@ const READ_EVERY = 37;
 const SMALL_WINDOW = 64;
 const MADV_PAGEOUT = 21;
 
+/** What is held against a kernel, as Documentation/random-programs.md has it. */
+export type Invariant =
+	| 'bytes'
+	| 'answers'
+	| 'words'
+	| 'mappings'
+	| 'counts'
+	| 'mirrors'
+	| 'numbers and locks'
+	| 'reports';
+
 /** What is wrong. */
 export interface Violation {
 	/** Number of the step after which it was found; steps.length: when all was taken down. */
 	readonly at: number;
+	readonly invariant: Invariant;
 	readonly what: string;
 	/** Answers to the steps, where they were asked for. */
 	readonly answers: readonly Answer[];
@@ -60,8 +73,11 @@ class Run {
 	private readonly traits: ProgramTraits;
 	/** The driver of special mappings is used. */
 	private readonly special: boolean;
+	private readonly failsAllocation: boolean;
 	readonly answers: Answer[] = [];
 	at = 0;
+	/** What was looked at last. */
+	invariant: Invariant = 'reports';
 
 	constructor(program: Program, kernel: Kernel, options: RunOptions) {
 		this.program = program;
@@ -74,6 +90,7 @@ class Run {
 			policy: Number(policy ?? 0),
 		};
 		this.special = program.steps.some(isSpecialMapping);
+		this.failsAllocation = program.steps.some((step) => step.includes('flags'));
 	}
 
 	private get oracle(): Oracle {
@@ -100,34 +117,62 @@ class Run {
 		if (skip !== null) return this.answer(step, null, { skip });
 		const by = processes(oracle).find(([, one]) => one === task)![0];
 		oracle.log.seen = [];
+		this.invariant = 'reports';
 		let answer = this.kernel.execute(task, does);
 		answer = this.options.tamper?.(this.kernel, at, does, answer) ?? answer;
 		this.answer(step, task, answer);
 		this.options.statistics?.step(does, answer);
 		const { shadow } = this;
+		this.invariant = 'bytes';
 		const wrong = takeEffect({ oracle, shadow, by, task, step: does, answer });
-		return wrong ?? this.afterStep(by, task, answer);
+		return (
+			wrong ??
+			this.request(by, task, does, answer) ??
+			this.afterStep(by, task, answer)
+		);
+	}
+
+	/** What a call for pages answered. */
+	private request(by: number, task: task_struct, step: Step, answer: Answer): string | null {
+		const { shadow, oracle } = this;
+		// whose allocation fails, and who else has a page that was poisoned, is not followed
+		if (this.failsAllocation || shadow.poisoned) return null;
+		this.invariant = 'answers';
+		const isAccess = /^d(read|readu|write)$/.test(step[0]);
+		const of = isAccess ? mirroredBy(oracle, task, step[1] as number) : by;
+		return checkRequest(shadow, of, step, answer);
 	}
 
 	private afterStep(by: number, task: task_struct, answer: Answer): string | null {
 		const { oracle, shadow, options } = this;
+		this.invariant = 'reports';
 		const { reports } = world();
 		if (reports.length > 0) return reports.map(({ text }) => text).join('\n');
+		this.invariant = 'words';
 		const words = String(answer['f'] ?? '');
 		if (words.includes('~')) return `a word names another page than is there: ${words}`;
+		this.invariant = 'mappings';
 		const isAlive = processOf(oracle, by) === task;
 		const wrong =
 			(isAlive ? checkMappings(shadow, by, task, oracle) : null) ??
-			checkIdle(oracle) ??
-			checkMirrors(oracle);
+			this.betweenCalls();
 		if (wrong !== null) return wrong;
 		const counts =
 			options.closely === true || this.at % COUNT_EVERY === COUNT_EVERY - 1;
 		return counts ? this.counts() : null;
 	}
 
+	private betweenCalls(): string | null {
+		this.invariant = 'numbers and locks';
+		const wrong = checkIdle(this.oracle);
+		if (wrong !== null) return wrong;
+		this.invariant = 'mirrors';
+		return checkMirrors(this.oracle);
+	}
+
 	private counts(): string | null {
 		const { oracle, options } = this;
+		this.invariant = 'counts';
 		const { census, complaint } = checkCounts(oracle, this.specials());
 		options.statistics?.state({
 			privatePages: census.privatePages,
@@ -187,6 +232,7 @@ class Run {
 	/** Each process reads all that it has. */
 	private readAll(): string | null {
 		const { oracle, shadow } = this;
+		this.invariant = 'bytes';
 		const stride = shadow.np > SMALL_WINDOW ? READ_EVERY : 1;
 		for (const [by, task] of processes(oracle))
 			for (let page = 0; page < shadow.np; page += stride) {
@@ -215,6 +261,7 @@ class Run {
 
 	private takeDown(): string | null {
 		const { oracle, options } = this;
+		this.invariant = 'reports';
 		for (let minor = 0; minor < 2; minor++)
 			options.statistics?.faults(dmirrorDevice(minor)?.ramFaults ?? 0);
 		const reports = oracle.close();
@@ -257,5 +304,6 @@ export function runProgram(
 	}
 	options.statistics?.program(program);
 	kernels.put(program, what === null);
-	return what === null ? null : { at: run.at, what, answers: run.answers };
+	const { at, invariant, answers } = run;
+	return what === null ? null : { at, invariant, what, answers };
 }

@@ -44,6 +44,23 @@ const later: Weights = { ...always, hmmu: 4, dreadu: 3, flags: 1 };
 const watching: Weights = { ...later, watch: 8 };
 const proposed: Weights = { ...later, flags: 0, dma: 25 };
 
+/** With huge pages most is about where they are, and how they fall apart: single pages are dear. */
+const huge: Weights = {
+	...always,
+	access: 16,
+	mprotect: 4,
+	madvise: 5,
+	mremap: 3,
+	hmm: 12,
+	mig: 22,
+	dread: 3,
+	dwrite: 3,
+	excl: 4,
+	rel: 2,
+};
+const hugeLater: Weights = { ...huge, hmmu: 2, dreadu: 1, flags: 6 };
+const hugeProposed: Weights = { ...huge, hmm: 4, dma: 25 };
+
 function listOf(weights: Weights): Weighted<OpName> {
 	return Object.entries(weights)
 		.filter(([, weight]) => weight > 0)
@@ -55,6 +72,9 @@ const lists = {
 	later: listOf(later),
 	watching: listOf(watching),
 	proposed: listOf(proposed),
+	huge: listOf(huge),
+	hugeLater: listOf(hugeLater),
+	hugeProposed: listOf(hugeProposed),
 } as const;
 
 /**
@@ -63,9 +83,10 @@ const lists = {
  * @param setup - kernel, devices, window
  */
 export function opWeights(setup: Setup): Weighted<OpName> {
-	if (setup.machine !== null) return lists.proposed;
-	if (setup.profile === 'v6.12') return lists.plain;
+	const isHuge = setup.np > SMALL_WINDOW;
+	if (setup.machine !== null) return isHuge ? lists.hugeProposed : lists.proposed;
+	if (setup.profile === 'v6.12') return isHuge ? lists.huge : lists.plain;
+	if (isHuge) return lists.hugeLater;
 	// one program in so many has a userfaultfd
-	if (setup.np > SMALL_WINDOW) return lists.later;
 	return setup.fa !== 4096 || setup.win !== 0 ? lists.watching : lists.later;
 }
