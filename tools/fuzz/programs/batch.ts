@@ -8,6 +8,7 @@ import { ProgramArbitrary } from './arbitrary.ts';
 import type { Wishes } from './generate.ts';
 import type { Kernels } from './kernels.ts';
 import { type Program, programText } from './program.ts';
+import { type RunOne, runAsWritten } from './quick.ts';
 import { type Invariant, type RunOptions, runProgram, type Violation } from './run.ts';
 
 /** What to run. */
@@ -73,14 +74,20 @@ export function describeFailure(
  * @param batch - what to run
  * @param kernels - booted ones
  * @param options - how
+ * @param run - who runs a program; by default the kernel as it is written
  * @returns null: no program fails
  */
-export function runBatch(batch: Batch, kernels: Kernels, options: RunOptions = {}): Failure | null {
+export function runBatch(
+	batch: Batch,
+	kernels: Kernels,
+	options: RunOptions = {},
+	run: RunOne = runAsWritten(kernels),
+): Failure | null {
 	let written = 0;
 	const property = fc.property(new ProgramArbitrary(batch.wishes), (program) => {
 		// what is made small is looked at after each step, or what counts tell would need ten of them
 		const closely = written > 0 || batch.path !== null;
-		const found = runProgram(program, kernels, { ...options, closely });
+		const found = run(program, { ...options, closely });
 		if (found === null) return;
 		written ||= program.steps.length;
 		throw new Violated(found);

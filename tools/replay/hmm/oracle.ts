@@ -298,18 +298,29 @@ export class Oracle {
 		return aside;
 	}
 
-	/** Take everything down; what the kernel has to complain about is returned. */
-	close(): readonly Report[] {
+	/**
+	 * Take everything down.
+	 *
+	 * @param filesFirst - the program closes its devices and then ends; else its end closes them, when
+	 *	do_exit() has taken the address space down
+	 * @returns what the kernel has to complain about
+	 */
+	close(filesFirst: boolean = false): readonly Report[] {
 		this.monitor?.close();
+		if (filesFirst) this.closeDevices();
 		run(mmu_interval_notifier_remove(this.log.sub));
 		if (this.child !== null) endProcess(this, 1);
 		for (const number of [...this.others.keys()]) endProcess(this, number);
 		exitProcess(this.parent);
-		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
+		if (!filesFirst) this.closeDevices();
 		run(fput(this.file));
 		this.driver?.close();
 		this.removeDevices();
 		return shutdown();
+	}
+
+	private closeDevices(): void {
+		for (const opened of this.dmirrors) run(fput(opened), { task: this.parent });
 	}
 
 	/** Unload the drivers, when nobody uses their memory any more. */

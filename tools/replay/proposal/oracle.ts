@@ -151,9 +151,9 @@ export class ProposalOracle extends Oracle {
 		hmm_dma_map_free(made.dev, made.map);
 	}
 
-	override close(): readonly Report[] {
+	override close(filesFirst: boolean = false): readonly Report[] {
 		for (const requester of [...this.maps.keys()]) this.freeMap(requester);
-		return super.close();
+		return super.close(filesFirst);
 	}
 
 	protected override removeDevices(): void {
