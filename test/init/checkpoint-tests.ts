@@ -5,6 +5,7 @@
  * the kernel's own world.
  */
 import fc from 'fast-check';
+import type { Machine } from '../../arch/sim/machine.ts';
 import { mutex } from '../../include/linux/spinlock.ts';
 import { installedWorld, world } from '../../include/sim/world.ts';
 import { restoreGraph, saveGraph } from '../../init/checkpoint/graph.ts';
@@ -324,4 +325,41 @@ TEST('misuse_names_the_call_and_the_rule', () => {
 	shutdown();
 	boot(tinyMachine);
 	EXPECT_TRUE(messageOf(() => restore(c)).includes('another kernel is booted'));
+});
+
+TEST('pages_of_nested_checkpoints_are_nobody_elses', () => {
+	bootTiny();
+	const { ram } = world().machine as Machine;
+	const first = ram.ranges[0]!.startPfn;
+	const pages = 40;
+	const fill = (value: number): void => {
+		for (let i = 0; i < pages; i++) ram.frame(first + i)!.u8.fill(value + i);
+	};
+	const shows = (value: number): boolean =>
+		Array.from({ length: pages }, (_, i) => ram.peek(first + i)).every((frame, i) =>
+			frame!.u8.every((byte) => byte === value + i),
+		);
+	fill(1);
+	const a = checkpoint();
+	fill(2);
+	// more pages, which the second checkpoint keeps and the first never had
+	for (let i = pages; i < 2 * pages; i++) ram.frame(first + i)!.u8.fill(7);
+	const b = checkpoint();
+	for (let round = 0; round < 3; round++) {
+		restore(a);
+		EXPECT_TRUE(shows(1));
+		EXPECT_EQ(null, ram.peek(first + pages));
+		for (let i = pages; i < 3 * pages; i++) {
+			const { u8 } = ram.frame(first + i)!;
+			EXPECT_TRUE(u8.every((byte) => byte === 0));
+			u8.fill(90 + round);
+		}
+		EXPECT_TRUE(shows(1));
+		restore(b);
+		EXPECT_TRUE(shows(2));
+		EXPECT_EQ(7, ram.peek(first + pages)!.u8[4095]!);
+		for (let i = 2 * pages; i < 3 * pages; i++) ram.frame(first + i)!.u8.fill(50);
+		EXPECT_EQ(7, ram.peek(first + 2 * pages - 1)!.u8[0]!);
+	}
+	shutdown();
 });

@@ -9,7 +9,8 @@
  * Guarantee: a bundle is used again only while each file in it has the size and change time that it
  * had before it was read.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { cache, nameOf, readJson, root, stamp, writeWhole } from './cache.js';
@@ -17,7 +18,8 @@ import { cache, nameOf, readJson, root, stamp, writeWhole } from './cache.js';
 /**
  * What is kept beside a bundle.
  *
- * @typedef {{ inputs: Record<string, string> }} Manifest
+ * @typedef {{ inputs: Record<string, string>, bundle: string }} Manifest - the files and the bundle, by
+ *	what of them changes
  */
 
 /**
@@ -30,6 +32,11 @@ import { cache, nameOf, readJson, root, stamp, writeWhole } from './cache.js';
  * }} Form - name in the cache; absolute paths of the files that decide about the form; the text of a
  *	module, from its source and absolute path
  */
+
+/** What says which releases of the packages make a bundle. */
+const makers = ['esbuild', 'js-tokens']
+	.map((name) => join(root, 'node_modules', name, 'package.json'))
+	.filter((path) => existsSync(path));
 
 /** @type {Form} */
 const asWritten = { name: '', madeBy: [], text: (source) => source };
@@ -69,11 +76,17 @@ function reading(form) {
 	};
 }
 
+/** @param {Uint8Array} content */
+function hashOf(content) {
+	return createHash('sha1').update(content).digest('hex');
+}
+
 /** @param {string} outfile */
 function isFresh(outfile) {
 	/** @type {Manifest | null} */
 	const manifest = readJson(`${outfile}.json`);
-	if (manifest === null) return false;
+	// of two programs that write at once, one may have left its bundle beside the other's manifest
+	if (manifest === null || hashOf(readFileSync(outfile)) !== manifest.bundle) return false;
 	return Object.entries(manifest.inputs).every(([path, seen]) => stamp(path) === seen);
 }
 
@@ -113,13 +126,13 @@ export async function bundle(entry, { form = asWritten, made } = {}) {
 	});
 	const paths = Object.keys(metafile.inputs).map((input) => resolve(root, input));
 	/** @type {Manifest} */
-	const manifest = { inputs: { [fileURLToPath(import.meta.url)]: '' } };
-	for (const path of [fileURLToPath(import.meta.url), ...form.madeBy, ...paths]) {
+	const manifest = { inputs: {}, bundle: hashOf(outputFiles[0].contents) };
+	for (const path of [fileURLToPath(import.meta.url), ...makers, ...form.madeBy, ...paths]) {
 		const { ctimeMs } = statSync(path);
 		// edited while it was read: which of the two texts is in the bundle is not known
 		manifest.inputs[path] = ctimeMs < started ? stamp(path) : '';
 	}
-	for (const { contents } of outputFiles) writeWhole(outfile, contents);
+	writeWhole(outfile, outputFiles[0].contents);
 	writeWhole(`${outfile}.json`, JSON.stringify(manifest));
 	made?.(paths);
 	return outfile;

@@ -9,7 +9,9 @@
 import type { SchedulePoint, Sim } from '../../include/sim/schedule.ts';
 
 /** Straight code came to where another thread would have to run. */
-class NeedsThreads extends Error {}
+class NeedsThreads extends Error {
+	override readonly name = 'NeedsThreads';
+}
 
 /** Of the scheduler that runs straight code. */
 let pass: ((point: SchedulePoint) => void) | null = null;

@@ -18,13 +18,23 @@ const form = {
 		path === bodies ? readFileSync(straightBodies, 'utf8') : straighten(source, bodies),
 };
 
+/** What keeps one from writing into a tree that others own. */
+const notOurs: readonly unknown[] = ['EACCES', 'EPERM', 'EROFS'];
+
 /**
  * Import a module in straight form.
  *
  * @param entry - absolute path
- * @returns its exports; none of its classes is the one of that name elsewhere
- * @throws {Error} the folder for what is made of sources can't be written
+ * @returns its exports, none of whose classes is the one of that name elsewhere; null: the folder for
+ *	what is made of sources can't be written
  */
-export async function importStraight<T>(entry: string): Promise<T> {
-	return (await import(pathToFileURL(await bundle(entry, { form })).href)) as T;
+export async function importStraight<T>(entry: string): Promise<T | null> {
+	let path: string;
+	try {
+		path = await bundle(entry, { form });
+	} catch (error) {
+		if (notOurs.includes((error as NodeJS.ErrnoException).code)) return null;
+		throw error;
+	}
+	return (await import(pathToFileURL(path).href)) as T;
 }

@@ -179,7 +179,7 @@ class Straightening {
 		const { source } = this;
 		const text = source.text(i);
 		if (text === '*') return this.star(i);
-		if (!source.isName(i) || source.text(i - 1) === '.') return i + 1;
+		if (!source.isName(i) || /^\??\.$/.test(source.text(i - 1))) return i + 1;
 		if (text === 'yield') return this.yield(i);
 		if (text === 'run' && this.drives && source.text(i + 1) === '(')
 			source.replace(i + 1, '(() => ');

@@ -71,6 +71,10 @@ export function* f(lock: object, ops: { open?(): Sim<number> }): Sim<number> {
 export function g(): Sim<number> {
 	return msleep(8);
 }
+export function* returned(lock: object): Sim<unknown> {
+	if (lock) return () => msleep(12);
+	return msleep(13); // error
+}
 `,
 	);
 });

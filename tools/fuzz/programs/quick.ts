@@ -2,9 +2,8 @@
 /**
  * Programs, run in straight form.
  *
- * Guarantee: a program that holds in straight form held; one that does not, or needs a second thread, is
- * run by the kernel as it is written, and what that shows counts. So what is told of a program, and what
- * it is made small by, is never of straight code.
+ * Guarantee: one that does not hold in straight form, or needs a second thread, is run by the kernel as it
+ * is written, and what that shows is what is told. Where only straight form fails, that is told as well.
  */
 import { fileURLToPath } from 'node:url';
 import { importStraight } from '../../straight/bundle.ts';
@@ -25,6 +24,9 @@ export function runAsWritten(kernels: Kernels): RunOne {
 	return (program, options) => runProgram(program, kernels, options);
 }
 
+/** What straight code says of a wait for another thread. */
+const oneThread = 'straight code has one thread';
+
 /** Whether a second thread resolves faults of the program. */
 function hasMonitor({ steps }: Program): boolean {
 	return steps.some((step) => step.includes('uffd'));
@@ -37,15 +39,10 @@ function hasMonitor({ steps }: Program): boolean {
  */
 export async function runQuickly(kernels: Kernels): Promise<RunOne> {
 	const asWritten = runAsWritten(kernels);
-	let straight: typeof import('./straight.ts');
-	try {
-		straight = await importStraight(
-			fileURLToPath(new URL('straight.ts', import.meta.url)),
-		);
-	} catch {
-		// an installed tree that others own
-		return asWritten;
-	}
+	const straight = await importStraight<typeof import('./straight.ts')>(
+		fileURLToPath(new URL('straight.ts', import.meta.url)),
+	);
+	if (straight === null) return asWritten;
 	const straightKernels = new straight.Kernels();
 	return (program, options) => {
 		// what is looked at closely is what already failed
@@ -53,7 +50,13 @@ export async function runQuickly(kernels: Kernels): Promise<RunOne> {
 		if (isClose || hasMonitor(program)) return asWritten(program, options);
 		const statistics = new Statistics();
 		const found = straight.runProgram(program, straightKernels, { statistics });
-		if (found !== null) return asWritten(program, options);
+		if (found !== null) {
+			// as it is written the program may hold: then it is straight code that is wrong
+			const { what } = found;
+			const written = asWritten(program, options);
+			if (written !== null || what.includes(oneThread)) return written;
+			return { ...found, what: `in straight form: ${what}` };
+		}
 		if (options.statistics !== undefined)
 			addFigures(options.statistics.figures, statistics.figures);
 		return null;

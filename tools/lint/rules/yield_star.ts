@@ -2,8 +2,8 @@
 /**
  * A call of what may be scheduled stands under `yield*`.
  *
- * Without it nothing runs, and nothing says so: the generator is made and dropped. Handing one on,
- * by a return or to something that declares that it takes one, is allowed.
+ * Without it nothing runs, and nothing says so: the generator is made and dropped. Handing one on, by a
+ * return of a plain function or to something that declares that it takes one, is allowed.
  */
 import { ts } from 'ts-morph';
 import { nodesOf, type Rule } from '../rule.ts';
@@ -44,11 +44,19 @@ function isDriven(whole: ts.Node): boolean {
 	return ts.isPropertyAccessExpression(parent) && parent.name.text === 'next';
 }
 
+/** Whether a return is a generator's own: what it returns is never run. */
+function isInGenerator(statement: ts.ReturnStatement): boolean {
+	let node: ts.Node = statement;
+	while (!ts.isFunctionLike(node)) node = node.parent;
+	return 'asteriskToken' in node && node.asteriskToken !== undefined;
+}
+
 function isHandedOn(call: ts.CallExpression, checker: ts.TypeChecker): boolean {
 	const whole = wholeExpression(call);
 	const { parent } = whole;
 	if (ts.isYieldExpression(parent)) return parent.asteriskToken !== undefined;
-	if (ts.isReturnStatement(parent) || isDriven(whole)) return true;
+	if (ts.isReturnStatement(parent)) return !isInGenerator(parent);
+	if (isDriven(whole)) return true;
 	if (ts.isArrowFunction(parent) && parent.body === whole) {
 		const expected = checker.getContextualType(parent);
 		const results =

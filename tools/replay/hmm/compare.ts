@@ -101,19 +101,19 @@ export class StepComparison {
 	 * @param of - prefix of the fields
 	 * @param expected - recorded
 	 * @param got - the model's
-	 * @param aside - more fields of it; null: none
+	 * @param besides - more fields of it; null: none
 	 * @param inv - its field `inv`; empty: it has none
 	 */
 	fields(
 		of: string,
 		expected: Answer,
 		got: Answer,
-		aside: Answer | null = null,
+		besides: Answer | null = null,
 		inv: readonly unknown[] = [],
 	): void {
 		const value = (field: string): unknown => {
 			if (field === 'inv' && inv.length > 0) return inv;
-			return aside?.[field] ?? got[field];
+			return besides !== null && field in besides ? besides[field] : got[field];
 		};
 		for (const field in expected) this.field(of, field, expected[field], value(field));
 		const more = (field: string): void => {
@@ -121,7 +121,7 @@ export class StepComparison {
 				this.field(of, field, undefined, value(field));
 		};
 		for (const field in got) more(field);
-		if (aside !== null) for (const field in aside) more(field);
+		if (besides !== null) for (const field in besides) more(field);
 		if (inv.length > 0) more('inv');
 	}
 

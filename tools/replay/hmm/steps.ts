@@ -112,8 +112,8 @@ const HALF = 2 ** 32;
  * The program's buffer, a value at the beginning of each page.
  *
  * Steps use one after the other the same memory, since a fresh one of 4 MiB costs more than what the
- * kernel does with it. What a step finds there beyond the values that it puts in is what commands before
- * it read.
+ * kernel does with it. Beyond the values there is what the kernel wrote before: nothing, in a buffer that
+ * it only reads.
  */
 class ProgramBuffer {
 	private words = new Uint32Array(0);
@@ -148,21 +148,23 @@ class ProgramBuffer {
 	}
 }
 
-const programBuffer = new ProgramBuffer();
+/** What the kernel writes to, and what it reads. */
+const buffers = { out: new ProgramBuffer(), in: new ProgramBuffer() };
 
 /** A command that moves a page's data for each page. */
 function dataStep(command: number, fields: readonly ('cp' | 'd' | 'fl')[]): Handler {
 	return (oracle, task, [dev = 0, page = 0, pages = 0, value]) => {
+		const buffer = value === undefined ? buffers.out : buffers.in;
 		const cmd = new hmm_dmirror_cmd({
 			addr: oracle.address(page),
 			npages: BigInt(pages),
-			ptr: programBuffer.fill(pages, value),
+			ptr: buffer.fill(pages, value),
 		});
 		const rc = ioctl(oracle, task, dev, command, cmd);
 		if (rc !== 0) return { rc };
 		const answer: Record<string, unknown> = { rc };
 		if (fields.includes('cp')) answer['cp'] = Number(cmd.cpages);
-		if (fields.includes('d')) answer['d'] = programBuffer.values(pages);
+		if (fields.includes('d')) answer['d'] = buffer.values(pages);
 		if (fields.includes('fl')) answer['fl'] = Number(cmd.faults);
 		return answer;
 	};
