@@ -53,7 +53,7 @@ export interface BootOptions {
 	readonly proposals?: readonly FeatureName[];
 	/** The kernel's command line: `pci=…`, `swiotlb=…` (init/cmdline.ts). */
 	readonly cmdline?: string;
-	/** Single switches, against the profile. */
+	/** Single switches, against profile and proposals. */
 	readonly features?: Partial<FeatureSet>;
 	/** References, mappings and locks remember where they were taken; slower. */
 	readonly trackOrigins?: boolean;
@@ -70,8 +70,9 @@ function switches(profile: ProfileName, options: BootOptions): FeatureSet {
 		);
 	const { proposals = [], features = {} } = options;
 	if (proposals.length === 0 && Object.keys(features).length === 0) return base;
-	const set: Record<FeatureName, boolean> = { ...base, ...features };
+	const set: Record<FeatureName, boolean> = { ...base };
 	for (const name of proposals) set[name] = true;
+	Object.assign(set, features);
 	for (const name of Object.keys(set))
 		if (!(name in base))
 			throw new HarnessError('boot()', `there is no feature switch "${name}"`);

@@ -17,7 +17,7 @@
  *                     freed, buddy 0x104 is in use       both free: one block of order o + 1
  * ```
  */
-import type { Frame, PhysicalRam } from '../arch/sim/memory.ts';
+import { type Frame, PAGE_BYTES, type PhysicalRam } from '../arch/sim/memory.ts';
 import { oops } from '../include/linux/bug.ts';
 import { type folio, type page, page_folio } from '../include/linux/mm_types.ts';
 import { memoryMap, PAGES_PER_SECTION, page_to_pfn, pfn_to_page } from '../include/linux/mmzone.ts';
@@ -366,6 +366,10 @@ export function pageFrame(p: page): Frame {
 	return frameOf(p.sec.base + p.idx);
 }
 
+function notRam(pfn: number): never {
+	oops(`BUG: unable to handle page fault: pfn 0x${pfn.toString(16)} is not RAM`);
+}
+
 /**
  * The bytes of RAM at a PFN.
  *
@@ -373,8 +377,7 @@ export function pageFrame(p: page): Frame {
  */
 export function frameOf(pfn: number): Frame {
 	const frame = ram().frame(pfn);
-	if (frame === null)
-		oops(`BUG: unable to handle page fault: pfn 0x${pfn.toString(16)} is not RAM`);
+	if (frame === null) return notRam(pfn);
 	return frame;
 }
 
@@ -391,6 +394,22 @@ export function ram(): PhysicalRam {
  */
 export function touchFrame(access: 'memory-read' | 'memory-write', pfn: number): void {
 	if (footprinted()) ram().touch(access, BigInt(pfn) << 12n, 4096);
+}
+
+/**
+ * Copy the bytes of a page out. One that was never written stays unmade.
+ *
+ * @param p - page of RAM
+ * @param into - where to
+ * @param offset - first byte there
+ */
+export function readFrame(p: page, into: Uint8Array, offset: number): void {
+	const pfn = p.sec.base + p.idx;
+	touchFrame('memory-read', pfn);
+	const frame = ram().peek(pfn);
+	if (frame !== null) into.set(frame.u8, offset);
+	else if (ram().has(pfn)) into.fill(0, offset, offset + PAGE_BYTES);
+	else notRam(pfn);
 }
 
 /** Bytes never written are zero already. */
@@ -418,11 +437,11 @@ export function clear_highpage(p: page): void {
 export function isZeroFilled(p: page): boolean {
 	const pfn = p.sec.base + p.idx;
 	touchFrame('memory-read', pfn);
-	return (
-		ram()
-			.peek(pfn)
-			?.u32.every((word) => word === 0) ?? true
-	);
+	const frame = ram().peek(pfn);
+	if (frame === null) return true;
+	const { u32 } = frame;
+	for (let i = 0; i < u32.length; i++) if (u32[i] !== 0) return false;
+	return true;
 }
 
 /**

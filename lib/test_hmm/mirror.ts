@@ -57,7 +57,7 @@ import {
 	mmu_interval_set_seq,
 	mmu_notifier_range_blockable,
 } from '../../mm/mmu_notifier.ts';
-import { pageFrame, touchFrame } from '../../mm/page_alloc.ts';
+import { pageFrame, readFrame, touchFrame } from '../../mm/page_alloc.ts';
 import type { hmm_dmirror_cmd } from '../test_hmm_uapi.ts';
 import { BACKING_PAGE, type dmirror_device } from './device.ts';
 
@@ -93,6 +93,8 @@ export class dmirror {
 		return this.notifier.mm as mm_struct;
 	}
 }
+
+const BYTES_A_PAGE = Number(PAGE_SIZE);
 
 /** How many buffers are kept. */
 const SPARE_BUFFERS = 4;
@@ -299,12 +301,11 @@ export function dmirror_do_read(
 	end: unsigned_long,
 	bounce: dmirror_bounce,
 ): int {
-	for (let at = start; at < end; at += PAGE_SIZE) {
+	let offset = Number(start - bounce.addr);
+	for (let at = start; at < end; at += PAGE_SIZE, offset += BYTES_A_PAGE) {
 		const entry = xa_load(self.pt, at >> 12n);
 		if (entry === null) return -ENOENT;
-		const { sec, idx } = entry.page;
-		touchFrame('memory-read', sec.base + idx);
-		bounce.at(at).set(pageFrame(entry.page).u8);
+		readFrame(entry.page, bounce.ptr, offset);
 		bounce.cpages++;
 	}
 	return 0;

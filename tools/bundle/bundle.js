@@ -28,9 +28,10 @@ import { cache, nameOf, readJson, root, stamp, writeWhole } from './cache.js';
  * @typedef {{
  *	name: string,
  *	madeBy: readonly string[],
- *	text: (source: string, path: string) => string,
+ *	text(source: string, path: string): string,
+ *	check?(): void,
  * }} Form - name in the cache; absolute paths of the files that decide about the form; the text of a
- *	module, from its source and absolute path
+ *	module, from its source and absolute path; throws where the modules together are no good
  */
 
 /** What says which releases of the packages make a bundle. */
@@ -124,6 +125,7 @@ export async function bundle(entry, { form = asWritten, made } = {}) {
 		logLevel: 'silent',
 		plugins: [reading(form)],
 	});
+	form.check?.();
 	const paths = Object.keys(metafile.inputs).map((input) => resolve(root, input));
 	/** @type {Manifest} */
 	const manifest = { inputs: {}, bundle: hashOf(outputFiles[0].contents) };

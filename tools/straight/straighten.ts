@@ -107,6 +107,9 @@ function isBracket(text: string, of: string): boolean {
 	return text.length === 1 && of.includes(text);
 }
 
+/** What stands before a statement. */
+const statementBefore: ReadonlySet<string> = new Set([';', '{', '}', ')', 'else']);
+
 const memberBefore: ReadonlySet<string> = new Set([
 	'{',
 	'}',
@@ -155,6 +158,10 @@ class Straightening {
 	/** Tokens before which a passPoint() ends. */
 	private readonly ends: number[] = [];
 	hasPoints = false;
+	/** Functions that are generators. */
+	readonly generators: string[] = [];
+	/** Functions that are called for nothing but what they do. */
+	readonly bareCalls = new Set<string>();
 
 	constructor(text: string) {
 		this.source = new Source(text);
@@ -181,9 +188,18 @@ class Straightening {
 		if (text === '*') return this.star(i);
 		if (!source.isName(i) || /^\??\.$/.test(source.text(i - 1))) return i + 1;
 		if (text === 'yield') return this.yield(i);
+		if (this.isBareCall(i)) this.bareCalls.add(text);
 		if (text === 'run' && this.drives && source.text(i + 1) === '(')
 			source.replace(i + 1, '(() => ');
 		return i + 1;
+	}
+
+	/** Whether a statement begins at token i that is a call and no more. */
+	private isBareCall(i: number): boolean {
+		const { source } = this;
+		if (source.text(i + 1) !== '(' || !statementBefore.has(source.text(i - 1)))
+			return false;
+		return source.text(source.close(i + 1) + 1) === ';';
 	}
 
 	private star(i: number): number {
@@ -196,6 +212,8 @@ class Straightening {
 		if (!isGenerator) return i + 1;
 		if (isComputed || isIteratorType(source, behindParameters(source, i)))
 			return behindIterator(source, i);
+		if (before === 'function' && source.isName(i + 1))
+			this.generators.push(source.text(i + 1));
 		source.replace(i, '');
 		return i + 1;
 	}
@@ -214,16 +232,47 @@ class Straightening {
 	}
 }
 
+/** A module in straight form, and what is known of its calls. */
+export interface StraightModule {
+	readonly text: string;
+	/** Functions of it that are generators. */
+	readonly generators: readonly string[];
+	/** Functions that it calls for what they do, without `yield*`. */
+	readonly bareCalls: readonly string[];
+	/** What it imports, and what it exports of others (`*`: all), with where from. */
+	readonly imports: readonly Link[];
+	readonly exports: readonly Link[];
+}
+
+/** A name, and the module that it is of, as written. */
+export type Link = readonly [name: string, from: string];
+
+/** The names of all `import {…} from` or `export {…} from` of a text. */
+function links(text: string, word: 'import' | 'export'): Link[] {
+	const all = new RegExp(`^${word} (?:type )?(?:\\{([^}]*)\\}|(\\*)) from '([^']+)'`, 'gm');
+	return [...text.matchAll(all)].flatMap(([, names = '', star, from = '']) =>
+		star === undefined
+			? (names.match(/\w+/g) ?? []).map((name): Link => [name, from])
+			: [['*', from]],
+	);
+}
+
 /**
  * The straight form of a module.
  *
  * @param text - TypeScript, formatted as the house does
  * @param bodies - from where passPoint() is imported
  */
-export function straighten(text: string, bodies: string): string {
+export function straighten(text: string, bodies: string): StraightModule {
 	const module = new Straightening(text);
 	module.go();
 	const straight = module.toString();
-	if (!module.hasPoints) return straight;
-	return `import { passPoint } from ${JSON.stringify(bodies)}; ${straight}`;
+	const points = `import { passPoint } from ${JSON.stringify(bodies)}; `;
+	return {
+		text: (module.hasPoints ? points : '') + straight,
+		generators: module.generators,
+		bareCalls: [...module.bareCalls],
+		imports: links(text, 'import'),
+		exports: links(text, 'export'),
+	};
 }

@@ -4,15 +4,17 @@
  * Method: source texts and their straight forms; that the lines of the kernel's own modules stay where
  * they are; that nothing in them is left that only a generator may say.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { importStraight } from '../../../tools/straight/bundle.ts';
 import { straighten } from '../../../tools/straight/straighten.ts';
-import { EXPECT_STREQ, TEST } from '../../kselftest_harness.ts';
+import { EXPECT_STREQ, EXPECT_TRUE, TEST } from '../../kselftest_harness.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
-const straight = (text: string): string => straighten(text, '/body.ts');
+const straight = (text: string): string => straighten(text, '/body.ts').text;
 
 /** Text that needs no points. */
 function EXPECT_STRAIGHT(expected: string, text: string): void {
@@ -109,4 +111,54 @@ TEST('modules_of_the_kernel_keep_their_lines_and_no_generator', () => {
 		'include/linux/scatterlist.ts include/linux/xarray.ts kernel/dma/debug/entry.ts',
 		left.join(' '),
 	);
+});
+
+TEST('calls_that_lack_their_yield_are_known', () => {
+	const { bareCalls, exports, generators, imports } = straighten(
+		`import { down, type lock, up } from './rwsem.ts';
+export { free } from './free.ts';
+export * from './all.ts';
+function* mine(): Sim<void> { yield* down(l); if (l) up(l); else mine(); other(); }
+const ops = { *open() { down(l).next(); return up(l); } };
+run(down(l)); const left = mine();`,
+		'/body.ts',
+	);
+	EXPECT_STREQ('mine', generators.join(' '));
+	EXPECT_STREQ('up mine other run', bareCalls.join(' '));
+	EXPECT_STREQ('down type lock up', imports.map(([name]) => name).join(' '));
+	EXPECT_STREQ('free,./free.ts *,./all.ts', exports.join(' '));
+});
+
+TEST('a_module_that_lacks_a_yield_is_refused', async () => {
+	const folder = mkdtempSync(join(tmpdir(), 'straight-'));
+	const write = (name: string, text: string): void => writeFileSync(join(folder, name), text);
+	write(
+		'lock.ts',
+		'export function* down(l: object): Sim<void> { yield l; }\nexport const n = 1;\n',
+	);
+	write('all.ts', "export * from './lock.ts';\n");
+	const refused = async (call: string): Promise<string> => {
+		write(
+			'use.ts',
+			`import { down } from './all.ts';\nexport function* use(l: object): Sim<void> { ${call}; }\n`,
+		);
+		try {
+			return String(
+				typeof (
+					await importStraight<{ use: unknown }>(
+						join(folder, 'use.ts'),
+					)
+				)?.use,
+			);
+		} catch (error) {
+			return (error as Error).message;
+		}
+	};
+	EXPECT_STREQ('function', await refused('yield* down(l)'));
+	EXPECT_TRUE(
+		(await refused('down(l)')).endsWith(
+			'use.ts: down() may be scheduled, and is called without yield*',
+		),
+	);
+	rmSync(folder, { recursive: true });
 });

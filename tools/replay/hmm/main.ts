@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** `kproto replay hmm PATH...`: scenarios of hmm_range_fault() and the HMM test driver. */
 import type { ProfileName } from '../../../include/sim/feature.ts';
+import type { BootOptions } from '../../../init/main.ts';
 import { progressBar } from '../../kproto/progress.ts';
 import { UserError } from '../../kproto/user_error.ts';
 import { checkSwitches, parseReplayOptions, type ReplayOptions } from '../options.ts';
@@ -33,15 +34,20 @@ interface Chosen {
 }
 
 /** The records of the paths that the command line lets through. */
-function chosenRecords({ paths, profile, filter, features }: ReplayOptions): Chosen[] {
+function chosenRecords(
+	{ paths, profile, filter, features }: ReplayOptions,
+	{ proposals = [] }: BootOptions,
+): Chosen[] {
+	const proposed = Object.fromEntries(proposals.map((name) => [name, true]));
 	const chosen: Chosen[] = [];
 	for (const file of paths.flatMap(recordFiles)) {
 		const kernel = profileOf(file, profile);
-		checkSwitches(kernel, features);
 		for (const { line, value } of readRecordFile<Scenario>(file, scenarioShape)) {
 			const title = `${file}:${line} ${value.fam} ${value.id}`;
-			if (filter === null || filter.test(title))
-				chosen.push({ title, profile: kernel, scenario: value });
+			if (filter !== null && !filter.test(title)) continue;
+			const own = profile ?? value.profile ?? kernel;
+			checkSwitches(own, { ...proposed, ...features });
+			chosen.push({ title, profile: own, scenario: value });
 		}
 	}
 	return chosen;
@@ -63,7 +69,7 @@ export async function replayFiles<O extends Oracle>(
 	const { features, json, trace } = options;
 	if (trace !== null && options.unguarded)
 		throw new UserError('--trace and --unguarded: one of them');
-	const records = chosenRecords(options);
+	const records = chosenRecords(options, base.boot);
 	if (trace !== null)
 		return traceScenarios(
 			trace,

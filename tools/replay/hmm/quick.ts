@@ -109,5 +109,9 @@ const passes = ({ mismatches, strict }: ScenarioResult): boolean =>
 	mismatches.length + strict.length === 0;
 
 function resultText({ findings, mismatches, strict }: ScenarioResult): string {
-	return JSON.stringify({ mismatches, strict, findings });
+	// what an exception says names functions, and they have other names in straight code
+	const plain = mismatches.map((one) =>
+		one.step === 'the replay' ? { ...one, got: '' } : one,
+	);
+	return JSON.stringify({ mismatches: plain, strict, findings });
 }

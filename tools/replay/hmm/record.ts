@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /** What a line of a record file says: a scenario, and what a kernel answered. */
 
+import { type ProfileName, profiles } from '../../../include/sim/feature.ts';
 import type { Shape } from '../shape.ts';
 
 /** A step: its name, then its arguments. */
@@ -27,6 +28,8 @@ export interface Scenario {
 	readonly steps: readonly Step[];
 	/** Answer to each step. */
 	readonly r: readonly Answer[];
+	/** The kernel, where the record itself says so. */
+	readonly profile?: ProfileName;
 	/** The point of a hand-written one. */
 	readonly note?: string;
 }
@@ -120,5 +123,22 @@ function scenarioProblem(value: unknown): string | null {
 	if (s.steps.length !== s.r.length) return 'as many answers as steps';
 	if (!s.steps.every((step) => Array.isArray(step) && typeof step[0] === 'string'))
 		return 'steps that begin with a name';
+	if (!s.steps.every(hasWholeNumbers)) return 'steps whose numbers are whole';
+	if (!s.r.every((answer) => typeof answer === 'object' && answer !== null))
+		return 'answers that are objects';
+	if (s.np! < 0 || s.np! > MOST_PAGES) return `"np" from 0 to ${MOST_PAGES}`;
+	if (s.profile !== undefined && !Object.hasOwn(profiles, s.profile))
+		return 'a profile that there is';
 	return null;
+}
+
+/** Pages of a window of 4 GiB. */
+const MOST_PAGES = 1 << 20;
+
+/** Whether each number of a step, and of a step within it, is whole. */
+function hasWholeNumbers(step: Step): boolean {
+	return step.every((arg) => {
+		if (Array.isArray(arg)) return hasWholeNumbers(arg as unknown as Step);
+		return typeof arg !== 'number' || Number.isSafeInteger(arg);
+	});
 }
