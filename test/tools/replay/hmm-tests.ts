@@ -3,7 +3,11 @@
  * Goal: a wrong answer is told with its step and its page, and nothing else is called wrong.
  * Method: one small scenario, right and then with answers changed.
  */
-
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import {
 	expandRuns,
 	runLength,
@@ -19,6 +23,7 @@ import {
 	EXPECT_TRUE,
 	TEST,
 } from '../../kselftest_harness.ts';
+import { called } from './called.ts';
 
 const good: Scenario = {
 	id: 'X-1',
@@ -104,6 +109,44 @@ TEST('step_that_is_not_known_is_a_failure', () => {
 	EXPECT_STREQ('has no step dance', String(found?.got));
 });
 
+TEST('step_whose_arguments_make_no_sense_fails_its_record_only', () => {
+	for (const change of [{ steps: [['mmap', 0, 8], ...good.steps.slice(1)] }, { dev: 9 }]) {
+		const { mismatches } = replayScenario({ ...good, ...change } as Scenario, 'v7.3');
+		EXPECT_STREQ('the replay', mismatches.map(({ step }) => step).join());
+	}
+	EXPECT_EQ(0, replayScenario(good, 'v7.3').mismatches.length);
+});
+
+TEST('record_may_say_which_kernel_it_is_of', async () => {
+	const file = fileURLToPath(
+		new URL('../../golden/hmm/v6.12/corner-public.jsonl.gz', import.meta.url),
+	);
+	const line = gunzipSync(readFileSync(file))
+		.toString()
+		.split('\n')
+		.find((text) => text.includes('"K-100-'))!;
+	const folder = mkdtempSync(join(tmpdir(), 'record-'));
+	const replayed = async (text: string): Promise<number | null> => {
+		writeFileSync(join(folder, 'a.jsonl'), `${text}\n`);
+		return (await called('hmm', folder)).code;
+	};
+	EXPECT_EQ(1, await replayed(line));
+	EXPECT_EQ(0, await replayed(line.replace('{', '{"profile":"v6.12",')));
+	rmSync(folder, { recursive: true });
+});
+
+TEST('proposal_can_be_switched_off', async () => {
+	const records = fileURLToPath(new URL('../../golden/proposal', import.meta.url));
+	const off = ['--feature', 'p2p_op_dma_dev=off'];
+	const { code, out } = await called('proposal', '--filter', ' PK-00', ...off, records);
+	EXPECT_EQ(1, code);
+	EXPECT_TRUE(/^not ok/m.test(out));
+	EXPECT_EQ(0, (await called('proposal', '--filter', ' PK-00', records)).code);
+	const { code: older, err } = await called('proposal', '--profile', 'v6.12', records);
+	EXPECT_EQ(2, older);
+	EXPECT_TRUE(err.includes('needs "hmm_dma_flags", which v6.12 has not'));
+});
+
 TEST('oops_is_told_and_not_thrown', () => {
 	const steps: Scenario['steps'] = [
 		['mmap', 0, 8, 3, 'ap', 0],
@@ -144,6 +187,10 @@ TEST('line_that_is_no_scenario_is_said_to_be_none', () => {
 		[{ steps: null }, 'lists "steps" and "r"'],
 		[{ r: [] }, 'as many answers as steps'],
 		[{ steps: good.steps.map(() => 1) }, 'steps that begin with a name'],
+		[{ steps: good.steps.map(() => ['read', 0.5]) }, 'steps whose numbers are whole'],
+		[{ r: good.r.map(() => 5) }, 'answers that are objects'],
+		[{ np: 1e9 }, '"np" from 0 to 1048576'],
+		[{ profile: 'v5.0' }, 'a profile that there is'],
 	] as const)
 		EXPECT_STREQ(
 			expected,
