@@ -44,13 +44,15 @@ import {
 } from '../rmap/walk.ts';
 
 /**
- * A SIGBUS for the current task.
+ * A SIGBUS for the current task, unless one is pending: of a standard signal there is one at most.
  *
  * @deviates without the address, and always for the current task
  * @kernel mm/memory-failure.c
  */
 export function kill_proc(): void {
-	current().siginfo.push({ sig: SIGBUS, code: BUS_MCEERR_AR });
+	const { siginfo } = current();
+	if (siginfo.some(({ sig }) => sig === SIGBUS)) return;
+	siginfo.push({ sig: SIGBUS, code: BUS_MCEERR_AR });
 }
 
 /**

@@ -153,7 +153,8 @@ TEST_F(failure, 'advice_for_a_huge_page_makes_one_page_of_it_bad', ({ p }) => {
 	EXPECT_EQ(0, userMadvise(p, at(512), 514n * PAGE, MADV_HWPOISON));
 	const bad = Array.from({ length: 514 }, (_, i) => 512 + i).filter((i) => isPoisoned(p, i));
 	EXPECT_STREQ('512 1024 1025', bad.join(' '));
-	EXPECT_EQ(3, p.siginfo.length);
+	// a standard signal is pending once, however often it was sent
+	EXPECT_STREQ('[{"sig":7,"code":4}]', JSON.stringify(p.siginfo));
 	EXPECT_EQ(513n, userRead64(p, at(513)));
 });
 
