@@ -38,7 +38,15 @@ import {
 	is_zone_device_page,
 } from '../../include/linux/page-flags.ts';
 import type { task_struct } from '../../include/linux/sched.ts';
-import { softleaf_from_pte, softleaf_to_folio } from '../../include/linux/swapops.ts';
+import {
+	pmd_is_device_private_entry,
+	pmd_swp_mkuffd_wp,
+	pmd_swp_uffd_wp,
+	softleaf_from_pmd,
+	softleaf_from_pte,
+	softleaf_is_device_private_write,
+	softleaf_to_folio,
+} from '../../include/linux/swapops.ts';
 import {
 	GFP_HIGHUSER_MOVABLE,
 	HPAGE_PMD_ORDER,
@@ -81,7 +89,7 @@ import {
 	TEST_F,
 } from '../kselftest_harness.ts';
 import { switchOn } from '../support/switch_on.ts';
-import { at, entryAt, runs, vmaOf } from './entries.ts';
+import { at, entryAt, pmdAt, runs, vmaOf } from './entries.ts';
 import { copyValue, migration, TestDevice, valueOf, vmaAt } from './mm_world.ts';
 import {
 	HUGE,
@@ -442,6 +450,19 @@ TEST_F(thp, 'protection_and_fork_make_it_read_only', ({ p, dev }) => {
 	exitProcess(child);
 	userWrite64(p, at(7), 2n);
 	EXPECT_STREQ('Twaxd*512', runs(p, 0, HUGE));
+});
+
+TEST_F(thp, 'entry_that_loses_its_right_to_write_keeps_the_uffd_bit', ({ p, dev }) => {
+	userWrite64(p, at(7), 70n);
+	toDevice(p, dev, 0, HUGE);
+	const pmd = pmdAt(p, 0);
+	EXPECT_TRUE(softleaf_is_device_private_write(softleaf_from_pmd(pmd.value)));
+	// by hand: protecting it would have taken the right along with it
+	pmd.value = pmd_swp_mkuffd_wp(pmd.value);
+	EXPECT_EQ(0, userMprotect(p, at(0), BigInt(HUGE) * PAGE, PROT_READ));
+	EXPECT_TRUE(pmd_is_device_private_entry(pmd.value));
+	EXPECT_FALSE(softleaf_is_device_private_write(softleaf_from_pmd(pmd.value)));
+	EXPECT_TRUE(pmd_swp_uffd_wp(pmd.value));
 });
 
 TEST_F(thp, 'pages_of_a_former_huge_folio_are_small_again', ({ p, dev }) => {

@@ -10,7 +10,13 @@
  *   0                 512               1024       pages
  */
 import { Disk } from '../../arch/sim/disk.ts';
-import { MAP_SHARED, PROT_READ, VM_UFFD_WP } from '../../include/linux/mm.ts';
+import {
+	MAP_SHARED,
+	MM_CP_UFFD_RWP,
+	MM_CP_UFFD_RWP_RESOLVE,
+	PROT_READ,
+	VM_UFFD_WP,
+} from '../../include/linux/mm.ts';
 import {
 	FAULT_FLAG_ALLOW_RETRY,
 	FAULT_FLAG_WRITE,
@@ -47,7 +53,9 @@ import { forkProcess } from '../../mm/fork.ts';
 import { remove_migration_pmd, set_pmd_migration_entry } from '../../mm/huge_memory/migrate.ts';
 import { __split_huge_pmd } from '../../mm/huge_memory/split_pmd.ts';
 import { MADV_HUGEPAGE, MADV_PAGEOUT } from '../../mm/madvise.ts';
-import { mmap_read_lock } from '../../mm/mmap_lock.ts';
+import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
+import { tlb_finish_mmu, tlb_gather_mmu } from '../../mm/mmu_gather.ts';
+import { change_protection } from '../../mm/mprotect.ts';
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
 import { pmd_lock, pmdIsHuge } from '../../mm/pgtable.ts';
 import { folio_get, folio_put } from '../../mm/swap.ts';
@@ -148,12 +156,24 @@ function bits(p: task_struct, first = 0): string {
 	return `u${uffd} w${write}`;
 }
 
-/** Does something to the locked pmd of the first 2 MiB. */
-function withPmd(p: task_struct, fn: () => Sim<unknown>): void {
+/** Does something to a locked pmd, of the first 2 MiB unless another page of it is named. */
+function withPmd(p: task_struct, fn: () => Sim<unknown>, page = 0): void {
 	run(function* () {
-		const ptl = yield* pmd_lock(p.mm!, pmdAt(p, 0));
+		const ptl = yield* pmd_lock(p.mm!, pmdAt(p, page));
 		yield* fn();
 		yield* spin_unlock(ptl);
+	});
+}
+
+/** How many pages of the first 2 MiB change_protection() says that it changed. */
+function changed(p: task_struct, cp_flags: bigint): number {
+	return run(function* () {
+		yield* mmap_read_lock(p.mm!);
+		const tlb = tlb_gather_mmu(p.mm!);
+		const pages = yield* change_protection(tlb, vmaOf(p, 0), at(0), at(HUGE), cp_flags);
+		yield* tlb_finish_mmu(tlb);
+		yield* mmap_read_unlock(p.mm!);
+		return pages;
 	});
 }
 
@@ -347,15 +367,61 @@ TEST_F(thp, 'all_accesses_of_a_protected_huge_page_are_heard_of', ({ p }, { prof
 		EXPECT_EQ(0, userMprotect(p, at(0), BYTES, PROT_READ));
 		EXPECT_EQ(0, userMprotect(p, at(0), BYTES, RW));
 		EXPECT_STREQ('Trnu', pmdText(p, 0));
-		const log = new InvalidationLog(p.mm!);
-		EXPECT_EQ(0, run(userfaultfd_rwprotect(m.ctx, at(0), BYTES, true)));
-		EXPECT_STREQ('Trnu', pmdText(p, 0));
-		log.remove();
 		EXPECT_EQ(7n, userRead64(p, at(7)));
 		EXPECT_STREQ('7/8', heard(m));
 		EXPECT_STREQ('u511 w1', bits(p));
+		// the others of the table are protected against reads as well
+		EXPECT_EQ(511n, userRead64(p, at(511)));
+		EXPECT_STREQ('511/8', heard(m));
+		EXPECT_STREQ('u510 w2', bits(p));
 		EXPECT_EQ(0, run(userfaultfd_rwprotect(m.ctx, at(0), BYTES, false)));
 		EXPECT_STREQ('u0 w512', bits(p));
+	});
+});
+
+TEST_F(thp, 'what_is_protected_already_is_left_alone', ({ p }, { profile }) => {
+	if (profile === 'v6.12') SKIP('v6.12 protects against writes only');
+	withMonitor(p, (m) => {
+		mapHuge(p, m, RWP);
+		EXPECT_EQ(HUGE, changed(p, MM_CP_UFFD_RWP));
+		EXPECT_EQ(0, changed(p, MM_CP_UFFD_RWP));
+		EXPECT_STREQ('Trnu', pmdText(p, 0));
+		EXPECT_EQ(HUGE, changed(p, MM_CP_UFFD_RWP_RESOLVE));
+		EXPECT_EQ(HUGE, changed(p, MM_CP_UFFD_RWP));
+	});
+});
+
+TEST_F(thp, 'page_that_migrated_is_protected_against_reads_again', ({ p }, { profile }) => {
+	if (profile === 'v6.12') SKIP('v6.12 protects against writes only');
+	withMonitor(p, (m) => {
+		mapHuge(p, m, RWP);
+		EXPECT_EQ(0, run(userfaultfd_rwprotect(m.ctx, at(0), BYTES, true)));
+		const f = hugeFolioAt(p, 0);
+		startMigration(p);
+		EXPECT_STREQ('Tmu', pmdText(p, 0));
+		withPmd(p, () => remove_migration_pmd(vmaOf(p, 0), at(0), pmdAt(p, 0), f));
+		EXPECT_STREQ('Trnu', pmdText(p, 0));
+		run(folio_put(f));
+		EXPECT_EQ(7n, userRead64(p, at(7)));
+		EXPECT_STREQ('7/8', heard(m));
+	});
+});
+
+TEST_F(thp, 'moved_migration_entry_loses_the_bit', ({ p }) => {
+	withMonitor(p, (m) => {
+		mapHuge(p, m, WP);
+		EXPECT_EQ(0, writeprotect(m, 0, HUGE, true));
+		const f = hugeFolioAt(p, 0);
+		startMigration(p);
+		EXPECT_STREQ('Tmu', pmdText(p, 0));
+		userMremap(p, at(0), BYTES, BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, at(HUGE));
+		EXPECT_STREQ('Tm', pmdText(p, HUGE));
+		const [vma, pmd] = [vmaOf(p, HUGE), pmdAt(p, HUGE)];
+		withPmd(p, () => remove_migration_pmd(vma, at(HUGE), pmd, f), HUGE);
+		EXPECT_STREQ('Tr', pmdText(p, HUGE));
+		run(folio_put(f));
+		EXPECT_NULL(userWrite64(p, at(HUGE + 7), 9n));
+		EXPECT_STREQ('', heard(m));
 	});
 });
 
