@@ -10,7 +10,8 @@
  * | file | functions |
  * | --- | --- |
  * | memory-failure.ts | memory_failure |
- * | memory-failure/kill.ts | collect_procs, kill_accessing_process |
+ * | memory-failure/collect.ts | collect_procs |
+ * | memory-failure/kill.ts | kill_proc, kill_accessing_process |
  * | memory-failure/state.ts | identify_page_state and what it does |
  * | memory-failure/device.ts | memory_failure_dev_pagemap |
  *
@@ -35,8 +36,9 @@ import { type Sim, touch } from '../include/sim/schedule.ts';
 import { feature } from '../include/sim/world.ts';
 import { folio_lock, folio_unlock } from './filemap.ts';
 import { split_huge_page } from './huge_memory/split_folio.ts';
+import { collect_procs } from './memory-failure/collect.ts';
 import { memory_failure_dev_pagemap } from './memory-failure/device.ts';
-import { collect_procs, kill_accessing_process, kill_proc } from './memory-failure/kill.ts';
+import { kill_accessing_process, kill_proc } from './memory-failure/kill.ts';
 import { identify_page_state } from './memory-failure/state.ts';
 import { get_dev_pagemap } from './memremap.ts';
 import { folio_wait_writeback } from './page-writeback.ts';
@@ -59,7 +61,7 @@ function* unmap_poisoned_folio(f: folio): Sim<int> {
 /** Takes a bad folio out of use in user space, and tells whoever loses data. False: it could not. */
 function* hwpoison_user_mappings(f: folio): Sim<boolean> {
 	if (!folio_test_lru(f) || !folio_mapped(f)) return true;
-	const uses = yield* collect_procs(f);
+	const uses = yield* collect_procs(f, f.page);
 	const unmapped = (yield* unmap_poisoned_folio(f)) === 0;
 	if (uses && (folio_test_dirty(f) || !unmapped)) kill_proc();
 	return unmapped;
@@ -74,8 +76,8 @@ function* try_to_split_thp_page(p: page): Sim<int> {
 }
 
 /** A page that could not be split out of its folio: whoever uses it is told. */
-function* kill_procs_now(f: folio): Sim<void> {
-	if (yield* collect_procs(f)) kill_proc();
+function* kill_procs_now(p: page): Sim<void> {
+	if (yield* collect_procs(page_folio(p), p)) kill_proc();
 }
 
 /** Memory of a device; the reference of the caller is put first. */
@@ -145,7 +147,7 @@ export function* memory_failure(p: page): Sim<int> {
 		return -EBUSY;
 	}
 	if (folio_test_large(page_folio(p)) && (yield* try_to_split_thp_page(p)) !== 0) {
-		yield* kill_procs_now(page_folio(p));
+		yield* kill_procs_now(p);
 		yield* put_page(p);
 		return -EHWPOISON;
 	}

@@ -24,7 +24,8 @@ import { type int, PAGE_SIZE, type unsigned_long } from '../../include/linux/typ
 import { type Sim, touch } from '../../include/sim/schedule.ts';
 import { unmap_mapping_range } from '../memory/unmap_mapping.ts';
 import { pgmap_pfn_valid, put_dev_pagemap } from '../memremap.ts';
-import { collect_procs, kill_proc } from './kill.ts';
+import { collect_procs } from './collect.ts';
+import { kill_proc } from './kill.ts';
 
 function* mf_generic_kill_procs(p: page, pgmap: dev_pagemap): Sim<int> {
 	const f = page_folio(p);
@@ -36,7 +37,7 @@ function* mf_generic_kill_procs(p: page, pgmap: dev_pagemap): Sim<int> {
 	touch('atomic', f, 'flags');
 	f.flags |= PG_hwpoison;
 	// no other page can take its place: whoever uses the address is told
-	const uses = yield* collect_procs(f);
+	const uses = yield* collect_procs(f, f.page);
 	const length = BigInt(folio_nr_pages(f)) * PAGE_SIZE;
 	yield* unmap_mapping_range(mapping, f.index * PAGE_SIZE, length, false);
 	if (uses) kill_proc();

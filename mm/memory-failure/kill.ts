@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /**
- * Who is told of bad memory: the current task, which was to use it, if it maps it. Others learn of it
- * when they touch it.
+ * How it is told of bad memory: the current task, which was to use it, gets a SIGBUS. Others learn of
+ * it when they touch it.
  *
  * @kernel mm/memory-failure.c
  */
 import { EFAULT, EHWPOISON } from '../../include/linux/errno.ts';
 import { TASK_SIZE } from '../../include/linux/mm.ts';
-import type { folio, page, vm_area_struct } from '../../include/linux/mm_types.ts';
+import type { page } from '../../include/linux/mm_types.ts';
 import { page_to_pfn } from '../../include/linux/mmzone.ts';
 import {
 	ACTION_CONTINUE,
@@ -35,13 +35,6 @@ import type { Sim } from '../../include/sim/schedule.ts';
 import { BUS_MCEERR_AR } from '../fault.ts';
 import { mmap_read_lock, mmap_read_unlock } from '../mmap_lock.ts';
 import { walk_page_range } from '../pagewalk.ts';
-import {
-	folio_vma_mapped_walk,
-	page_vma_mapped_walk,
-	page_vma_mapped_walk_done,
-	rmap_walk,
-	vma_address_end,
-} from '../rmap/walk.ts';
 
 /**
  * A SIGBUS for the current task, unless one is pending: of a standard signal there is one at most.
@@ -53,37 +46,6 @@ export function kill_proc(): void {
 	const { siginfo } = current();
 	if (siginfo.some(({ sig }) => sig === SIGBUS)) return;
 	siginfo.push({ sig: SIGBUS, code: BUS_MCEERR_AR });
-}
-
-/**
- * Whether the current task maps a folio.
- *
- * @param f - the folio
- * @context Sleeps: takes the rmap's semaphore.
- * @deviates no list of tasks: only the current one is ever told early (MF_ACTION_REQUIRED)
- * @kernel mm/memory-failure.c
- */
-export function* collect_procs(f: folio): Sim<boolean> {
-	const { mm } = current();
-	let found = false;
-	yield* rmap_walk(f, {
-		arg: null,
-		invalid_vma: (vma: vm_area_struct) => vma.vm_mm !== mm,
-		*rmap_one(_f, vma, addr): Sim<boolean> {
-			const pvmw = new folio_vma_mapped_walk(
-				f,
-				vma,
-				addr,
-				vma_address_end(vma, f),
-				0,
-			);
-			if (!(yield* page_vma_mapped_walk(pvmw))) return true;
-			yield* page_vma_mapped_walk_done(pvmw);
-			found = true;
-			return false;
-		},
-	});
-	return found;
 }
 
 /** The PFN that a pte names, of memory that is there or bad; null: none. */

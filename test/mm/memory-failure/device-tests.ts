@@ -7,7 +7,7 @@
 import { EBUSY, ENXIO, EOPNOTSUPP } from '../../../include/linux/errno.ts';
 import { file } from '../../../include/linux/fs.ts';
 import { dev_pagemap, MEMORY_DEVICE_FS_DAX } from '../../../include/linux/memremap.ts';
-import { FOLL_WRITE, MAP_SHARED } from '../../../include/linux/mm.ts';
+import { FOLL_WRITE, MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
 import {
 	address_space,
 	FAULT_FLAG_WRITE,
@@ -16,7 +16,7 @@ import {
 	type vm_fault,
 	type vm_operations_struct,
 } from '../../../include/linux/mm_types.ts';
-import { pfn_to_page } from '../../../include/linux/mmzone.ts';
+import { page_to_pfn, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import { PG_hwpoison } from '../../../include/linux/page-flags.ts';
 import { pte_none } from '../../../include/linux/pgtable.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
@@ -26,13 +26,28 @@ import type { Sim } from '../../../include/sim/schedule.ts';
 import { feature } from '../../../include/sim/world.ts';
 import { run } from '../../../kernel/sched/core.ts';
 import { fput } from '../../../mm/file_table.ts';
+import { forkProcess } from '../../../mm/fork.ts';
 import { MADV_HWPOISON } from '../../../mm/madvise.ts';
 import { insertDevmap, vmf_insert_page_mkwrite } from '../../../mm/memory.ts';
 import { memory_failure } from '../../../mm/memory-failure.ts';
 import { memremap_pages, memunmap_pages } from '../../../mm/memremap.ts';
 import { get_page, put_page } from '../../../mm/swap.ts';
-import { createProcess, exitProcess, userMmap, userMunmap } from '../../../mm/syscalls.ts';
-import { EXPECT_EQ, EXPECT_STREQ, EXPECT_TRUE, TEST_F } from '../../kselftest_harness.ts';
+import {
+	createProcess,
+	exitProcess,
+	userMmap,
+	userMunmap,
+	userRead64,
+	userWrite64,
+} from '../../../mm/syscalls.ts';
+import {
+	EXPECT_EQ,
+	EXPECT_FALSE,
+	EXPECT_NULL,
+	EXPECT_STREQ,
+	EXPECT_TRUE,
+	TEST_F,
+} from '../../kselftest_harness.ts';
 import { at, entryAt, getUserPages, pageAt, runs } from '../entries.ts';
 import { bootMm, TestDevice, toDevice } from '../mm_world.ts';
 import { processFixture, RELEASES } from '../process_fixture.ts';
@@ -125,7 +140,7 @@ function* daxFault(vmf: vm_fault): Sim<vm_fault_t> {
 const daxOps: vm_operations_struct = { name: 'dax', fault: daxFault };
 
 /** A file of a DAX file system, its first page mapped by the process; afterwards it is gone. */
-function withDax(p: task_struct, test: (mapping: address_space) => void): void {
+function withDax(p: task_struct, test: (mapping: address_space, f: file) => void): void {
 	const pgmap = new dev_pagemap({
 		type: MEMORY_DEVICE_FS_DAX,
 		ranges: [{ start: BASE << 12n, end: ((BASE + 512n) << 12n) - 1n }],
@@ -144,7 +159,7 @@ function withDax(p: task_struct, test: (mapping: address_space) => void): void {
 	});
 	EXPECT_EQ(at(0), userMmap(p, at(0), 4n * PAGE, RW, MAP_SHARED, f) as bigint);
 	EXPECT_EQ(4, getUserPages(p, 0, 4, FOLL_WRITE, null));
-	test(mapping);
+	test(mapping, f);
 	if (p.mm !== null) userMunmap(p, at(0), 4n * PAGE);
 	run(fput(f));
 	run(memunmap_pages(pgmap));
@@ -172,6 +187,40 @@ TEST_F(device, 'page_of_a_file_is_unmapped_and_who_uses_it_is_told', ({ p }) => 
 		EXPECT_STREQ('{"sig":7,"code":4}', JSON.stringify(p.siginfo.shift()));
 		EXPECT_STREQ('1001', mappedText(p));
 		for (const q of [bad, next]) q.mapping = null;
+	});
+});
+
+TEST_F(device, 'who_covers_a_page_of_a_file_but_does_not_map_it_is_not_told', ({ p }) => {
+	withDax(p, (mapping) => {
+		const bad = placed(1n, mapping);
+		const other = forkProcess(p) as task_struct;
+		EXPECT_EQ(0, machineCheck(other, bad));
+		EXPECT_EQ(0, other.siginfo.length);
+		EXPECT_STREQ('1011', mappedText(p));
+		const next = placed(2n, mapping);
+		EXPECT_EQ(1, getUserPages(other, 2, 1, FOLL_WRITE, null));
+		EXPECT_EQ(0, machineCheck(other, next));
+		EXPECT_EQ(1, other.siginfo.length);
+		EXPECT_EQ(0, p.siginfo.length);
+		exitProcess(other);
+		for (const q of [bad, next]) q.mapping = null;
+	});
+});
+
+TEST_F(device, 'who_has_a_copy_of_his_own_is_told_by_7_3_only', ({ p }, { profile }) => {
+	withDax(p, (mapping, f) => {
+		const other = createProcess('other');
+		EXPECT_EQ(at(0), userMmap(other, at(0), 4n * PAGE, RW, MAP_PRIVATE, f) as bigint);
+		EXPECT_EQ(1, getUserPages(other, 1, 1, 0, null));
+		EXPECT_NULL(userWrite64(other, at(1), 1n));
+		const bad = placed(1n, mapping);
+		EXPECT_FALSE(page_to_pfn(pageAt(other, 1)) === page_to_pfn(bad));
+		// both look at the address alone, and 6.12 for the devmap bit of its entry
+		EXPECT_EQ(0, machineCheck(other, bad));
+		EXPECT_EQ(profile === 'v6.12' ? 0 : 1, other.siginfo.length);
+		EXPECT_EQ(1n, userRead64(other, at(1)));
+		exitProcess(other);
+		bad.mapping = null;
 	});
 });
 

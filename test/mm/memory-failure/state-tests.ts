@@ -6,8 +6,9 @@
  */
 import { Disk } from '../../../arch/sim/disk.ts';
 import { EBUSY, EHWPOISON } from '../../../include/linux/errno.ts';
-import { MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
+import { MADV_DONTNEED, MAP_PRIVATE, MAP_SHARED } from '../../../include/linux/mm.ts';
 import { type page, page_folio } from '../../../include/linux/mm_types.ts';
+import { nth_page, pfn_to_page } from '../../../include/linux/mmzone.ts';
 import {
 	folio_ref_count,
 	folio_test_lru,
@@ -16,11 +17,12 @@ import {
 	PG_dirty,
 	PG_hwpoison,
 } from '../../../include/linux/page-flags.ts';
+import { pmd_pfn } from '../../../include/linux/pgtable.ts';
 import type { task_struct } from '../../../include/linux/sched.ts';
 import { GFP_HIGHUSER_MOVABLE } from '../../../include/linux/types.ts';
 import { run } from '../../../kernel/sched/core.ts';
 import { forkProcess } from '../../../mm/fork.ts';
-import { MADV_HWPOISON, MADV_PAGEOUT } from '../../../mm/madvise.ts';
+import { MADV_HUGEPAGE, MADV_HWPOISON, MADV_PAGEOUT } from '../../../mm/madvise.ts';
 import { memory_failure } from '../../../mm/memory-failure.ts';
 import { alloc_page } from '../../../mm/page_alloc.ts';
 import { folio_get, folio_isolate_lru, folio_put, get_page } from '../../../mm/swap.ts';
@@ -34,9 +36,9 @@ import {
 	EXPECT_TRUE,
 	TEST_F,
 } from '../../kselftest_harness.ts';
-import { at, pageAt, runs } from '../entries.ts';
+import { at, pageAt, pmdAt, runs } from '../entries.ts';
 import { processFixture, RELEASES } from '../process_fixture.ts';
-import { madvisePages, mapPages, mapWritten, PAGE, signalText } from '../small_machine.ts';
+import { HUGE, madvisePages, mapPages, mapWritten, PAGE, signalText } from '../small_machine.ts';
 
 const state = processFixture('memory_failure_state', { releases: RELEASES });
 
@@ -163,5 +165,43 @@ TEST_F(state, 'only_a_task_that_maps_the_page_is_told', ({ p }) => {
 	EXPECT_EQ(0, signals(other));
 	EXPECT_EQ(-EHWPOISON, machineCheck(p, bad));
 	EXPECT_EQ(1, signals(p));
+	exitProcess(other);
+});
+
+TEST_F(state, 'file_page_is_told_to_who_covers_it_though_he_never_touched_it', ({ p }) => {
+	mapWritten(p, 0, 4, MAP_SHARED);
+	const other = forkProcess(p) as task_struct;
+	// what fork() leaves to faults: no entry of the file is there
+	EXPECT_STREQ('P*4', runs(other, 0, 4));
+	EXPECT_EQ(0, machineCheck(other, pageAt(p, 1)));
+	EXPECT_EQ(1, signals(other));
+	EXPECT_EQ(0, signals(p));
+	// not if his mapping covers other pages of the file only
+	EXPECT_EQ(0, userMunmap(other, at(2), 2n * PAGE));
+	EXPECT_EQ(0, machineCheck(other, pageAt(p, 2)));
+	EXPECT_EQ(0, signals(other));
+	exitProcess(other);
+});
+
+TEST_F(state, 'anonymous_page_of_a_huge_one_counts_by_itself', ({ p }) => {
+	mapPages(p, 512, HUGE);
+	EXPECT_EQ(0, madvisePages(p, 512, HUGE, MADV_HUGEPAGE));
+	EXPECT_NULL(userWrite64(p, at(512), 1n));
+	const other = forkProcess(p) as task_struct;
+	EXPECT_EQ(0, madvisePages(other, 519, 1, MADV_DONTNEED));
+	EXPECT_EQ(0, userMunmap(other, at(522), PAGE));
+	const first = pfn_to_page(pmd_pfn(pmdAt(p, 512).value));
+	// it cannot be split: whoever maps the bad page is told, and nothing is unmapped
+	const pinned = page_folio(first);
+	folio_get(pinned);
+	for (const index of [7, 10]) {
+		EXPECT_EQ(-EHWPOISON, machineCheck(other, nth_page(first, index)));
+		EXPECT_EQ(0, signals(other));
+	}
+	EXPECT_EQ(-EHWPOISON, machineCheck(other, nth_page(first, 8)));
+	EXPECT_EQ(1, signals(other));
+	EXPECT_EQ(-EHWPOISON, machineCheck(p, nth_page(first, 9)));
+	EXPECT_EQ(1, signals(p));
+	run(folio_put(pinned));
 	exitProcess(other);
 });
