@@ -185,12 +185,31 @@ function* dontunmap_complete(vrm: vma_remap_struct, new_vma: vm_area_struct): Si
 	if (vma_is_anonymous(vma) && vma.vm_file === null) vma.vm_pgoff = vma.vm_start >> 12n;
 }
 
+/**
+ * Whether the VMAs that a move may make keep within the limit: the copy and one half of a source that
+ * is split, of which nothing goes if it was split beforehand.
+ *
+ * @param mm - the address space
+ * @param split - the source is split before it moves
+ * @param unmaps - VMAs that unmapping may make before
+ */
+function mapCountAllows(mm: mm_struct, split: boolean, unmaps: number): boolean {
+	return mm.vmas.length + unmaps + 2 + Number(split) <= sysctl_max_map_count;
+}
+
+/** The same for a move at hand; 6.12 wants room for a VMA that is split in three. */
+function hasRoomToMove(mm: mm_struct, split: boolean): boolean {
+	return feature('mremap_map_count')
+		? mapCountAllows(mm, split, 0)
+		: mm.vmas.length < sysctl_max_map_count - 3;
+}
+
 /** Splits off the part that moves where its locked pages are counted on their own; 0 or -errno. */
 function* prep_move_vma(mm: mm_struct, vrm: vma_remap_struct): Sim<int> {
-	// the VMA that goes may be split in three
-	if (mm.vmas.length >= sysctl_max_map_count - 3) return -ENOMEM;
 	const vma = vrm.vma!;
-	if ((vrm.flags & MREMAP_DONTUNMAP) === 0 || (vma.vm_flags & VM_LOCKED) === 0n) return 0;
+	const split = (vrm.flags & MREMAP_DONTUNMAP) !== 0 && (vma.vm_flags & VM_LOCKED) !== 0n;
+	if (!hasRoomToMove(mm, split)) return -ENOMEM;
+	if (!split) return 0;
 	const end = vrm.addr + vrm.old_len;
 	let err: int = 0;
 	if (vma.vm_start !== vrm.addr) err = yield* split_vma(vma, vrm.addr, 1);
@@ -299,7 +318,7 @@ function* mremap_at(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | e
 }
 
 /** Whether the parameters make sense, before anything is looked up; 0 or -errno. */
-function check_mremap_params(mm: mm_struct, vrm: vma_remap_struct): int {
+function check_mremap_params(mm: mm_struct, vrm: vma_remap_struct, resizes: boolean): int {
 	const { flags, new_len } = vrm;
 	if (flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP)) return -EINVAL;
 	if ((vrm.addr & ~PAGE_MASK) !== 0n || new_len === 0n) return -EINVAL;
@@ -307,7 +326,7 @@ function check_mremap_params(mm: mm_struct, vrm: vma_remap_struct): int {
 	if (first && new_len > TASK_SIZE) return -EINVAL;
 	if (!vrm_implies_new_addr(vrm)) return 0;
 	if ((flags & MREMAP_MAYMOVE) === 0) return -EINVAL;
-	if (flags & MREMAP_DONTUNMAP && vrm.old_len !== new_len) return -EINVAL;
+	if (flags & MREMAP_DONTUNMAP && resizes) return -EINVAL;
 	return first ? checkPlace(mm, vrm) : 0;
 }
 
@@ -317,6 +336,7 @@ function checkPlace(mm: mm_struct, vrm: vma_remap_struct): int {
 	if ((new_addr & ~PAGE_MASK) !== 0n) return -EINVAL;
 	if (new_len > TASK_SIZE || new_addr > TASK_SIZE - new_len) return -EINVAL;
 	if (vrm_overlaps(vrm)) return -EINVAL;
+	if (feature('mremap_map_count')) return 0;
 	return mm.vmas.length + 2 >= sysctl_max_map_count - 3 ? -ENOMEM : 0;
 }
 
@@ -376,6 +396,9 @@ function* remap_move(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | 
 }
 
 function* do_mremap(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | errno> {
+	// a part of the source may be cut off, and a hole made for the destination
+	const split = (vrm.flags & MREMAP_DONTUNMAP) !== 0;
+	if (feature('mremap_map_count') && !mapCountAllows(mm, split, 2)) return -ENOMEM;
 	if (feature('mremap_several_vmas') && vrm_move_only(vrm)) return yield* remap_move(mm, vrm);
 	vrm.vma = vma_lookup(mm, vrm.addr);
 	if (vrm.vma === null) return -EFAULT;
@@ -399,7 +422,7 @@ function* do_mremap(mm: mm_struct, vrm: vma_remap_struct): Sim<unsigned_long | e
  *   mapping
  * @retval -EFAULT nothing is mapped at `addr`, whatever else is wrong with the places in 6.12; or a
  *   range of several VMAs where that is not allowed: then the destination is unmapped already
- * @retval -ENOMEM no room, no memory, or too many VMAs
+ * @retval -ENOMEM no room, no memory, or too many VMAs, which 7.3 asks of any call
  * @retval -EINTR killed while it waited for the mmap lock
  * @context Process context. Sleeps. The mmap lock is not held.
  * @kernel mm/mremap.c
@@ -414,7 +437,11 @@ export function* sys_mremap(
 	const mm = current().mm!;
 	const pages = (len: bigint): bigint => (len + PAGE_SIZE - 1n) & PAGE_MASK;
 	const vrm = new vma_remap_struct(addr, pages(old_len), pages(new_len), flags, new_addr);
-	const wrong = check_mremap_params(mm, vrm);
+	// 6.12 compares the lengths before it rounds them
+	const resizes = feature('mremap_checks_first')
+		? vrm.old_len !== vrm.new_len
+		: old_len !== new_len;
+	const wrong = check_mremap_params(mm, vrm, resizes);
 	if (wrong !== 0) return wrong;
 	if ((yield* mmap_write_lock_killable(mm)) !== 0) return -EINTR;
 	const res = yield* do_mremap(mm, vrm);

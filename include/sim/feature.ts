@@ -44,6 +44,8 @@ export const features = {
 		'mremap() moves a range of several VMAs with holes as it is, instead of refusing it',
 	mremap_checks_first:
 		'mremap() checks lengths and the new place before it looks for the mapping, so that what makes no sense is -EINVAL where nothing is mapped',
+	mremap_map_count:
+		'mremap() sees to it that there is room for all VMAs that it may make before it looks at anything, whatever it is to do, and counts again what is left to make before it moves',
 	guard_pages: 'madvise() knows GUARD_INSTALL and GUARD_REMOVE',
 	userfaultfd_rwp:
 		'userfaultfd can protect against reads as well, and registering again drops no protection',
@@ -138,6 +140,7 @@ const v7_3: readonly FeatureName[] = [
 	'pt_reclaim',
 	'mremap_several_vmas',
 	'mremap_checks_first',
+	'mremap_map_count',
 	'guard_pages',
 	'userfaultfd_rwp',
 	'hugetlb_forced_write',
