@@ -88,15 +88,18 @@ function* userfaultfd_must_wait(vmf: vm_fault, reason: vm_flags_t): Sim<bool> {
 	const pud = pud_offset(pgd, address);
 	if (pud_none(pud.value)) return true;
 	const pmd = pmd_offset(pud, address);
-	const word = yield* pmdp_get_lockless(pmd);
-	if (pmd_none(word)) return true;
-	if (!pmd_present(word)) return false;
-	if (pmd_leaf(word)) return hugeMustWait(word, reason);
-	const pte = yield* pte_offset_map(pmd, address);
-	if (pte === null) return true;
-	const waits = entryMustWait(yield* ptep_get_lockless(pte), reason);
-	yield* pte_unmap(pte);
-	return waits;
+	for (;;) {
+		const word = yield* pmdp_get_lockless(pmd);
+		if (pmd_none(word)) return true;
+		if (!pmd_present(word)) return false;
+		if (pmd_leaf(word)) return hugeMustWait(word, reason);
+		const pte = yield* pte_offset_map(pmd, address);
+		// the table went between the two looks: what took its place is asked
+		if (pte === null) continue;
+		const waits = entryMustWait(yield* ptep_get_lockless(pte), reason);
+		yield* pte_unmap(pte);
+		return waits;
+	}
 }
 
 /**

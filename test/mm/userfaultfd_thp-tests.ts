@@ -57,7 +57,7 @@ import { mmap_read_lock, mmap_read_unlock } from '../../mm/mmap_lock.ts';
 import { tlb_finish_mmu, tlb_gather_mmu } from '../../mm/mmu_gather.ts';
 import { change_protection } from '../../mm/mprotect.ts';
 import { MREMAP_FIXED, MREMAP_MAYMOVE } from '../../mm/mremap.ts';
-import { pmd_lock, pmdIsHuge } from '../../mm/pgtable.ts';
+import { pmd_lock, pmdIsHuge, pmdp_get_lockless } from '../../mm/pgtable.ts';
 import { folio_get, folio_put } from '../../mm/swap.ts';
 import { swapOn } from '../../mm/swapfile.ts';
 import {
@@ -109,6 +109,16 @@ function withMonitor(p: task_struct, test: (m: UffdMonitor) => void): void {
 	} finally {
 		m.close();
 	}
+}
+
+/** A userfaultfd of the process that nobody reads. */
+function newContext(p: task_struct): userfaultfd_ctx {
+	return run(
+		function* (): Sim<userfaultfd_ctx> {
+			return new_userfaultfd(0n) as userfaultfd_ctx;
+		},
+		{ task: p },
+	);
 }
 
 /** Maps the first 2 MiB by one entry, page i holding i for some of them, and has them watched. */
@@ -478,6 +488,45 @@ TEST_F(thp, 'page_that_was_swapped_out_meanwhile_is_not_waited_for', ({ p }) => 
 	});
 });
 
+TEST_F(thp, 'table_that_becomes_a_huge_page_between_two_looks_is_looked_at_again', ({ p }) => {
+	const ctx = newContext(p);
+	mapPages(p, 0, HUGE);
+	EXPECT_EQ(0, madvisePages(p, 0, HUGE, MADV_HUGEPAGE));
+	EXPECT_NULL(userWrite64(p, at(7), 7n));
+	EXPECT_EQ(0, run(userfaultfd_register(ctx, at(0), BYTES, WP)));
+	const pmd = pmdAt(p, 0);
+	const whole = pmd.value;
+	run(__split_huge_pmd(vmaOf(p, 0), pmd, at(0), false));
+	const table = pmd.value;
+	const flags = FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_WRITE;
+	const results: number[] = [];
+	for (let seed = 1; seed <= 40; seed++) {
+		spawn(
+			'writer',
+			function* () {
+				const vmf = new vm_fault({
+					vma: vmaOf(p, 0),
+					address: at(7),
+					flags,
+				});
+				yield* mmap_read_lock(p.mm!);
+				results.push(yield* handle_userfault(vmf, VM_UFFD_WP));
+			},
+			{ mm: p.mm },
+		);
+		spawn('collapse', function* () {
+			for (let i = 0; i < 3; i++) yield* pmdp_get_lockless(pmd);
+			pmd.value = whole;
+		});
+		runThreads(randomStrategy(seed));
+		pmd.value = table;
+	}
+	// who looks may write, in the table and in the huge page: nobody is waited for
+	EXPECT_EQ(40, results.filter((ret) => ret === VM_FAULT_RETRY).length);
+	run(userfaultfd_release(ctx));
+	runThreads();
+});
+
 TEST_F(thp, 'shared_memory_has_no_huge_entries_to_protect', ({ p }) => {
 	withMonitor(p, (m) => {
 		mapPages(p, 0, HUGE, RW, MAP_SHARED);
@@ -492,12 +541,7 @@ TEST_F(thp, 'shared_memory_has_no_huge_entries_to_protect', ({ p }) => {
 
 TEST_F(thp, 'whole_page_that_is_lifted_lets_all_its_writers_go_on', ({ p }) => {
 	for (let seed = 1; seed <= 12; seed++) {
-		const ctx = run(
-			function* (): Sim<userfaultfd_ctx> {
-				return new_userfaultfd(0n) as userfaultfd_ctx;
-			},
-			{ task: p },
-		);
+		const ctx = newContext(p);
 		mapPages(p, 0, HUGE);
 		EXPECT_EQ(0, madvisePages(p, 0, HUGE, MADV_HUGEPAGE));
 		EXPECT_NULL(userWrite64(p, at(0), 1n));
