@@ -119,8 +119,11 @@ export function modelWalk(kind: WalkKind, bulk: boolean, rounds: number): number
 const WALKS = 800;
 const WARM = 400;
 
-/** Times that a walk may take longer than the C loop. */
-const LIMIT = 4;
+/**
+ * Times that a walk may take longer than the C loop. 4 is what a prototype is promised; a huge entry and a
+ * private page cost more beside a C loop that looks at a word only, and may not become dearer unseen.
+ */
+const limits: Readonly<Record<WalkKind, number>> = { present: 4, holes: 4, huge: 6, private: 8 };
 
 /**
  * The rows of this benchmark.
@@ -139,6 +142,12 @@ export function walkRows(kind: WalkKind): Row[] {
 	return [
 		...rows,
 		figure('  C loop at -O2 (cwalk.c), ns a page', c.toFixed(2)),
-		bounded('  hmm_range_fault against the C loop', bulk / c, 'times', LIMIT, 'most'),
+		bounded(
+			'  hmm_range_fault against the C loop',
+			bulk / c,
+			'times',
+			limits[kind],
+			'most',
+		),
 	];
 }
