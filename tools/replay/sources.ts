@@ -40,7 +40,7 @@ const ENDING = /\.jsonl(?:\.gz)?$/;
  * Files of records in a path, in a stable order.
  *
  * @param path - a file, or a folder
- * @throws RecordError there is no such path, or none below it
+ * @throws RecordError there is no such path, none below it, or a folder that can't be read
  */
 export function recordFiles(path: string): string[] {
 	let isFolder: boolean;
@@ -50,9 +50,16 @@ export function recordFiles(path: string): string[] {
 		throw new RecordError(path, 0, 'there is no such file or folder');
 	}
 	if (!isFolder) return [path];
-	const found = (readdirSync(path, { recursive: true }) as string[])
-		.filter((name) => ENDING.test(name))
-		.sort();
+	let names: string[];
+	try {
+		names = readdirSync(path, { recursive: true, encoding: 'utf8' });
+	} catch (error) {
+		throw new RecordError(path, 0, (error as Error).message);
+	}
+	// a folder may be called so too
+	const isFile = (name: string): boolean =>
+		!statSync(join(path, name), { throwIfNoEntry: false })?.isDirectory();
+	const found = names.filter((name) => ENDING.test(name) && isFile(name)).sort();
 	if (found.length === 0)
 		throw new RecordError(path, 0, 'no file of records (.jsonl, .jsonl.gz) is below');
 	return found.map((name) => join(path, name));

@@ -3,7 +3,7 @@
  * Goal: a wrong answer is told with its step and its page, and nothing else is called wrong.
  * Method: one small scenario, right and then with answers changed.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -110,7 +110,15 @@ TEST('step_that_is_not_known_is_a_failure', () => {
 });
 
 TEST('step_whose_arguments_make_no_sense_fails_its_record_only', () => {
-	for (const change of [{ steps: [['mmap', 0, 8], ...good.steps.slice(1)] }, { dev: 9 }]) {
+	const twice = [
+		['uffd', 1],
+		['uffd', 0],
+	];
+	for (const change of [
+		{ steps: [['mmap', 0, 8], ...good.steps.slice(1)] },
+		{ steps: twice, r: twice.map(() => ({ rc: 0, pt: 'P*8', vma: '' })) },
+		{ dev: 9 },
+	]) {
 		const { mismatches } = replayScenario({ ...good, ...change } as Scenario, 'v7.3');
 		EXPECT_STREQ('the replay', mismatches.map(({ step }) => step).join());
 	}
@@ -131,6 +139,7 @@ TEST('record_may_say_which_kernel_it_is_of', async () => {
 		return (await called('hmm', folder)).code;
 	};
 	EXPECT_EQ(1, await replayed(line));
+	mkdirSync(join(folder, 'b.jsonl'));
 	EXPECT_EQ(0, await replayed(line.replace('{', '{"profile":"v6.12",')));
 	rmSync(folder, { recursive: true });
 });

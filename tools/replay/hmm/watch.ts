@@ -36,6 +36,7 @@ export const watchSteps: Readonly<Record<string, Handler>> = {
 	mlock: (o, t, [p = 0, n = 0]) => ({ rc: userMlock(t, o.address(p), bytes(n)) }),
 	munlock: (o, t, [p = 0, n = 0]) => ({ rc: userMunlock(t, o.address(p), bytes(n)) }),
 	uffd: (o, t, [policy = 0]) => {
+		if (o.monitor !== null) throw new Error('the userfaultfd is open already');
 		const value = (at: bigint): bigint => COPIED + (at - o.address(0)) / PAGE_SIZE;
 		o.monitor = new UffdMonitor(t, policies[policy]!, value);
 		return { rc: 0 };
